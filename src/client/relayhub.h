@@ -1,0 +1,136 @@
+/*
+ * relayhub.h: librelayhub, the client library of relayhub. relayhub(3) is its manual.
+ *
+ * A struct relayhub is one connection to a hub. It belongs to whoever connected it and is used by one
+ * thread at a time. No function prints, exits or raises a signal.
+ *
+ * Functions that can fail return a negative errno value and leave a sentence for people in
+ * relayhub_reason(). After -EPROTO (the hub broke the protocol), -ECONNRESET or -EPIPE (the connection
+ * is gone) nothing but relayhub_close() is of use.
+ */
+#ifndef RELAYHUB_H
+#define RELAYHUB_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RELAYHUB_MAX_RECEIVERS 255
+#define RELAYHUB_MAX_BODY 1048576
+#define RELAYHUB_DEFAULT_PORT "7411"
+#define RELAYHUB_FOREVER (-1) /* as a timeout: wait without an end */
+
+struct relayhub;
+
+enum relayhub_event_type {
+    RELAYHUB_MESSAGE = 1, /* sender, body and length */
+    RELAYHUB_UNDELIVERED, /* number, receivers and receiver_count */
+    RELAYHUB_ERROR,       /* body and length: the hub's reason; it closes after it */
+    RELAYHUB_CLOSED,      /* the hub closed the connection */
+    RELAYHUB_IDENTITY,    /* sender: your own id; the answer to relayhub_request_identity() */
+    RELAYHUB_LIST,        /* receivers and receiver_count: a part of the list; last is set in its last part */
+};
+
+/*
+ * Something the hub said. The pointers point into the connection's own memory and are good until the
+ * next call on that connection.
+ */
+struct relayhub_event {
+    enum relayhub_event_type type;
+    uint64_t sender;
+    const void *body; /* followed by a zero byte that `length` does not count */
+    size_t length;
+    uint64_t number; /* which relayhub_send() on this connection, counted from 0 */
+    const uint64_t *receivers;
+    size_t receiver_count;
+    int last;
+};
+
+/*
+ * Connects to `host` (a name or an IPv4 or IPv6 address) and `port` (a number or a service name),
+ * trying each address that the name has, for at most timeout_ms milliseconds in all. NULL for host or
+ * port means loopback and RELAYHUB_DEFAULT_PORT. On success *connection is for relayhub_close() to
+ * free, and the socket is non-blocking. On failure *connection is NULL, and when `reason` is not NULL,
+ * up to reason_size bytes there say why, zero-terminated.
+ */
+int relayhub_connect(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
+                     size_t reason_size);
+
+/* Closes the connection and frees it. NULL is allowed. */
+void relayhub_close(struct relayhub *connection);
+
+/* Ends the sending direction; what is under way from the hub can still be received. */
+int relayhub_shutdown(struct relayhub *connection);
+
+/* What the last failure on this connection was, as a sentence. Never NULL. */
+const char *relayhub_reason(const struct relayhub *connection);
+
+/* ---- asking, blocking; what else arrives meanwhile is kept for relayhub_receive() ---- */
+
+/* Puts this connection's user_id into *id. -ETIMEDOUT after timeout_ms. */
+int relayhub_identity(struct relayhub *connection, uint64_t *id, int timeout_ms);
+
+/*
+ * Puts the ids of all other connected clients into *ids, an array of *count elements that the caller
+ * frees with free(). -ETIMEDOUT after timeout_ms.
+ */
+int relayhub_list(struct relayhub *connection, uint64_t **ids, size_t *count, int timeout_ms);
+
+/* ---- sending ---- */
+
+/*
+ * Sends `length` bytes at `body` to receiver_count (1 to 255) receivers. Waits for at most timeout_ms
+ * until the socket has taken it all; the copy that does not fit at once is kept and goes out first with
+ * the next call, so after -ETIMEDOUT the message is still under way and must not be sent again. -EINVAL
+ * for a count or length that no message has.
+ *
+ * While it waits it goes on receiving, so that two clients that send to each other cannot lock each
+ * other up. The first message on a connection has the number 0, the next 1, and so on; *number, when
+ * not NULL, becomes this one's, for comparison with RELAYHUB_UNDELIVERED.
+ */
+int relayhub_send(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count, const void *body,
+                  size_t length, int timeout_ms, uint64_t *number);
+
+/* The same with a body in `parts` pieces (at most 64), as for writev(2). */
+int relayhub_sendv(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
+                   const struct iovec *body, int parts, int timeout_ms, uint64_t *number);
+
+/* ---- receiving ---- */
+
+/*
+ * Waits for at most timeout_ms (0: only what is there already) for the next event. Returns 1 with
+ * *event filled, 0 when the time is over, or a negative errno value.
+ */
+int relayhub_receive(struct relayhub *connection, struct relayhub_event *event, int timeout_ms);
+
+/* ---- for a caller's own event loop: none of these waits ---- */
+
+/* The socket, to poll for reading, and for writing while relayhub_pending() is not 0. */
+int relayhub_fd(const struct relayhub *connection);
+
+/* How many bytes are kept that the socket has not taken yet. */
+size_t relayhub_pending(const struct relayhub *connection);
+
+/* Writes what the socket takes now of those. Returns 0 when none are left, 1 when some are. */
+int relayhub_flush(struct relayhub *connection);
+
+/*
+ * relayhub_sendv() that does not wait. Returns 0 when the socket took it all, 1 when a part is kept (poll for
+ * writing, then relayhub_flush()). Returns -EAGAIN and keeps nothing while an earlier message is still kept.
+ */
+int relayhub_try_send(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
+                      const struct iovec *body, int parts, uint64_t *number);
+
+/* Ask without waiting; the answer comes as a RELAYHUB_IDENTITY or as RELAYHUB_LIST events. As for relayhub_try_send().
+ */
+int relayhub_request_identity(struct relayhub *connection);
+int relayhub_request_list(struct relayhub *connection);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
