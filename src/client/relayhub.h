@@ -6,7 +6,7 @@
  *
  * Functions that can fail return a negative errno value and leave a sentence for people in
  * relayhub_reason(). After -EPROTO (the hub broke the protocol), -ECONNRESET or -EPIPE (the connection
- * is gone) nothing but relayhub_close() is of use.
+ * is gone) nothing but relayhub_close() is of use; relayhub_receive() still gives what came before that.
  */
 #ifndef RELAYHUB_H
 #define RELAYHUB_H
@@ -63,13 +63,22 @@ int relayhub_connect(struct relayhub **connection, const char *host, const char 
 /* Closes the connection and frees it. NULL is allowed. */
 void relayhub_close(struct relayhub *connection);
 
-/* Ends the sending direction; what is under way from the hub can still be received. */
+/*
+ * Ends the sending direction; what is under way from the hub can still be received. Returns 0 when done,
+ * 1 when kept bytes go out first: relayhub_receive() and relayhub_flush() see to both. Sending after it
+ * gives -ESHUTDOWN.
+ */
 int relayhub_shutdown(struct relayhub *connection);
 
 /* What the last failure on this connection was, as a sentence. Never NULL. */
 const char *relayhub_reason(const struct relayhub *connection);
 
-/* ---- asking, blocking; what else arrives meanwhile is kept for relayhub_receive() ---- */
+/*
+ * ---- asking, blocking; what else arrives meanwhile is kept for relayhub_receive() ----
+ *
+ * At most 64 MiB are kept; then these and relayhub_send() give -ENOBUFS until relayhub_receive() has taken
+ * some. An answer that comes after -ETIMEDOUT or -ENOBUFS is given as an event.
+ */
 
 /* Puts this connection's user_id into *id. -ETIMEDOUT after timeout_ms. */
 int relayhub_identity(struct relayhub *connection, uint64_t *id, int timeout_ms);
@@ -85,8 +94,9 @@ int relayhub_list(struct relayhub *connection, uint64_t **ids, size_t *count, in
 /*
  * Sends `length` bytes at `body` to receiver_count (1 to 255) receivers. Waits for at most timeout_ms
  * until the socket has taken it all; the copy that does not fit at once is kept and goes out first with
- * the next call, so after -ETIMEDOUT the message is still under way and must not be sent again. -EINVAL
- * for a count or length that no message has.
+ * the next call, so after -ETIMEDOUT (or -ENOBUFS) the message is still under way and must not be sent
+ * again. -EAGAIN when an earlier message was not gone by then; this one was not taken. -EINVAL for a count
+ * or length that no message has. The body may be that of the last event.
  *
  * While it waits it goes on receiving, so that two clients that send to each other cannot lock each
  * other up. The first message on a connection has the number 0, the next 1, and so on; *number, when
@@ -103,7 +113,8 @@ int relayhub_sendv(struct relayhub *connection, const uint64_t *receivers, size_
 
 /*
  * Waits for at most timeout_ms (0: only what is there already) for the next event. Returns 1 with
- * *event filled, 0 when the time is over, or a negative errno value.
+ * *event filled, 0 when the time is over, or a negative errno value. One read may bring many events: in an
+ * event loop, call it with 0 until it returns 0 before waiting for the socket, also after other calls.
  */
 int relayhub_receive(struct relayhub *connection, struct relayhub_event *event, int timeout_ms);
 

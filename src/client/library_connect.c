@@ -1,0 +1,128 @@
+/* library_connect.c: from a name to a connected socket, in bounded time. */
+#include "client/library.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int look_up_error(int result)
+{
+    switch (result) {
+    case EAI_SYSTEM:
+        return errno;
+    case EAI_MEMORY:
+        return ENOMEM;
+    default:
+        return ENOENT;
+    }
+}
+
+static int finish_connect(int fd, int64_t deadline)
+{
+    struct pollfd poller = {.fd = fd, .events = POLLOUT};
+    int ready;
+
+    do
+        ready = poll(&poller, 1, rh_remaining(deadline));
+    while (ready < 0 && errno == EINTR);
+    if (ready < 0)
+        return -errno;
+    if (ready == 0)
+        return -ETIMEDOUT;
+
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+        return -errno;
+    return -error;
+}
+
+/* Returns a connected non-blocking socket or a negative errno value. */
+static int connect_to(const struct addrinfo *address, int64_t deadline)
+{
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, address->ai_protocol);
+    if (fd < 0)
+        return -errno;
+
+    int result = 0;
+    if (connect(fd, address->ai_addr, address->ai_addrlen) < 0)
+        result = errno == EINPROGRESS || errno == EINTR ? finish_connect(fd, deadline) : -errno;
+    if (result < 0) {
+        close(fd);
+        return result;
+    }
+
+    /* Frames are written whole, so waiting for more to send with them only costs time. */
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    /* A hub that is gone without a word is noticed in the end. */
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    return fd;
+}
+
+/* Each address gets an equal part of the time that is left, so that a dead one leaves some for the next. */
+static int64_t share_of(int64_t deadline, int addresses)
+{
+    return deadline < 0 ? -1 : rh_deadline(rh_remaining(deadline) / addresses);
+}
+
+static int connect_to_any(const struct addrinfo *first, int64_t deadline)
+{
+    int left = 0;
+    int result = -ENOENT;
+
+    for (const struct addrinfo *address = first; address; address = address->ai_next)
+        left++;
+    for (const struct addrinfo *address = first; address; address = address->ai_next) {
+        result = connect_to(address, share_of(deadline, left--));
+        if (result >= 0)
+            break;
+    }
+    return result;
+}
+
+int relayhub_connect(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
+                     size_t reason_size)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *addresses;
+    int64_t deadline = rh_deadline(timeout_ms);
+    const char *shown_host = host ? host : "loopback";
+    char unused[1];
+
+    *connection = NULL;
+    if (!reason || reason_size == 0) {
+        reason = unused;
+        reason_size = sizeof unused;
+    }
+    if (!port)
+        port = RELAYHUB_DEFAULT_PORT;
+
+    int result = getaddrinfo(host, port, &hints, &addresses);
+    if (result != 0) {
+        int error = look_up_error(result);
+        snprintf(reason, reason_size, "no address for %s port %s: %s", shown_host, port,
+                 result == EAI_SYSTEM ? strerror(error) : gai_strerror(result));
+        return -error;
+    }
+    int fd = connect_to_any(addresses, deadline);
+    freeaddrinfo(addresses);
+    if (fd < 0) {
+        snprintf(reason, reason_size, "cannot connect to %s port %s: %s", shown_host, port, strerror(-fd));
+        return fd;
+    }
+
+    *connection = rh_new(fd);
+    if (!*connection) {
+        close(fd);
+        snprintf(reason, reason_size, "out of memory");
+        return -ENOMEM;
+    }
+    return 0;
+}
