@@ -1,0 +1,80 @@
+/*
+ * command.h: what the parts of the command relayhub share. relayhub(1) is its manual.
+ *
+ * Functions that return int return an exit status of sysexits.h, EX_OK when all went well, and have said
+ * on standard error what did not.
+ */
+#ifndef RELAYHUB_COMMAND_H
+#define RELAYHUB_COMMAND_H
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sysexits.h>
+
+#include "client/relayhub.h"
+
+#define EXIT_NOT_REACHED 1 /* a receiver did not get a message */
+
+enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW };
+
+/* What the options say. */
+struct settings {
+    const char *hub; /* HOST:PORT, NULL for the default */
+    int timeout_ms;  /* for the hub to connect, to answer, to take a message */
+    enum format format;
+    uint64_t count; /* messages until listen ends, 0 for no end */
+};
+
+/* ---- the commands; operands is what follows the command and its options, NULL-terminated ---- */
+
+int command_id(const struct settings *settings, char **operands);
+int command_list(const struct settings *settings, char **operands);
+int command_listen(const struct settings *settings, char **operands);
+int command_send(const struct settings *settings, char **operands);
+int command_chat(const struct settings *settings, char **operands);
+
+/* ---- command_hub.c: the hub, and what goes wrong with it ---- */
+
+/* Says "relayhub: " and the sentence on standard error, and returns the status. */
+int complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Connects and, when `id` is not NULL, asks for this connection's id. relayhub_close() frees *hub. */
+int connect_to_hub(const struct settings *settings, struct relayhub **hub, uint64_t *id);
+
+/* Complains with relayhub_reason() and returns the status for this error of the library. */
+int hub_failed(const struct relayhub *hub, int error);
+
+/* Complains with the reason in an ERROR event. */
+int hub_refused(const struct relayhub_event *event);
+
+/*
+ * Ends the sending and hands every event to `show` until the hub closes. All that the hub has to say about
+ * what was sent before, UNDELIVERED included, comes before that.
+ */
+int finish(const struct settings *settings, struct relayhub *hub,
+           void (*show)(const struct relayhub_event *event, void *argument), void *argument);
+
+/* Reads ID[,ID...]. Says why it can't on standard error. */
+bool parse_receivers(const char *text, uint64_t receivers[RELAYHUB_MAX_RECEIVERS], size_t *count);
+
+/* ---- command_text.c: bodies for people and for JSON ---- */
+
+/* Whether this is valid UTF-8. */
+bool is_text(const void *body, size_t length);
+
+/*
+ * Prints a body as one line of text: control characters, backslashes and what is not UTF-8 are written as
+ * escapes, so that no message can steer a terminal.
+ */
+void print_escaped(FILE *out, const void *body, size_t length);
+
+/* The same as a JSON string with its quotes, for valid UTF-8; and as base64 between quotes, for anything. */
+void print_json_text(FILE *out, const void *body, size_t length);
+void print_base64(FILE *out, const void *body, size_t length);
+
+#endif

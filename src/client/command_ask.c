@@ -1,0 +1,41 @@
+/* command_ask.c: relayhub id and relayhub list. */
+#include "client/command.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+int command_id(const struct settings *settings, char **operands)
+{
+    struct relayhub *hub;
+    uint64_t id;
+
+    (void)operands;
+    int status = connect_to_hub(settings, &hub, &id);
+    if (status != EX_OK)
+        return status;
+    printf("%" PRIu64 "\n", id);
+    relayhub_close(hub);
+    return EX_OK;
+}
+
+int command_list(const struct settings *settings, char **operands)
+{
+    struct relayhub *hub;
+    uint64_t *ids;
+    size_t count;
+
+    (void)operands;
+    int status = connect_to_hub(settings, &hub, NULL);
+    if (status != EX_OK)
+        return status;
+    int result = relayhub_list(hub, &ids, &count, settings->timeout_ms);
+    if (result < 0) {
+        status = hub_failed(hub, result);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            printf("%" PRIu64 "\n", ids[i]);
+        free(ids);
+    }
+    relayhub_close(hub);
+    return status;
+}

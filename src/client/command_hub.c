@@ -1,0 +1,186 @@
+/* command_hub.c: connecting to the hub, leaving it, and saying what went wrong with it. */
+#include "client/command.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int complain(int status, const char *format, ...)
+{
+    va_list arguments;
+
+    fflush(stdout); /* so that both streams are in order where they go to the same place */
+    fputs("relayhub: ", stderr);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    putc('\n', stderr);
+    return status;
+}
+
+int hub_failed(const struct relayhub *hub, int error)
+{
+    int status = EX_UNAVAILABLE;
+
+    if (error == -EPROTO)
+        status = EX_PROTOCOL;
+    else if (error == -ETIMEDOUT || error == -ENOBUFS)
+        status = EX_TEMPFAIL;
+    else if (error == -ENOMEM)
+        status = EX_OSERR;
+    return complain(status, "%s", relayhub_reason(hub));
+}
+
+int hub_refused(const struct relayhub_event *event)
+{
+    fflush(stdout);
+    fputs("relayhub: the hub closes the connection: ", stderr);
+    print_escaped(stderr, event->body, event->length);
+    putc('\n', stderr);
+    return EX_UNAVAILABLE;
+}
+
+/* ---- connecting ---- */
+
+/*
+ * Cuts HOST, HOST:PORT, [HOST]:PORT or :PORT in two, in place. What is not named becomes NULL. Something
+ * with several colons and no brackets is an IPv6 address without a port.
+ */
+static bool split_address(char *text, char **host, char **port)
+{
+    char *after = text;
+
+    *host = text;
+    *port = NULL;
+    if (*text == '[') {
+        *host = text + 1;
+        after = strchr(text, ']');
+        if (!after)
+            return false;
+        *after++ = '\0';
+        if (*after == '\0')
+            return true;
+    } else {
+        after = strchr(text, ':');
+        if (!after || strchr(after + 1, ':'))
+            return true;
+    }
+    if (*after != ':' || after[1] == '\0')
+        return false;
+    *after = '\0';
+    *port = after + 1;
+    if (**host == '\0')
+        *host = NULL;
+    return true;
+}
+
+static int open_connection(const struct settings *settings, char *address, struct relayhub **hub)
+{
+    char *host = NULL, *port = NULL;
+    char reason[256];
+
+    if (address[0] != '\0' && !split_address(address, &host, &port))
+        return complain(EX_USAGE, "a hub's address is HOST:PORT, HOST or [HOST]:PORT, not \"%s\"", settings->hub);
+    int result = relayhub_connect(hub, host, port, settings->timeout_ms, reason, sizeof reason);
+    if (result == 0)
+        return EX_OK;
+    if (result == -ENOMEM)
+        return complain(EX_OSERR, "%s", reason);
+    return complain(result == -ENOENT ? EX_NOHOST : EX_UNAVAILABLE, "%s", reason);
+}
+
+int connect_to_hub(const struct settings *settings, struct relayhub **hub, uint64_t *id)
+{
+    char *address = strdup(settings->hub ? settings->hub : "");
+
+    if (!address)
+        return complain(EX_OSERR, "out of memory");
+    int status = open_connection(settings, address, hub);
+    free(address);
+    if (status != EX_OK || !id)
+        return status;
+
+    int result = relayhub_identity(*hub, id, settings->timeout_ms);
+    if (result < 0) {
+        status = hub_failed(*hub, result);
+        relayhub_close(*hub);
+        *hub = NULL;
+    }
+    return status;
+}
+
+/* ---- leaving ---- */
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int finish(const struct settings *settings, struct relayhub *hub,
+           void (*show)(const struct relayhub_event *event, void *argument), void *argument)
+{
+    int64_t deadline = now_ms() + settings->timeout_ms;
+    int status = EX_OK;
+
+    int result = relayhub_shutdown(hub);
+    if (result < 0)
+        status = hub_failed(hub, result);
+    for (;;) {
+        struct relayhub_event event;
+        int64_t left = deadline - now_ms();
+
+        result = relayhub_receive(hub, &event, left > 0 ? (int)left : 0);
+        if (result < 0)
+            return status != EX_OK ? status : hub_failed(hub, result);
+        if (result == 0 || left <= 0)
+            return complain(EX_TEMPFAIL, "the hub did not finish in time");
+        if (event.type == RELAYHUB_CLOSED)
+            return status;
+        if (event.type == RELAYHUB_ERROR)
+            status = hub_refused(&event);
+        else
+            show(&event, argument);
+    }
+}
+
+/* ---- receivers ---- */
+
+static bool parse_id(const char **text, uint64_t *id)
+{
+    char *end;
+
+    if (**text < '0' || **text > '9')
+        return false;
+    errno = 0;
+    *id = strtoull(*text, &end, 10);
+    *text = end;
+    return errno == 0 && (*end == ',' || *end == '\0');
+}
+
+bool parse_receivers(const char *text, uint64_t receivers[RELAYHUB_MAX_RECEIVERS], size_t *count)
+{
+    const char *at = text;
+    size_t found = 0;
+
+    for (;;) {
+        uint64_t id;
+        if (!parse_id(&at, &id)) {
+            complain(EX_USAGE, "receivers are ids with commas between them, not \"%s\"", text);
+            return false;
+        }
+        if (found == RELAYHUB_MAX_RECEIVERS) {
+            complain(EX_USAGE, "a message has at most %d receivers", RELAYHUB_MAX_RECEIVERS);
+            return false;
+        }
+        receivers[found++] = id;
+        if (*at++ == '\0')
+            break;
+    }
+    *count = found;
+    return true;
+}

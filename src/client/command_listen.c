@@ -1,0 +1,91 @@
+/* command_listen.c: relayhub listen: each message as it comes, for people, for scripts, or as it is. */
+#include "client/command.h"
+
+#include <inttypes.h>
+
+static void print_id(enum format format, uint64_t id)
+{
+    if (format == FORMAT_JSON)
+        printf("{\"id\":\"%" PRIu64 "\"}\n", id); /* a string: JSON's numbers are exact only below 2^53 */
+    else
+        fprintf(format == FORMAT_RAW ? stderr : stdout, "id %" PRIu64 "\n", id);
+}
+
+static void print_json(const struct relayhub_event *event)
+{
+    printf("{\"from\":\"%" PRIu64 "\",\"length\":%zu,", event->sender, event->length);
+    if (is_text(event->body, event->length)) {
+        fputs("\"text\":", stdout);
+        print_json_text(stdout, event->body, event->length);
+    } else {
+        fputs("\"base64\":", stdout);
+        print_base64(stdout, event->body, event->length);
+    }
+    puts("}");
+}
+
+static void print_message(enum format format, const struct relayhub_event *event)
+{
+    switch (format) {
+    case FORMAT_TEXT:
+        printf("from %" PRIu64 ": ", event->sender);
+        print_escaped(stdout, event->body, event->length);
+        putchar('\n');
+        break;
+    case FORMAT_JSON:
+        print_json(event);
+        break;
+    case FORMAT_RAW:
+        fwrite(event->body, 1, event->length, stdout);
+        break;
+    }
+}
+
+/* Output is written before each wait, and not between messages that are there already. */
+static int receive_and_flush(struct relayhub *hub, struct relayhub_event *event)
+{
+    int result = relayhub_receive(hub, event, 0);
+
+    if (result != 0)
+        return result;
+    fflush(stdout);
+    return relayhub_receive(hub, event, RELAYHUB_FOREVER);
+}
+
+static int print_messages(const struct settings *settings, struct relayhub *hub)
+{
+    uint64_t printed = 0;
+    int status = EX_OK;
+
+    while (!ferror(stdout)) {
+        struct relayhub_event event;
+        int result = receive_and_flush(hub, &event);
+        if (result < 0)
+            return status != EX_OK ? status : hub_failed(hub, result);
+        if (event.type == RELAYHUB_CLOSED)
+            return status != EX_OK ? status : complain(EX_UNAVAILABLE, "the hub closed the connection");
+        if (event.type == RELAYHUB_ERROR)
+            status = hub_refused(&event);
+        if (event.type != RELAYHUB_MESSAGE)
+            continue;
+        print_message(settings->format, &event);
+        if (++printed == settings->count)
+            break;
+    }
+    return EX_OK;
+}
+
+int command_listen(const struct settings *settings, char **operands)
+{
+    struct relayhub *hub;
+    uint64_t id;
+
+    (void)operands;
+    int status = connect_to_hub(settings, &hub, &id);
+    if (status != EX_OK)
+        return status;
+    print_id(settings->format, id);
+    status = print_messages(settings, hub);
+    relayhub_close(hub);
+    return status;
+}
