@@ -1,0 +1,36 @@
+/*
+ * connection.h: a client's connection from its beginning to its end, and what epoll watches it for.
+ */
+#ifndef RELAYHUB_CONNECTION_H
+#define RELAYHUB_CONNECTION_H
+
+#include "hub/state.h"
+
+/* Takes over a connected socket: gives it a slot and an id. Closes it when there is no slot. */
+void connection_open(struct worker *worker, int fd);
+
+/* Has epoll watch the connection for what it now waits for, no more and no less. */
+void connection_watch(struct worker *worker, struct connection *connection);
+
+/* Notes that the connection is to be closed at the end of this turn. */
+void connection_doom(struct worker *worker, struct connection *connection);
+
+/*
+ * No new message finds the client any more; what is queued for it is still written, and at the end it is
+ * closed (connection_close_if_done()).
+ */
+void connection_withdraw(struct worker *worker, struct connection *connection);
+
+/*
+ * Goes one step further with a client that is ending, if it can: once its queue is written, shuts our
+ * writing side down, or closes.
+ */
+void connection_advance_end(struct worker *worker, struct connection *connection);
+
+/* Cuts a client off: what it did not read yet is thrown away by the kernel as well. */
+void connection_cut_off(struct worker *worker, struct connection *connection, const char *why);
+
+/* Closes it and frees its slot. What was queued for it goes back to the senders. Only between turns. */
+void connection_close(struct worker *worker, struct connection *connection);
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * input.h: reading clients and finding their frames.
+ *
+ * Bytes are read into the worker's read chunk, handled where they stand, and passed on as ranges of it. A
+ * MESSAGE is turned from the sender's form into the receivers' in place. What is left of an incomplete
+ * frame stays at the end of the read chunk as long as nobody else reads; then it moves to a chunk of its
+ * own, which is never more than four times as large as the bytes that came.
+ */
+#ifndef RELAYHUB_INPUT_H
+#define RELAYHUB_INPUT_H
+
+#include "hub/state.h"
+
+/* The client's socket is readable: reads once and handles what is complete. */
+void input_read(struct worker *worker, struct connection *connection);
+
+/* The client was paused and may go on: handles what was read before. */
+void input_resume(struct worker *worker, struct connection *connection);
+
+/* True while there is too little of the store, or too few ranges, to read anything. */
+bool input_starved(struct worker *worker);
+
+/* Uses the read chunk from its start again where nobody needs what is in it, or gives it back. */
+void input_rewind(struct worker *worker, bool give_back);
+
+#endif

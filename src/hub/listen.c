@@ -1,0 +1,143 @@
+/* listen.c: see listen.h. */
+#include "hub/listen.h"
+
+#include "hub/log.h"
+#include "hub/notify.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG 4096
+
+static const char *const default_addresses[] = {"127.0.0.1:7411", "[::1]:7411"};
+
+int listen_split(const char *text, char host[LISTEN_TEXT], char port[LISTEN_TEXT])
+{
+    const char *colon = strrchr(text, ':');
+    if (colon == NULL || colon == text || colon[1] == '\0' || strlen(text) >= LISTEN_TEXT)
+        return 0;
+    const char *start = text;
+    size_t length = (size_t)(colon - text);
+    if (text[0] == '[') {
+        if (length < 3 || colon[-1] != ']')
+            return 0;
+        start++;
+        length -= 2;
+    } else if (memchr(text, ':', length) != NULL) {
+        return 0; /* an IPv6 address without brackets */
+    }
+    memcpy(host, start, length);
+    host[length] = '\0';
+    strcpy(port, colon + 1);
+    return 1;
+}
+
+static void log_address(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    if (getsockname(fd, (struct sockaddr *)&address, &size) < 0 ||
+        getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return;
+    log_line(LOG_NOTICE, strchr(host, ':') ? "listening on [%s]:%s" : "listening on %s:%s", host, port);
+}
+
+static int open_socket(const struct addrinfo *address)
+{
+    int on = 1;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    /* Accepted sockets inherit these, which saves system calls for each client. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    if (address->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+static int add(struct listeners *listeners, int fd)
+{
+    if (listeners->count == LISTENERS_MAX) {
+        close(fd);
+        return -1;
+    }
+    listeners->fds[listeners->count++] = fd;
+    log_address(fd);
+    return 0;
+}
+
+static int open_address(struct listeners *listeners, const char *text, bool optional)
+{
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list;
+    char host[LISTEN_TEXT], port[LISTEN_TEXT];
+
+    if (!listen_split(text, host, port))
+        return -1;
+    int result = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, &list);
+    if (result != 0) {
+        log_line(LOG_ERR, "cannot listen on %s: %s", text, gai_strerror(result));
+        return -1;
+    }
+    int opened = 0;
+    for (struct addrinfo *address = list; address != NULL; address = address->ai_next) {
+        int fd = open_socket(address);
+        if (fd >= 0 && add(listeners, fd) == 0)
+            opened++;
+    }
+    freeaddrinfo(list);
+    if (opened > 0)
+        return 0;
+    if (optional && (errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT))
+        return 0;
+    log_line(LOG_ERR, "cannot listen on %s: %s", text, strerror(errno));
+    return -1;
+}
+
+int listen_open(struct listeners *listeners, const struct options *options)
+{
+    listeners->count = 0;
+    int passed[LISTENERS_MAX];
+    int passed_count = notify_listen_fds(passed, LISTENERS_MAX);
+    for (int i = 0; i < passed_count; i++)
+        add(listeners, passed[i]);
+    if (passed_count > 0)
+        return 0;
+
+    for (unsigned i = 0; i < options->listen_count; i++) {
+        if (open_address(listeners, options->listen[i], false) < 0)
+            return -1;
+    }
+    if (options->listen_count == 0) {
+        for (size_t i = 0; i < sizeof default_addresses / sizeof default_addresses[0]; i++) {
+            if (open_address(listeners, default_addresses[i], true) < 0)
+                return -1;
+        }
+    }
+    if (listeners->count == 0) {
+        log_line(LOG_ERR, "there is no address to listen on");
+        return -1;
+    }
+    return 0;
+}
+
+void listen_close(struct listeners *listeners)
+{
+    while (listeners->count > 0)
+        close(listeners->fds[--listeners->count]);
+}

@@ -1,0 +1,17 @@
+/*
+ * notify.h: the service manager: what it is told, and the sockets that it passes. Does nothing where the
+ * hub was built without libsystemd, or was not started by systemd.
+ */
+#ifndef RELAYHUB_NOTIFY_H
+#define RELAYHUB_NOTIFY_H
+
+/* Tells the state in sd_notify(3)'s form, such as "READY=1". */
+void notify_state(const char *state);
+
+/* As "RELOADING=1", with the time that Type=notify-reload asks for. */
+void notify_reloading(void);
+
+/* Puts up to `most` passed sockets into fds, ready for use. Returns how many. */
+int notify_listen_fds(int fds[], int most);
+
+#endif

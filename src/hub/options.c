@@ -1,0 +1,322 @@
+/* options.c: see options.h. One table says everything about an option, for both of its forms. */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "hub/options.h"
+
+#include "hub/listen.h"
+#include "hub/shared.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
+#ifndef SYSCONFDIR
+#define SYSCONFDIR "/etc"
+#endif
+#define DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhubd.conf"
+
+enum kind { ADDRESS, NUMBER, SIZE, SECONDS, POLICY, TEXT, FLAG, WORD_FLAG };
+
+struct entry {
+    const char *name;
+    enum kind kind;
+    size_t offset; /* in struct options; SIZE and NUMBER say with `wide` whether it is a uint64_t */
+    bool wide;
+    double least, most;
+    const char *takes; /* what it takes, for --help and for errors */
+    const char *help;
+};
+
+#define AT(member) offsetof(struct options, member)
+
+static const struct entry entries[] = {
+    {"listen", ADDRESS, 0, false, 0, 0, "ADDR:PORT", "address to listen on, repeatable; port 0: a free one"},
+    {"workers", NUMBER, AT(workers), false, 1, WORKERS_MAX, "a number from 1 to 64", "worker processes"},
+    {"max-connections", NUMBER, AT(max_connections), false, 1, 4194304, "a number from 1 to 4194304",
+     "clients at the same time"},
+    {"store-size", SIZE, AT(store_size), true, 8388608, 1099511627776.0, "a size from 8M to 1024G",
+     "memory for messages under way"},
+    {"high-watermark", SIZE, AT(limits.high_watermark), false, 1024, 1073741824, "a size from 1K to 1G",
+     "a receiver with more queued is congested"},
+    {"low-watermark", SIZE, AT(limits.low_watermark), false, 0, 1073741824, "a size up to 1G",
+     "and with no more than this it is so no longer"},
+    {"drain-timeout", SECONDS, AT(limits.drain_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
+     "how long a receiver may be congested"},
+    {"frame-timeout", SECONDS, AT(limits.frame_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
+     "how long a frame may be incomplete"},
+    {"idle-timeout", SECONDS, AT(limits.idle_timeout), false, 0, 86400, "seconds from 0 to 86400",
+     "how long a client may say nothing; 0: for ever"},
+    {"grace-time", SECONDS, AT(limits.grace_time), false, 0, 86400, "seconds from 0 to 86400",
+     "how long queues may drain at the end"},
+    {"slow-receiver", POLICY, AT(limits.refuse), false, 0, 0, "pause or refuse", "what a congested receiver causes"},
+    {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
+    {"pid-file", TEXT, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
+    {"config", TEXT, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
+    {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
+    {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log more"},
+};
+enum { ENTRIES = sizeof entries / sizeof entries[0], HELP = ENTRIES, VERSION };
+
+static void set_defaults(struct options *options)
+{
+    memset(options, 0, sizeof *options);
+    options->max_connections = 10000;
+    options->store_size = 256u << 20;
+    options->limits = (struct limits){.high_watermark = 1u << 20,
+                                      .low_watermark = 256u << 10,
+                                      .drain_timeout = 10000,
+                                      .frame_timeout = 30000,
+                                      .grace_time = 10000};
+}
+
+/* ---- values ---- */
+
+/* A number with an optional unit letter of `units` (each 1024 times the one before). Negative: not one. */
+static double parse_number(const char *text, const char *units, bool fraction)
+{
+    char *end;
+    if (!isdigit((unsigned char)text[0]))
+        return -1;
+    for (const char *c = text; isdigit((unsigned char)*c) || *c == '.'; c++) {
+        if (*c == '.' && !fraction)
+            return -1;
+    }
+    double value = strtod(text, &end);
+    if (*end != '\0' && end[1] == '\0') {
+        const char *unit = strchr(units, toupper((unsigned char)*end));
+        if (unit == NULL)
+            return -1;
+        for (const char *u = units; u <= unit; u++)
+            value *= 1024;
+        end++;
+    }
+    return *end == '\0' && isfinite(value) ? value : -1;
+}
+
+static bool set_number(struct options *options, const struct entry *entry, double value)
+{
+    if (value < entry->least || value > entry->most)
+        return false;
+    if (entry->wide)
+        *(uint64_t *)((char *)options + entry->offset) = (uint64_t)value;
+    else
+        *(uint32_t *)((char *)options + entry->offset) = (uint32_t)value;
+    return true;
+}
+
+static bool set_seconds(struct options *options, const struct entry *entry, const char *text)
+{
+    double value = parse_number(text, "", true);
+    if (value < entry->least || value > entry->most)
+        return false;
+    *(uint32_t *)((char *)options + entry->offset) = (uint32_t)(value * 1000 + 0.5);
+    return true;
+}
+
+static bool set_policy(struct options *options, const char *text)
+{
+    if (strcmp(text, "pause") != 0 && strcmp(text, "refuse") != 0)
+        return false;
+    options->limits.refuse = strcmp(text, "refuse") == 0;
+    return true;
+}
+
+static bool add_address(struct options *options, const char *text)
+{
+    char host[LISTEN_TEXT], port[LISTEN_TEXT];
+    if (options->listen_count == LISTEN_MAX || !listen_split(text, host, port))
+        return false;
+    double number = parse_number(port, "", false);
+    if (number < 0 || number > 65535)
+        return false;
+    strcpy(options->listen[options->listen_count++], text);
+    return true;
+}
+
+static bool set_text(struct options *options, const struct entry *entry, const char *text)
+{
+    size_t length = strlen(text);
+    if (length == 0 || (double)length >= entry->most)
+        return false;
+    memcpy((char *)options + entry->offset, text, length + 1);
+    return true;
+}
+
+/* Gives the option its value. False when it does not take that. */
+static bool set_value(struct options *options, const struct entry *entry, const char *text)
+{
+    switch (entry->kind) {
+    case ADDRESS:
+        return add_address(options, text);
+    case NUMBER:
+        return set_number(options, entry, parse_number(text, "", false));
+    case SIZE:
+        return set_number(options, entry, parse_number(text, "KMG", true));
+    case SECONDS:
+        return set_seconds(options, entry, text);
+    case POLICY:
+        return set_policy(options, text);
+    case TEXT:
+        return set_text(options, entry, text);
+    case FLAG:
+        *((bool *)((char *)options + entry->offset)) = true;
+        return true;
+    case WORD_FLAG:
+        *(uint32_t *)((char *)options + entry->offset) = 1;
+        return true;
+    }
+    return false;
+}
+
+/* ---- the configuration file ---- */
+
+static const struct entry *find_entry(const char *name)
+{
+    for (int i = 0; i < ENTRIES; i++) {
+        if (strcmp(entries[i].name, name) == 0)
+            return &entries[i];
+    }
+    return NULL;
+}
+
+static char *trim(char *text)
+{
+    while (isspace((unsigned char)*text))
+        text++;
+    char *end = text + strlen(text);
+    while (end > text && isspace((unsigned char)end[-1]))
+        *--end = '\0';
+    return text;
+}
+
+static bool read_line(struct options *options, char *line, const char *path, int number, char reason[REASON_TEXT])
+{
+    line[strcspn(line, "#")] = '\0';
+    char *name = trim(line);
+    if (*name == '\0')
+        return true;
+    char *value = name + strcspn(name, " \t");
+    if (*value != '\0')
+        *value++ = '\0';
+    value = trim(value);
+
+    const struct entry *entry = find_entry(name);
+    if (entry == NULL || entry->offset == AT(config)) {
+        snprintf(reason, REASON_TEXT, "%.200s, line %d: there is no option '%.64s'", path, number, name);
+        return false;
+    }
+    if ((entry->takes == NULL) != (*value == '\0') || !set_value(options, entry, value)) {
+        snprintf(reason, REASON_TEXT, "%.200s, line %d: %s takes %s, not '%.64s'", path, number, name,
+                 entry->takes == NULL ? "no value" : entry->takes, value);
+        return false;
+    }
+    return true;
+}
+
+static bool read_file(struct options *options, const char *path, bool required, char reason[REASON_TEXT])
+{
+    char line[PATH_MAX + NAME_TEXT];
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        if (!required && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
+            return true;
+        snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
+        return false;
+    }
+    bool good = true;
+    for (int number = 1; good && fgets(line, sizeof line, file) != NULL; number++)
+        good = read_line(options, line, path, number, reason);
+    fclose(file);
+    return good;
+}
+
+/* ---- the command line ---- */
+
+static void print_help(void)
+{
+    puts("Usage: relayhubd [OPTION]...\nRelays messages between its clients by user id. See relayhubd(8).\n");
+    for (int i = 0; i < ENTRIES; i++) {
+        const struct entry *entry = &entries[i];
+        char left[64];
+        static const char *const values[] = {
+            [ADDRESS] = "ADDR:PORT", [NUMBER] = "N", [SIZE] = "SIZE", [SECONDS] = "SECONDS", [POLICY] = "POLICY"};
+        const char *value = entry->takes == NULL ? "" : entry->kind == TEXT ? "TEXT" : values[entry->kind];
+        snprintf(left, sizeof left, "--%s %s", entry->name, value);
+        printf("  %-28s %s\n", left, entry->help);
+    }
+    puts("  --help                       print this and exit\n  --version                    print the version and "
+         "exit");
+}
+
+static enum options_result read_arguments(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
+{
+    struct option forms[ENTRIES + 3] = {0};
+    int found;
+
+    for (int i = 0; i < ENTRIES; i++)
+        forms[i] =
+            (struct option){entries[i].name, entries[i].takes == NULL ? no_argument : required_argument, NULL, i};
+    forms[HELP] = (struct option){"help", no_argument, NULL, HELP};
+    forms[VERSION] = (struct option){"version", no_argument, NULL, VERSION};
+
+    optind = 0; /* starts getopt anew: it is called twice */
+    opterr = 0;
+    while ((found = getopt_long(argc, argv, "+:", forms, NULL)) != -1) {
+        if (found == HELP) {
+            print_help();
+            return OPTIONS_EXIT;
+        }
+        if (found == VERSION) {
+            puts("relayhubd " PACKAGE_VERSION);
+            return OPTIONS_EXIT;
+        }
+        if (found == ':' || found == '?') {
+            const struct entry *entry = found == ':' && optopt < ENTRIES ? &entries[optopt] : NULL;
+            snprintf(reason, REASON_TEXT, entry ? "--%.64s takes %s" : "there is no option '%.64s'%s",
+                     entry ? entry->name : argv[optind - 1], entry ? entry->takes : ", or it takes no value");
+            return OPTIONS_BAD;
+        }
+        if (!set_value(options, &entries[found], optarg)) {
+            snprintf(reason, REASON_TEXT, "--%s takes %s, not '%.64s'", entries[found].name, entries[found].takes,
+                     optarg);
+            return OPTIONS_BAD;
+        }
+    }
+    if (optind < argc) {
+        snprintf(reason, REASON_TEXT, "relayhubd takes options only, not '%.64s'", argv[optind]);
+        return OPTIONS_BAD;
+    }
+    return OPTIONS_RUN;
+}
+
+enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
+{
+    struct options first;
+
+    /* Once to find the file and every mistake, then over what the file says. */
+    set_defaults(&first);
+    enum options_result result = read_arguments(&first, argc, argv, reason);
+    if (result != OPTIONS_RUN)
+        return result;
+    set_defaults(options);
+    bool named = first.config[0] != '\0';
+    if (!read_file(options, named ? first.config : DEFAULT_CONFIG, named, reason))
+        return OPTIONS_BAD;
+    if (first.listen_count > 0)
+        options->listen_count = 0;
+    result = read_arguments(options, argc, argv, reason);
+    if (result == OPTIONS_RUN && options->limits.low_watermark >= options->limits.high_watermark) {
+        snprintf(reason, REASON_TEXT, "--low-watermark takes a size below the one of --high-watermark");
+        return OPTIONS_BAD;
+    }
+    return result;
+}

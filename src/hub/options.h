@@ -1,0 +1,53 @@
+/*
+ * options.h: what the operator chose: the command line, and the configuration file behind it.
+ *
+ * relayhubd(8) describes each option. The file has a line `name value` for each, with the option's name;
+ * the command line wins over the file.
+ */
+#ifndef RELAYHUB_OPTIONS_H
+#define RELAYHUB_OPTIONS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LISTEN_MAX 16u
+#define LISTEN_TEXT 128u
+#define NAME_TEXT 64u
+#define REASON_TEXT 512u
+
+/* What SIGHUP can change while the hub runs. Times are in milliseconds, sizes in bytes. */
+struct limits {
+    uint32_t high_watermark; /* a receiver with more than this queued is congested ... */
+    uint32_t low_watermark;  /* ... until it has no more than this */
+    uint32_t drain_timeout;  /* so long may a receiver be congested */
+    uint32_t frame_timeout;  /* so long may a frame be incomplete */
+    uint32_t idle_timeout;   /* so long may a client say nothing; 0: for ever */
+    uint32_t grace_time;     /* so long may draining take at the end */
+    uint32_t refuse;         /* 1: answer UNDELIVERED for a congested receiver, 0: pause the sender */
+    uint32_t verbose;
+};
+
+struct options {
+    struct limits limits;
+    unsigned listen_count;
+    char listen[LISTEN_MAX][LISTEN_TEXT]; /* ADDR:PORT, [ADDR]:PORT */
+    uint32_t workers;                     /* 0: as many as processors that it may use */
+    uint32_t max_connections;
+    uint64_t store_size;
+    char user[NAME_TEXT];    /* empty: stay who we are */
+    char pid_file[PATH_MAX]; /* empty: none */
+    char config[PATH_MAX];   /* empty: the default file, if there is one */
+    bool foreground;
+};
+
+enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };
+
+/*
+ * Reads the command line and the configuration file into *options. OPTIONS_EXIT after --help or --version
+ * printed to standard output; OPTIONS_BAD with one line in `reason` that names the option and what it takes.
+ */
+enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT]);
+
+#endif

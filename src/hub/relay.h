@@ -1,0 +1,46 @@
+/*
+ * relay.h: from a sender's messages to each receiver's queue, here or in another worker.
+ *
+ * The unit is a run: messages of one sender to the same receivers, one behind the other in a chunk, in the
+ * form in which receivers get them. A pipelining sender's read is one run; it costs one look-up a receiver
+ * and one queue entry a receiver, however many messages are in it.
+ */
+#ifndef RELAYHUB_RELAY_H
+#define RELAYHUB_RELAY_H
+
+#include "hub/state.h"
+
+struct run {
+    uint32_t chunk, offset, length; /* where, in bytes; length 0: no run */
+    uint32_t messages;
+    uint64_t number;                                  /* the first one's number at its sender */
+    unsigned count;                                   /* receivers, 1 to 255 */
+    uint8_t receivers[FRAME_MAX_IDS * FRAME_ID_SIZE]; /* as they came, in network byte order */
+};
+
+/*
+ * Routes a run: queues it for the receivers here, adds records for the other workers, and answers
+ * UNDELIVERED for receivers that are not connected. Pauses the sender when a receiver is congested, or
+ * answers UNDELIVERED for that one where the policy is to refuse.
+ */
+void relay_run(struct worker *worker, struct connection *sender, const struct run *run);
+
+/*
+ * True when a message to these receivers cannot be routed now, as an inbox it needs is full: the sender is
+ * then paused, or, where the policy is to refuse, relay_run() answers UNDELIVERED.
+ */
+bool relay_must_wait(struct worker *worker, struct connection *sender, const uint8_t *receivers, unsigned count);
+
+/* Handles a record that another worker sent. */
+void relay_record(struct worker *worker, const struct record *record);
+
+/* Handles a record that could not be sent, as its worker is dead. */
+void relay_unsent_record(struct worker *worker, const struct record *record);
+
+/* Tells senders what was queued and could not be written: up to a bounded number a turn. */
+void relay_returns(struct worker *worker);
+
+/* The client has ended its sending: asks all other workers for what they still have for it. */
+void relay_barrier(struct worker *worker, struct connection *connection);
+
+#endif

@@ -1,0 +1,96 @@
+/*
+ * routes.h: the shared user_id table: who is connected, and which worker has it.
+ *
+ *     user_id = node:16 | generation:24 | slot:24
+ *
+ * The table is cut into equal ranges of slots, one a worker. Only its owner gives slots of a range out,
+ * so there is no lock; everybody may look an id up, which is one array index and one compare. A slot is
+ * given out with a new generation each time and is retired when it has none left: no id is ever given
+ * twice while the hub runs, also across the death of a worker, as the generations outlive it.
+ */
+#ifndef RELAYHUB_ROUTES_H
+#define RELAYHUB_ROUTES_H
+
+#include "hub/shared.h"
+
+#define GENERATION_BITS 24u
+#define SLOT_NONE UINT32_MAX
+
+/* One worker's view: the table, and which slots of its own range are free. Private to that worker. */
+struct routes {
+    const struct shared *shared;
+    unsigned self;
+    uint32_t first;     /* the first slot of this worker's range */
+    uint32_t range;     /* how many slots the range has */
+    uint32_t fresh;     /* slots from here on were never given out by this process */
+    uint32_t free_head; /* a queue of slots given back: the one given back first is reused first, */
+    uint32_t free_tail; /* so that generations grow slowly */
+    uint32_t free_count;
+    uint32_t *next_free; /* [range] */
+};
+
+/* Makes the view of worker `self`. Returns 0 or a negative errno value. */
+int routes_open(struct routes *routes, const struct shared *shared, unsigned self);
+void routes_close(struct routes *routes);
+
+/* Takes a free slot of this worker's range, or SLOT_NONE. Slots are numbered over all workers. */
+uint32_t routes_take_slot(struct routes *routes);
+
+/* Gives a slot back that routes_withdraw() was called for, or that was never published. */
+void routes_return_slot(struct routes *routes, uint32_t slot);
+
+/* Makes a new user_id for a slot taken, lets everybody see it, and returns it. */
+uint64_t routes_publish(struct routes *routes, uint32_t slot);
+
+/* From now on no new message finds this slot's client. */
+void routes_withdraw(struct routes *routes, uint32_t slot);
+
+/* For the master: frees a whole range, of a worker that is dead. */
+void routes_reset_range(const struct shared *shared, unsigned worker);
+
+static inline uint32_t routes_slot(uint64_t id)
+{
+    return (uint32_t)id & (SLOTS_MAX - 1);
+}
+
+/* The worker that owns a slot. */
+static inline unsigned routes_worker(const struct shared *shared, uint32_t slot)
+{
+    return slot >> shared->slot_shift;
+}
+
+/*
+ * True while the client `id` is connected. Pairs with the release in routes_publish(): who learned an id
+ * from its client's own worker finds it.
+ */
+static inline bool routes_has(const struct shared *shared, uint64_t id)
+{
+    uint32_t slot = routes_slot(id);
+    return slot < shared->slots && id != 0 && atomic_load_explicit(&shared->ids[slot], memory_order_acquire) == id;
+}
+
+/* ---- congestion: a key is a slot, or shared->slots + worker for a worker as a whole ---- */
+
+static inline uint32_t routes_worker_key(const struct shared *shared, unsigned worker)
+{
+    return shared->slots + worker;
+}
+
+static inline bool routes_is_congested(const struct shared *shared, uint32_t key)
+{
+    return atomic_load_explicit(&shared->congestion[key].congested, memory_order_relaxed) != 0;
+}
+
+/* For the owner of the key. */
+void routes_set_congested(const struct shared *shared, uint32_t key);
+
+/* For the owner of the key: it is congested no longer. Returns the workers to wake, a bit each. */
+uint64_t routes_clear_congested(const struct shared *shared, uint32_t key);
+
+/*
+ * Says that senders of `worker` wait for `key`. Returns false when it is not congested (any longer), and
+ * then nobody may wait: no wake will come.
+ */
+bool routes_wait(const struct shared *shared, uint32_t key, unsigned worker);
+
+#endif

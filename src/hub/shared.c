@@ -1,0 +1,87 @@
+/* shared.c: the layout of the shared memory. See shared.h. */
+#include "hub/shared.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define WORKER_PAGE_SIZE ((sizeof(struct worker_page) + PAGE - 1) / PAGE * PAGE)
+
+_Static_assert(sizeof(struct congestion) == CACHE_LINE, "a slot's congestion has a cache line of its own");
+
+static size_t reserve(size_t *end, size_t size)
+{
+    size_t start = *end;
+    *end += (size + PAGE - 1) / PAGE * PAGE;
+    return start;
+}
+
+/* The smallest range of slots, as a power of two, that holds `connections` over all workers. */
+static unsigned slot_shift_for(uint32_t connections, unsigned workers)
+{
+    unsigned shift = 9; /* 512 slots: whole pages of ids, so that one range can be protected alone */
+    while (((uint64_t)workers << shift) < connections || (UINT32_C(1) << shift) < (connections + workers - 1) / workers)
+        shift++;
+    return shift;
+}
+
+struct worker_page *shared_page(const struct shared *shared, unsigned worker)
+{
+    return (struct worker_page *)((char *)shared->pages + worker * WORKER_PAGE_SIZE);
+}
+
+int shared_create(struct shared *shared, unsigned workers, uint32_t connections, uint64_t store_size)
+{
+    memset(shared, 0, sizeof *shared);
+    shared->workers = workers;
+    shared->slot_shift = slot_shift_for(connections, workers);
+    if (((uint64_t)workers << shared->slot_shift) > SLOTS_MAX)
+        return -EINVAL;
+    shared->slots = workers << shared->slot_shift;
+    shared->blocks_per_worker = (uint32_t)(store_size / workers / BLOCK_SIZE);
+    shared->first_generation = (uint32_t)time(NULL);
+
+    size_t blocks = shared_blocks(shared), end = 0;
+    size_t pages = reserve(&end, workers * WORKER_PAGE_SIZE);
+    size_t states = reserve(&end, workers * sizeof(uint32_t));
+    size_t ids = reserve(&end, shared->slots * sizeof(uint64_t));
+    size_t generations = reserve(&end, shared->slots * sizeof(uint32_t));
+    size_t congestion = reserve(&end, (shared->slots + workers) * sizeof(struct congestion));
+    size_t sizes = reserve(&end, blocks * sizeof(uint32_t));
+    size_t sent = reserve(&end, workers * blocks * sizeof(uint32_t));
+    size_t done = reserve(&end, workers * blocks * sizeof(uint32_t));
+    size_t arenas = reserve(&end, blocks * BLOCK_SIZE);
+
+    int fd = memfd_create("relayhub", MFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    char *base = MAP_FAILED;
+    if (ftruncate(fd, (off_t)end) == 0)
+        base = mmap(NULL, end, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    int error = errno;
+    close(fd);
+    if (base == MAP_FAILED)
+        return -error;
+
+    shared->base = base;
+    shared->size = end;
+    shared->pages = (void *)(base + pages);
+    shared->states = (void *)(base + states);
+    shared->ids = (void *)(base + ids);
+    shared->generations = (void *)(base + generations);
+    shared->congestion = (void *)(base + congestion);
+    shared->sizes = (void *)(base + sizes);
+    shared->sent = (void *)(base + sent);
+    shared->done = (void *)(base + done);
+    shared->arenas = (void *)(base + arenas);
+    return 0;
+}
+
+void shared_destroy(struct shared *shared)
+{
+    munmap(shared->base, shared->size);
+    memset(shared, 0, sizeof *shared);
+}

@@ -1,0 +1,102 @@
+/* wait.c: see wait.h. */
+#include "hub/wait.h"
+
+#include "hub/deadline.h"
+
+static uint32_t *bucket_of(struct worker *worker, uint32_t key)
+{
+    return &worker->waiting[key % WAIT_BUCKETS];
+}
+
+static void leave_bucket(struct worker *worker, struct connection *sender)
+{
+    if (sender->wait_previous == NOBODY)
+        *bucket_of(worker, sender->waits_for) = sender->wait_next;
+    else
+        worker->connections[sender->wait_previous].wait_next = sender->wait_next;
+    if (sender->wait_next != NOBODY)
+        worker->connections[sender->wait_next].wait_previous = sender->wait_previous;
+    sender->waits_for = NO_KEY;
+    worker->paused--;
+}
+
+void wait_pause(struct worker *worker, struct connection *sender, uint32_t key)
+{
+    uint32_t *bucket = bucket_of(worker, key);
+
+    if (sender->waits_for != NO_KEY)
+        return;
+    sender->waits_for = key;
+    sender->wait_previous = NOBODY;
+    sender->wait_next = *bucket;
+    if (*bucket != NOBODY)
+        worker->connections[*bucket].wait_previous = place_of(worker, sender);
+    *bucket = place_of(worker, sender);
+    deadline_clear_input(worker, sender); /* it is not its fault that its frame stays incomplete */
+    worker->paused++;
+    count(&worker->statistics->pauses, 1);
+}
+
+void wait_for_congested(struct worker *worker, struct connection *sender, uint32_t key)
+{
+    if (sender->waits_for == NO_KEY && routes_wait(worker->shared, key, worker->index))
+        wait_pause(worker, sender, key);
+}
+
+static void resume(struct worker *worker, struct connection *sender)
+{
+    leave_bucket(worker, sender);
+    if (sender->flags & CONNECTION_RESUMED)
+        return;
+    sender->flags |= CONNECTION_RESUMED;
+    sender->resumed_next = worker->resumed;
+    worker->resumed = place_of(worker, sender);
+}
+
+void wait_wake(struct worker *worker, uint32_t key)
+{
+    uint32_t first = key == WAKE_ALL ? 0 : key % WAIT_BUCKETS;
+    uint32_t last = key == WAKE_ALL ? WAIT_BUCKETS - 1 : first;
+
+    for (uint32_t bucket = first; bucket <= last; bucket++) {
+        for (uint32_t place = worker->waiting[bucket]; place != NOBODY;) {
+            struct connection *sender = &worker->connections[place];
+            place = sender->wait_next;
+            if (key == WAKE_ALL || sender->waits_for == key)
+                resume(worker, sender);
+        }
+    }
+}
+
+void wait_end_congestion(struct worker *worker, uint32_t key)
+{
+    for (uint64_t left = routes_clear_congested(worker->shared, key); left != 0; left &= left - 1) {
+        unsigned waiter = (unsigned)__builtin_ctzll(left);
+        if (waiter == worker->index) {
+            wait_wake(worker, key);
+        } else if (worker->up >> waiter & 1) {
+            outbox_wake(&worker->outboxes[waiter], key);
+            worker->touched |= UINT64_C(1) << waiter;
+        }
+    }
+}
+
+void wait_wake_worker(struct worker *worker, unsigned dead)
+{
+    for (uint32_t bucket = 0; bucket < WAIT_BUCKETS; bucket++) {
+        for (uint32_t place = worker->waiting[bucket]; place != NOBODY;) {
+            struct connection *sender = &worker->connections[place];
+            uint32_t key = sender->waits_for;
+            place = sender->wait_next;
+            if (key == routes_worker_key(worker->shared, dead) ||
+                (key < worker->shared->slots && routes_worker(worker->shared, key) == dead))
+                resume(worker, sender);
+        }
+    }
+}
+
+void wait_forget(struct worker *worker, struct connection *sender)
+{
+    if (sender->waits_for != NO_KEY)
+        leave_bucket(worker, sender);
+}

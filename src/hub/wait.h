@@ -1,0 +1,31 @@
+/*
+ * wait.h: backpressure on senders: who is paused, for what, and who may go on.
+ *
+ * A paused sender is not read. It waits for a key: a receiver that is congested, or a worker (see
+ * routes.h). A wake is always allowed to come too often: who goes on finds out whether it has to wait
+ * again.
+ */
+#ifndef RELAYHUB_WAIT_H
+#define RELAYHUB_WAIT_H
+
+#include "hub/state.h"
+
+/* Pauses the sender for `key`, if it is not paused already. The caller made sure that a wake will come. */
+void wait_pause(struct worker *worker, struct connection *sender, uint32_t key);
+
+/* As wait_pause(), for a key that may have ceased to be congested: then it does nothing. */
+void wait_for_congested(struct worker *worker, struct connection *sender, uint32_t key);
+
+/* Lets this worker's senders that wait for `key`, or for anything (WAKE_ALL), go on: into `resumed`. */
+void wait_wake(struct worker *worker, uint32_t key);
+
+/* The key, which this worker owns, is congested no longer: wakes all that wait for it, in all workers. */
+void wait_end_congestion(struct worker *worker, uint32_t key);
+
+/* Worker `dead` is gone: wakes all that wait for it or for one of its clients. */
+void wait_wake_worker(struct worker *worker, unsigned dead);
+
+/* Takes a connection that ends out of all of this. */
+void wait_forget(struct worker *worker, struct connection *sender);
+
+#endif
