@@ -1,0 +1,282 @@
+#!/bin/sh
+# test_command.sh: the command relayhub against a real hub, as its users call it.
+# RELAYHUBD and RELAYHUB are the programs; without them this test is skipped.
+set -u
+[ -n "${RELAYHUBD:-}" ] && [ -n "${RELAYHUB:-}" ] || exit 77
+
+dir=$(mktemp -d) || exit 1
+hub_pid='' helper_pids=''
+unset RELAYHUB_HUB
+
+clean_up() {
+    # A stopped process takes no other signal, so it is continued first.
+    for pid in $helper_pids $hub_pid; do
+        kill -CONT "$pid" 2>/dev/null
+        kill "$pid" 2>/dev/null
+    done
+    wait
+    rm -rf "$dir"
+}
+trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
+
+fail() {
+    printf 'FAIL: %s\n' "$*" >&2
+    for file in "$dir"/*.err; do
+        sed "s|^|${file##*/}: |" "$file" >&2
+    done
+    exit 1
+}
+
+# relayhub, bounded in time.
+relayhub() {
+    timeout 30 "$RELAYHUB" "$@"
+}
+
+# Runs relayhub and checks its exit status: expect STATUS ARGUMENT...
+expect() {
+    wanted=$1
+    shift
+    relayhub "$@" >"$dir/out" 2>"$dir/command.err"
+    status=$?
+    [ $status -eq "$wanted" ] || fail "relayhub $*: status $status instead of $wanted"
+}
+
+# Waits until FILE has a line that matches PATTERN, and prints the part in \(...\).
+await_line() {
+    for _ in $(seq 200); do
+        found=$(sed -n "s/$2/\1/p" "$1" 2>/dev/null | head -n 1)
+        if [ -n "$found" ]; then
+            echo "$found"
+            return 0
+        fi
+        sleep 0.05
+    done
+    return 1
+}
+
+# Waits for a process of ours and checks its exit status: await_exit STATUS PID WHAT
+await_exit() {
+    wait "$2"
+    status=$?
+    [ $status -eq "$1" ] || fail "$3: status $status instead of $1"
+}
+
+same() {
+    [ "$1" = "$2" ] || fail "$3: \"$1\" instead of \"$2\""
+}
+
+start_hub() {
+    "$RELAYHUBD" --foreground --workers "$1" --listen 127.0.0.1:0 2>"$dir/hub.err" &
+    hub_pid=$!
+    RELAYHUB_HUB=$(await_line "$dir/hub.err" '.*listening on \(127.0.0.1:[0-9]*\)') || fail "the hub does not listen"
+    await_line "$dir/hub.err" '.*\(ready\).*' >/dev/null || fail "the hub is not ready"
+    export RELAYHUB_HUB
+}
+
+stop_hub() {
+    kill "$hub_pid"
+    await_exit 0 "$hub_pid" "relayhubd"
+    hub_pid=
+}
+
+# Starts a listener: listen NAME ID_PATTERN OPTION...; sets pid and id. Raw listeners say their id on standard error.
+listen() {
+    name=$1 pattern=$2
+    shift 2
+    timeout 60 "$RELAYHUB" listen "$@" >"$dir/$name" 2>"$dir/$name.err" &
+    pid=$!
+    helper_pids="$helper_pids $pid"
+    case "$*" in
+    *raw*) id=$(await_line "$dir/$name.err" "$pattern") ;;
+    *) id=$(await_line "$dir/$name" "$pattern") ;;
+    esac || fail "listener $name says no id"
+}
+
+# ---- what needs no hub ----
+
+usage_and_failures() {
+    expect 0 --help
+    grep -q '^usage: relayhub' "$dir/out" || fail "--help says no usage"
+    expect 0 --version
+    grep -q '^relayhub [0-9(]' "$dir/out" || fail "--version says no version"
+    for arguments in '' 'frobnicate' 'id 1' 'list 1' 'send' 'send x' 'send 1, y' 'send 1,,2' 'send -1' 'send 1 2 3' \
+        'send 18446744073709551616 x' '--count 1 listen' 'id --format text' 'listen --count 0' 'listen --count x' \
+        'listen --format html' '--timeout 0 id' '--timeout soon id' '--timeout' '--frob id' '--hub [::1 id' '--hub h: id'; do
+        # shellcheck disable=SC2086 # the words are meant to be split
+        expect 64 $arguments
+        [ -s "$dir/command.err" ] || fail "relayhub $arguments does not say what is wrong"
+    done
+    expect 64 send "$(seq -s , 256)" x
+    expect 69 --hub 127.0.0.1:1 id
+    grep -q '127.0.0.1 port 1: ' "$dir/command.err" || fail "it does not say where the hub is missing"
+    expect 68 --hub 127.0.0.1:no-such-service id
+    head -c 1048577 /dev/zero >"$dir/too-long"
+    expect 65 --hub 127.0.0.1:1 send 1 - <"$dir/too-long"
+}
+
+# ---- with a hub ----
+
+addresses() {
+    expect 0 id
+    own=$(cat "$dir/out")
+    expr "$own" : '[0-9][0-9]*$' >/dev/null || fail "\"$own\" is no id"
+    expect 0 --hub "$RELAYHUB_HUB" --timeout 5 id
+    [ "$(cat "$dir/out")" != "$own" ] || fail "an id was given twice"
+    expect 69 --hub 127.0.0.1:1 id # the option wins over RELAYHUB_HUB
+}
+
+relay_to_all_formats() {
+    expect 0 list
+    same "$(cat "$dir/out")" "" "list of a hub without others"
+    listen text '^id \([0-9]*\)$' --count 3
+    text_pid=$pid text=$id
+    listen json '^{"id":"\([0-9]*\)"}$' --format json --count 3
+    json_pid=$pid json=$id
+    listen raw '^id \([0-9]*\)$' --format raw --count 3
+    raw_pid=$pid raw=$id
+    expect 0 list
+    same "$(sort "$dir/out")" "$(printf '%s\n' "$text" "$json" "$raw" | sort)" "list"
+
+    printf 'a\033[2J\\\n\302\233\303\251"\r' >"$dir/tricky"
+    printf '\377\000b' >"$dir/binary"
+    expect 0 send "$text,$json,$raw" foobar
+    expect 0 send "$text,$json,$raw" <"$dir/tricky"
+    expect 0 send "$text,$json,$raw" - <"$dir/binary"
+    await_exit 0 $text_pid "listen, text"
+    await_exit 0 $json_pid "listen, json"
+    await_exit 0 $raw_pid "listen, raw"
+
+    sed 's/from [0-9]*: /from N: /' "$dir/text" >"$dir/text.seen"
+    cat >"$dir/text.wanted" <<END
+id $text
+from N: foobar
+from N: a\\x1b[2J\\\\\\n\\u009bé"\\r
+from N: \\xff\\x00b
+END
+    cmp "$dir/text.seen" "$dir/text.wanted" || fail "listen, text: $(cat "$dir/text.seen")"
+    sed 's/"from":"[0-9]*"/"from":"N"/' "$dir/json" >"$dir/json.seen"
+    cat >"$dir/json.wanted" <<END
+{"id":"$json"}
+{"from":"N","length":6,"text":"foobar"}
+{"from":"N","length":13,"text":"a\\u001b[2J\\\\\\n\\u009bé\\"\\u000d"}
+{"from":"N","length":3,"base64":"/wBi"}
+END
+    cmp "$dir/json.seen" "$dir/json.wanted" || fail "listen, json: $(cat "$dir/json.seen")"
+    { printf foobar && cat "$dir/tricky" "$dir/binary"; } | cmp - "$dir/raw" || fail "listen, raw"
+}
+
+base64_of_any_length() {
+    for length in 1 2 3 4 5; do
+        listen base64 '^{"id":"\([0-9]*\)"}$' --format json --count 1
+        { printf '\377' && head -c $((length - 1)) /dev/urandom; } >"$dir/body"
+        expect 0 send "$id" <"$dir/body"
+        await_exit 0 $pid "listen, base64"
+        sed -n 's/.*"base64":"\(.*\)"}/\1/p' "$dir/base64" | base64 -d | cmp - "$dir/body" || fail "base64 of $length bytes"
+    done
+}
+
+sizes() {
+    for size in 0 1 4096 1048576; do
+        listen raw '^id \([0-9]*\)$' --format raw --count 1
+        head -c $size /dev/urandom >"$dir/body"
+        expect 0 send "$id" - <"$dir/body"
+        await_exit 0 $pid "listen, raw"
+        cmp "$dir/body" "$dir/raw" || fail "a body of $size bytes changed"
+    done
+}
+
+unreached() {
+    expect 0 id
+    gone=$(cat "$dir/out")
+    listen text '^id \([0-9]*\)$' --count 1
+    expect 1 send "$gone,$id,1,$gone" hello
+    same "$(sort -u "$dir/command.err")" "$(printf 'relayhub: %s was not reached\n' "$gone" 1 | sort)" "who was not reached"
+    await_exit 0 $pid "listen, text"
+    grep -q '^from [0-9]*: hello$' "$dir/text" || fail "the one who is there was not reached"
+}
+
+many_receivers() {
+    listen text '^id \([0-9]*\)$' --count 1
+    expect 1 send "$id,$(seq -s , 254)" hello
+    same "$(wc -l <"$dir/command.err")" 254 "unreached receivers"
+    await_exit 0 $pid "listen, text"
+}
+
+chat() {
+    for name in one two; do
+        mkfifo "$dir/$name.in"
+        timeout 60 "$RELAYHUB" chat <"$dir/$name.in" >"$dir/$name" 2>"$dir/$name.err" &
+        case $name in
+        one) one_pid=$! ;;
+        two) two_pid=$! ;;
+        esac
+        helper_pids="$helper_pids $!"
+    done
+    exec 3>"$dir/one.in" 4>"$dir/two.in"
+    one=$(await_line "$dir/one" '^id \([0-9]*\)$') || fail "chat says no id"
+    two=$(await_line "$dir/two" '^id \([0-9]*\)$') || fail "chat says no id"
+
+    printf '/list\nnot sent\n/to %s\nhello there\n//slash\n/to 1,x\nstill\n' "$two" >&3
+    await_line "$dir/two" "^\\(from $one: still\\)\$" >/dev/null || fail "chat: the last message is missing"
+    same "$(cat "$dir/one")" "$(printf 'id %s\nother %s\nothers 1' "$one" "$two")" "chat's own output"
+    same "$(cat "$dir/two")" "$(printf 'id %s\nfrom %s: hello there\nfrom %s: /slash\nfrom %s: still' \
+        "$two" "$one" "$one" "$one")" "chat's messages"
+    printf '/to %s,1\nand back\n/id\n/quit\n' "$one" >&4
+    await_exit 1 "$two_pid" "chat with an unreached receiver"
+    grep -q '^message 0 did not reach 1$' "$dir/two" || fail "chat does not say who was not reached"
+    await_line "$dir/one" "^\\(from $two: and back\\)\$" >/dev/null || fail "chat: the answer is missing"
+    # The end of input, with a line that has no newline, sends that line and waits for the hub's word on it.
+    printf 'to nobody' >&3
+    exec 3>&- 4>&-
+    await_exit 1 "$one_pid" "chat to one that is gone"
+    grep -q "^message 3 did not reach $two\$" "$dir/one" || fail "chat does not wait for the hub's last words"
+    await_line "$dir/one.err" '.*\(nobody to send this to\).*' >/dev/null || fail "chat sends to nobody without a word"
+}
+
+# A chat that is flooded from a file: every line arrives, in order, though the socket takes less at once.
+chat_flood() {
+    listen text '^id \([0-9]*\)$' --count 20000
+    { echo "/to $id" && seq -f '%020.0f' 20000; } >"$dir/flood"
+    relayhub chat <"$dir/flood" >"$dir/flood.out" 2>"$dir/flood.err" || fail "chat from a file: status $?"
+    await_exit 0 $pid "listen, text"
+    sed -n 's/^from [0-9]*: //p' "$dir/text" >"$dir/flood.seen"
+    tail -n +2 "$dir/flood" | cmp - "$dir/flood.seen" || fail "chat from a file: lines are lost or out of order"
+}
+
+hub_stands_still() {
+    kill -STOP "$hub_pid"
+    # shellcheck disable=SC2086 # one word a worker
+    kill -STOP $workers
+    expect 75 --timeout 0.5 id
+    # shellcheck disable=SC2086
+    kill -CONT $workers
+    kill -CONT "$hub_pid"
+    expect 0 id
+}
+
+hub_ends() {
+    listen text '^id \([0-9]*\)$'
+    stop_hub
+    await_exit 69 $pid "listen when the hub ends"
+    grep -q '^relayhub: the hub closed the connection$' "$dir/text.err" || fail "listen does not say that the hub ended"
+    expect 69 id
+}
+
+usage_and_failures
+for count in 1 2; do
+    start_hub $count
+    workers=$(sed -n 's/.*worker [0-9]* started, pid \([0-9]*\)$/\1/p' "$dir/hub.err")
+    addresses
+    relay_to_all_formats
+    base64_of_any_length
+    sizes
+    unreached
+    many_receivers
+    chat
+    rm -f "$dir"/*.in
+    chat_flood
+    hub_stands_still
+    hub_ends
+done
+echo "PASS: the command relayhub with 1 and 2 workers"
