@@ -36,7 +36,7 @@
 /* Milliseconds between two looks at what is still to be told or waited for. */
 #define TICK 20
 #define REFORK_DELAY 200 /* between two starts of one worker */
-#define ACCEPT_PAUSE 100  /* when descriptors or memory ran out */
+#define ACCEPT_PAUSE 100 /* when descriptors or memory ran out */
 
 #define EVENT_SIGNAL 1000u
 #define EVENT_LISTENER 2000u /* + its index; below EVENT_SIGNAL: the worker of a channel */
@@ -140,7 +140,8 @@ static _Noreturn void become_worker(unsigned index, int channel, bool successor)
                                  .up = running_workers() | UINT64_C(1) << index,
                                  .channel = channel,
                                  .inbox = master.members[index].pipe[0],
-                                 .limits = master.options->limits};
+                                 .limits = master.options->limits,
+                                 .sandbox = !master.options->no_sandbox};
     char name[16];
 
     for (unsigned i = 0; i < master.shared.workers; i++) {
@@ -646,6 +647,8 @@ static int set_up(struct options *options)
         log_line(LOG_ERR, "--user: cannot become %s: %s", options->user, strerror(errno));
         return EX_NOUSER;
     }
+    if (geteuid() == 0)
+        log_line(LOG_WARNING, "running as root: give --user the name of a user without rights");
     for (unsigned i = 0; i < master.shared.workers; i++) {
         if (!start_worker(i, false))
             return EX_OSERR;

@@ -62,6 +62,7 @@ static const struct entry entries[] = {
     {"pid-file", TEXT, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
     {"config", TEXT, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
     {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
+    {"no-sandbox", FLAG, AT(no_sandbox), false, 0, 0, NULL, "let workers keep their rights, for debugging"},
     {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log more"},
 };
 enum { ENTRIES = sizeof entries / sizeof entries[0], HELP = ENTRIES, VERSION };

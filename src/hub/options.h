@@ -40,6 +40,7 @@ struct options {
     char pid_file[PATH_MAX]; /* empty: none */
     char config[PATH_MAX];   /* empty: the default file, if there is one */
     bool foreground;
+    bool no_sandbox; /* for tools that watch a process, such as valgrind */
 };
 
 enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };

@@ -22,10 +22,19 @@ static size_t reserve(size_t *end, size_t size)
 /* The smallest range of slots, as a power of two, that holds `connections` over all workers. */
 static unsigned slot_shift_for(uint32_t connections, unsigned workers)
 {
-    unsigned shift = 9; /* 512 slots: whole pages of ids, so that one range can be protected alone */
+    unsigned shift = 10; /* 1024 slots: whole pages of ids and generations, as shared_protect() needs */
     while (((uint64_t)workers << shift) < connections || (UINT32_C(1) << shift) < (connections + workers - 1) / workers)
         shift++;
     return shift;
+}
+
+/* An arena of about `size` bytes; its counters fill whole pages. */
+static uint32_t arena_blocks(uint64_t size)
+{
+    const uint32_t step = PAGE / sizeof(uint32_t);
+    if (size < ARENA_LEAST)
+        size = ARENA_LEAST;
+    return (uint32_t)(size / BLOCK_SIZE / step * step);
 }
 
 struct worker_page *shared_page(const struct shared *shared, unsigned worker)
@@ -41,12 +50,11 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     if (((uint64_t)workers << shared->slot_shift) > SLOTS_MAX)
         return -EINVAL;
     shared->slots = workers << shared->slot_shift;
-    shared->blocks_per_worker = (uint32_t)(store_size / workers / BLOCK_SIZE);
+    shared->blocks_per_worker = arena_blocks(store_size / workers);
     shared->first_generation = (uint32_t)time(NULL);
 
     size_t blocks = shared_blocks(shared), end = 0;
     size_t pages = reserve(&end, workers * WORKER_PAGE_SIZE);
-    size_t states = reserve(&end, workers * sizeof(uint32_t));
     size_t ids = reserve(&end, shared->slots * sizeof(uint64_t));
     size_t generations = reserve(&end, shared->slots * sizeof(uint32_t));
     size_t congestion = reserve(&end, (shared->slots + workers) * sizeof(struct congestion));
@@ -69,7 +77,6 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     shared->base = base;
     shared->size = end;
     shared->pages = (void *)(base + pages);
-    shared->states = (void *)(base + states);
     shared->ids = (void *)(base + ids);
     shared->generations = (void *)(base + generations);
     shared->congestion = (void *)(base + congestion);
@@ -84,4 +91,27 @@ void shared_destroy(struct shared *shared)
 {
     munmap(shared->base, shared->size);
     memset(shared, 0, sizeof *shared);
+}
+
+/* Leaves only worker `self`'s segment of a region, cut into equal segments of `size` bytes, writable. */
+static bool protect_region(void *region, size_t size, unsigned workers, unsigned self)
+{
+    char *start = region;
+    return mprotect(start, size * workers, PROT_READ) == 0 &&
+           mprotect(start + size * self, size, PROT_READ | PROT_WRITE) == 0;
+}
+
+int shared_protect(const struct shared *shared, unsigned self)
+{
+    size_t range = (size_t)1 << shared->slot_shift, blocks = shared->blocks_per_worker;
+    unsigned workers = shared->workers;
+
+    bool done = protect_region(shared->pages, WORKER_PAGE_SIZE, workers, self) &&
+                protect_region(shared->ids, range * sizeof(uint64_t), workers, self) &&
+                protect_region(shared->generations, range * sizeof(uint32_t), workers, self) &&
+                protect_region(shared->sizes, blocks * sizeof(uint32_t), workers, self) &&
+                protect_region(shared->sent, blocks * sizeof(uint32_t) * workers, workers, self) &&
+                protect_region(shared->done, blocks * sizeof(uint32_t) * workers, workers, self) &&
+                protect_region(shared->arenas, blocks * BLOCK_SIZE, workers, self);
+    return done ? 0 : -errno;
 }

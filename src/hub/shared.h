@@ -2,16 +2,16 @@
  * shared.h: the memory that all processes of the hub have in common.
  *
  * One anonymous memfd, mapped by the master before it forks, so that every process sees it at the same
- * address. It is cut into regions, each on pages of its own, by who may write them:
+ * address. It is cut into regions, and these, but for one, into a segment of whole pages a worker, which
+ * that worker alone may write (shared_protect()):
  *
- *     pages        one a worker, written by that worker: statistics and how far its slots are in use
- *     states       written by the master: which workers are up
- *     ids          one word a slot, written by the worker that owns the slot; 0 is a free slot
- *     generations  one word a slot, written by its owner: how often the slot was given out
- *     congestion   one line a slot and a worker, written by everybody, atomically
- *     sizes, sent  bookkeeping of the message store, written by the chunk's owner
- *     done         bookkeeping of the message store, written by the chunk's holder
- *     arenas       the message store itself; an arena is written by its worker only
+ *     pages        statistics, and how far the worker's slots are in use
+ *     ids          one word a slot of the worker; 0 is a free slot
+ *     generations  one word a slot of the worker: how often it was given out
+ *     sizes, sent  bookkeeping of the message store, by the owner of the chunks
+ *     done         bookkeeping of the message store, by the holder of the chunks
+ *     arenas       the message store itself
+ *     congestion   one line a slot and a worker: everybody may write this one, atomically
  *
  * The pointers below are private copies; nothing in shared memory is a pointer.
  */
@@ -27,6 +27,7 @@
 #define SLOT_BITS 24u
 #define SLOTS_MAX (UINT32_C(1) << SLOT_BITS)
 #define BLOCK_SIZE 4096u
+#define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
 #define CACHE_LINE 64u
 
 /* The statistics of one worker. Each is a plain count since the worker's slot was made, or a gauge. */
@@ -70,13 +71,12 @@ struct shared {
     uint32_t blocks_per_worker; /* the size of an arena in blocks */
     uint32_t first_generation;  /* from the clock, so that an id from before a restart names nobody */
     struct worker_page *pages;
-    _Atomic uint32_t *states; /* [worker]: 1 up, 0 down */
     _Atomic uint64_t *ids;
     _Atomic uint32_t *generations;
     struct congestion *congestion; /* [slots + workers]: the last ones are the workers' own */
     _Atomic uint32_t *sizes;       /* [block]: of a chunk that starts here, in blocks */
-    _Atomic uint32_t *sent;        /* [holder][block]: records about this chunk that its owner sent */
-    _Atomic uint32_t *done;        /* [holder][block]: of those, how many the holder is done with */
+    _Atomic uint32_t *sent;        /* [owner][holder][block of the owner]: records about the chunk */
+    _Atomic uint32_t *done;        /* [holder][owner][block of the owner]: how many of them are done with */
     uint8_t *arenas;
     void *base;
     size_t size;
@@ -87,12 +87,18 @@ struct worker_page *shared_page(const struct shared *shared, unsigned worker);
 
 /*
  * Makes and maps the memory for `workers` workers (1 to WORKERS_MAX), at least `connections` slots and a
- * store of store_size bytes. Only touched pages cost memory. Returns 0, or a negative errno value:
- * -EINVAL where there would be more than SLOTS_MAX slots.
+ * store of about store_size bytes, at least ARENA_LEAST a worker. Only touched pages cost memory. Returns 0, or a
+ * negative errno value: -EINVAL where there would be more than SLOTS_MAX slots.
  */
 int shared_create(struct shared *shared, unsigned workers, uint32_t connections, uint64_t store_size);
 
 void shared_destroy(struct shared *shared);
+
+/*
+ * For worker `self`, for the rest of its process: only its own segments, and congestion, can be written.
+ * Returns 0 or a negative errno value.
+ */
+int shared_protect(const struct shared *shared, unsigned self);
 
 /* All blocks of the store, of all workers. */
 static inline uint32_t shared_blocks(const struct shared *shared)
@@ -100,10 +106,17 @@ static inline uint32_t shared_blocks(const struct shared *shared)
     return shared->workers * shared->blocks_per_worker;
 }
 
-/* The counters of holder `worker` over all blocks, in `sent` or `done`. */
-static inline _Atomic uint32_t *shared_row(const struct shared *shared, _Atomic uint32_t *matrix, unsigned worker)
+/* The counter in shared->sent for a chunk of any arena and its holder `holder`. */
+static inline _Atomic uint32_t *shared_sent(const struct shared *shared, uint32_t chunk, unsigned holder)
 {
-    return matrix + (size_t)worker * shared_blocks(shared);
+    size_t owner = chunk / shared->blocks_per_worker, block = chunk % shared->blocks_per_worker;
+    return &shared->sent[(owner * shared->workers + holder) * shared->blocks_per_worker + block];
+}
+
+/* The same in shared->done. */
+static inline _Atomic uint32_t *shared_done(const struct shared *shared, uint32_t chunk, unsigned holder)
+{
+    return &shared->done[(size_t)holder * shared_blocks(shared) + chunk];
 }
 
 #endif

@@ -8,24 +8,14 @@
 
 #define RECLAIM_AT_ALLOCATION 8u
 
-static _Atomic uint32_t *sent_counter(const struct store *store, uint32_t chunk, unsigned holder)
-{
-    return &shared_row(store->shared, store->shared->sent, holder)[chunk];
-}
-
-static _Atomic uint32_t *done_counter(const struct store *store, uint32_t chunk, unsigned holder)
-{
-    return &shared_row(store->shared, store->shared->done, holder)[chunk];
-}
-
 /*
  * Acquire pairs with the release in store_release(): a chunk that came back is not overwritten before its
  * holder's last read of it.
  */
 static bool holder_has(const struct store *store, uint32_t chunk, unsigned holder)
 {
-    return atomic_load_explicit(sent_counter(store, chunk, holder), memory_order_relaxed) !=
-           atomic_load_explicit(done_counter(store, chunk, holder), memory_order_acquire);
+    return atomic_load_explicit(shared_sent(store->shared, chunk, holder), memory_order_relaxed) !=
+           atomic_load_explicit(shared_done(store->shared, chunk, holder), memory_order_acquire);
 }
 
 /* ---- the arena's bitmap ---- */
@@ -218,7 +208,7 @@ void store_release(struct store *store, uint32_t chunk)
             append_lent(store, chunk);
         return;
     }
-    _Atomic uint32_t *done = done_counter(store, chunk, store->self);
+    _Atomic uint32_t *done = shared_done(store->shared, chunk, store->self);
     uint32_t value = atomic_load_explicit(done, memory_order_relaxed) + store->owed[chunk];
     store->owed[chunk] = 0;
     /* Release: everything read of the chunk was read before its owner may reuse it. */
@@ -227,7 +217,7 @@ void store_release(struct store *store, uint32_t chunk)
 
 void store_lend(struct store *store, uint32_t chunk, unsigned worker)
 {
-    _Atomic uint32_t *sent = sent_counter(store, chunk, worker);
+    _Atomic uint32_t *sent = shared_sent(store->shared, chunk, worker);
     atomic_store_explicit(sent, atomic_load_explicit(sent, memory_order_relaxed) + 1, memory_order_relaxed);
     store->lent[chunk - store->first] |= UINT64_C(1) << worker;
 }
@@ -257,23 +247,23 @@ void store_settle(struct store *store, unsigned owner)
 {
     uint32_t first = owner * store->blocks;
     for (uint32_t chunk = first; chunk < first + store->blocks; chunk++) {
-        uint32_t sent = atomic_load_explicit(sent_counter(store, chunk, store->self), memory_order_relaxed);
+        uint32_t sent = atomic_load_explicit(shared_sent(store->shared, chunk, store->self), memory_order_relaxed);
         /* Still due are the records that this worker read and has not done with, and no others. */
-        atomic_store_explicit(done_counter(store, chunk, store->self), sent - store->owed[chunk], memory_order_release);
+        atomic_store_explicit(shared_done(store->shared, chunk, store->self), sent - store->owed[chunk],
+                              memory_order_release);
     }
 }
 
-static void zero_row(const struct shared *shared, _Atomic uint32_t *matrix, unsigned worker)
+static void zero(_Atomic uint32_t *counter)
 {
-    _Atomic uint32_t *row = shared_row(shared, matrix, worker);
-    for (uint32_t block = 0; block < shared_blocks(shared); block++) {
-        if (atomic_load_explicit(&row[block], memory_order_relaxed) != 0) /* leaves untouched pages untouched */
-            atomic_store_explicit(&row[block], 0, memory_order_relaxed);
-    }
+    if (atomic_load_explicit(counter, memory_order_relaxed) != 0) /* leaves untouched pages untouched */
+        atomic_store_explicit(counter, 0, memory_order_relaxed);
 }
 
 void store_reset_holder(const struct shared *shared, unsigned worker)
 {
-    zero_row(shared, shared->sent, worker);
-    zero_row(shared, shared->done, worker);
+    for (uint32_t chunk = 0; chunk < shared_blocks(shared); chunk++) {
+        zero(shared_sent(shared, chunk, worker));
+        zero(shared_done(shared, chunk, worker));
+    }
 }

@@ -481,7 +481,7 @@ int worker_run(const struct worker_setup *setup)
     }
     loop->channel = setup->channel;
     loop->worker.now = milliseconds();
-    if (sandbox_enter_worker() < 0) {
+    if (setup->sandbox && (shared_protect(setup->shared, setup->index) < 0 || sandbox_enter_worker() < 0)) {
         log_line(LOG_ERR, "worker %u cannot be sandboxed: %s", setup->index, strerror(errno));
         return EX_OSERR;
     }

@@ -17,6 +17,7 @@ struct worker_setup {
     int inbox;                 /* the read end of its own pipe */
     int outboxes[WORKERS_MAX]; /* the write ends of all pipes */
     struct limits limits;
+    bool sandbox; /* give away what the loop does not need */
 };
 
 /* Runs until the master says so, or dies. Returns an exit status of sysexits(3). */
