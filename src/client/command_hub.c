@@ -50,7 +50,7 @@ int hub_refused(const struct relayhub_event *event)
  */
 static bool split_address(char *text, char **host, char **port)
 {
-    char *after = text;
+    char *after;
 
     *host = text;
     *port = NULL;

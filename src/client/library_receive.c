@@ -12,8 +12,6 @@ void rh_release_event(struct relayhub *connection)
     if (connection->zero_at)
         *connection->zero_at = connection->zero_was;
     connection->zero_at = NULL;
-    if (rh_waiting(&connection->kept) == 0)
-        rh_drop_buffer(&connection->kept);
 }
 
 /* ---- frames ---- */
@@ -93,7 +91,7 @@ int rh_keep(struct relayhub *connection, const uint8_t *frame)
 
 int rh_keep_all(struct relayhub *connection)
 {
-    const uint8_t *frame;
+    const uint8_t *frame = NULL;
     int result;
 
     while ((result = rh_peek(connection, &frame)) > 0) {
@@ -230,7 +228,7 @@ static void hand_out(struct relayhub *connection, uint8_t *frame, struct relayhu
 static int next_event(struct relayhub *connection, struct relayhub_event *event)
 {
     struct rh_buffer *kept = &connection->kept;
-    const uint8_t *frame;
+    const uint8_t *frame = NULL;
 
     if (rh_waiting(kept) > 0) {
         uint8_t *oldest = kept->bytes + kept->start;
@@ -253,6 +251,8 @@ int relayhub_receive(struct relayhub *connection, struct relayhub_event *event, 
     int result;
 
     rh_release_event(connection);
+    if (rh_waiting(&connection->kept) == 0)
+        rh_drop_buffer(&connection->kept); /* only here: other calls may be given the last event's body */
     while ((result = next_event(connection, event)) == 0) {
         result = rh_turn(connection, deadline);
         if (result == 0)

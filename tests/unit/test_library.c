@@ -658,6 +658,24 @@ START_TEST(event_body_can_be_sent)
 }
 END_TEST
 
+/* The same with an event that was kept, and was the last one there. */
+START_TEST(kept_event_body_can_be_sent)
+{
+    struct relayhub_event event;
+    uint64_t id;
+    char heard[FRAME_DELIVERY_HEADER_SIZE + 20];
+
+    say_message(5, "twenty bytes of echo");
+    say_identity(1);
+    ck_assert_int_eq(relayhub_identity(client, &id, LONG_WAIT), 0);
+    ck_assert_int_eq(relayhub_receive(client, &event, LONG_WAIT), 1);
+    hear_request(FRAME_IDENTITY);
+    ck_assert_int_eq(relayhub_send(client, &event.sender, 1, event.body, event.length, LONG_WAIT, NULL), 0);
+    hear(heard, sizeof heard);
+    ck_assert_mem_eq(heard + FRAME_DELIVERY_HEADER_SIZE, "twenty bytes of echo", 20);
+}
+END_TEST
+
 /* ---- hubs that mean harm, or die ---- */
 
 static const struct {
@@ -950,6 +968,7 @@ static Suite *library_suite(void)
     tcase_add_test(sending, nothing_is_sent_after_shutdown);
     tcase_add_test(sending, sending_goes_on_receiving);
     tcase_add_test(sending, event_body_can_be_sent);
+    tcase_add_test(sending, kept_event_body_can_be_sent);
 
     TCase *harm = add_case(suite, "harm");
     tcase_add_loop_test(harm, bad_frames, 0, SIZE_OF(bad_words));
