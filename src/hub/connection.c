@@ -1,6 +1,7 @@
 /* connection.c: see connection.h. */
 #include "hub/connection.h"
 
+#include "hub/addresses.h"
 #include "hub/deadline.h"
 #include "hub/invariant.h"
 #include "hub/log.h"
@@ -15,19 +16,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-void connection_open(struct worker *worker, int fd)
+void connection_open(struct worker *worker, int fd, uint32_t address)
 {
     uint32_t slot = routes_take_slot(&worker->routes);
     if (slot == SLOT_NONE) {
         log_line(LOG_WARNING, "worker %u has no slot for a client", worker->index);
         close(fd);
         count(&worker->statistics->closed, 1);
+        addresses_count_closed(worker->shared, worker->index, address);
         return;
     }
     struct connection *connection = &worker->connections[slot - worker->routes.first];
     INVARIANT(connection->id == 0);
     memset(connection, 0, sizeof *connection);
     connection->fd = fd;
+    connection->address = address;
     connection->waits_for = NO_KEY;
     connection->input_chunk = CHUNK_NONE;
     connection->id = routes_publish(&worker->routes, slot);
@@ -131,4 +134,5 @@ void connection_close(struct worker *worker, struct connection *connection)
     worker->connection_count--;
     count(&worker->statistics->connections, (uint64_t)-1);
     count(&worker->statistics->closed, 1);
+    addresses_count_closed(worker->shared, worker->index, connection->address);
 }

@@ -6,8 +6,11 @@
 
 #include "hub/state.h"
 
-/* Takes over a connected socket: gives it a slot and an id. Closes it when there is no slot. */
-void connection_open(struct worker *worker, int fd);
+/*
+ * Takes over a connected socket: gives it a slot and an id. Closes it when there is no slot. `address` is
+ * its source's entry, see addresses.h.
+ */
+void connection_open(struct worker *worker, int fd, uint32_t address);
 
 /* Has epoll watch the connection for what it now waits for, no more and no less. */
 void connection_watch(struct worker *worker, struct connection *connection);

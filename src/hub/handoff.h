@@ -30,7 +30,8 @@ struct handoff {
     uint32_t worker;
     uint32_t count;
     struct limits limits;
-    int fds[HANDOFF_CLIENTS_MAX]; /* not sent as they stand here, but by SCM_RIGHTS */
+    uint32_t addresses[HANDOFF_CLIENTS_MAX]; /* with clients: their entries in addresses.h */
+    int fds[HANDOFF_CLIENTS_MAX];            /* not sent as they stand here, but by SCM_RIGHTS */
 };
 
 /* Makes the pair: [0] for the master, [1] for the worker. Non-blocking. Returns 0 or a negative errno value. */

@@ -20,6 +20,12 @@
 /* A beginning of a frame up to this length is put in front of the next read. */
 #define REJOINED_UP_TO BLOCK_SIZE
 
+/*
+ * No read takes more than this part of what is left of the store, so that clients who cannot be served yet
+ * do not use it up together: the less is left, the less each may add.
+ */
+#define SHARE_OF_REST 16u
+
 /* With fewer blocks than this free nothing is read: replies and moves need some. */
 #define RESERVE_BLOCKS 192u
 
@@ -385,6 +391,9 @@ void input_read(struct worker *worker, struct connection *connection)
         connection_watch(worker, connection);
         return;
     }
+    uint32_t share = worker->store.free_blocks / SHARE_OF_REST * BLOCK_SIZE;
+    if (room > share)
+        room = share;
     uint8_t *target = store_bytes(&worker->store, connection->input_chunk) + connection->input_at;
     ssize_t got = recv(connection->fd, target + connection->input_length, room, MSG_DONTWAIT);
     if (got > 0) {

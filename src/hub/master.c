@@ -1,6 +1,7 @@
 /* master.c: see master.h. */
 #include "hub/master.h"
 
+#include "hub/addresses.h"
 #include "hub/handoff.h"
 #include "hub/inbox.h"
 #include "hub/listen.h"
@@ -67,10 +68,11 @@ static struct {
     struct options *options;
     struct shared shared;
     struct listeners listeners;
+    struct addresses addresses;
     struct member members[WORKERS_MAX];
     int epoll, signals;
     sigset_t old_mask;
-    uint64_t accepted, deaths, now;
+    uint64_t accepted, turned_away, deaths, now;
     uint64_t accept_again; /* when accepting is paused: until then */
     bool ending;
     uint64_t ending_since;
@@ -298,6 +300,7 @@ static void worker_died(unsigned index, int status)
     master.deaths += !master.ending;
     reset_gauges(index);
     routes_reset_range(&master.shared, index);
+    addresses_forget_worker(&master.addresses, index);
     member->unacked = running_workers();
     for (unsigned i = 0; i < master.shared.workers; i++) {
         struct member *other = &master.members[i];
@@ -398,15 +401,16 @@ static struct member *choose_worker(void)
     return best;
 }
 
-/* The hub is full: says so in a frame, as far as the socket takes it at once, and closes. */
-static void turn_away(int fd)
+/* The hub does not take this client: says why in a frame, as far as the socket takes it at once, and closes. */
+static void turn_away(int fd, const char *reason)
 {
-    static const char reason[] = "too many connections";
-    uint8_t frame[FRAME_WORD_SIZE + sizeof reason - 1];
+    uint8_t frame[FRAME_WORD_SIZE + 64];
+    uint32_t length = (uint32_t)strlen(reason);
 
-    frame_store_word(frame, frame_word(FRAME_ERROR, 0, sizeof reason - 1));
-    memcpy(frame + FRAME_WORD_SIZE, reason, sizeof reason - 1);
-    (void)send(fd, frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT);
+    frame_store_word(frame, frame_word(FRAME_ERROR, 0, length));
+    memcpy(frame + FRAME_WORD_SIZE, reason, length);
+    (void)send(fd, frame, FRAME_WORD_SIZE + length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    master.turned_away++;
     shutdown(fd, SHUT_WR);
     close(fd);
 }
@@ -454,6 +458,20 @@ static void send_batches(void)
         send_batch(&master.members[i]);
 }
 
+/* Why a client of this address is turned away, or NULL. */
+static const char *verdict_on(const struct sockaddr *source, uint32_t *address)
+{
+    switch (addresses_admit(&master.addresses, source, master.now, address)) {
+    case ADDRESSES_TOO_MANY:
+        return "too many connections from your address";
+    case ADDRESSES_TOO_FAST:
+        return "too many new connections from your address";
+    case ADDRESSES_WELCOME:
+        break;
+    }
+    return NULL;
+}
+
 static void accept_clients(int listener)
 {
     uint64_t room = total_load();
@@ -465,18 +483,26 @@ static void accept_clients(int listener)
             pause_accepting("no worker can take a client");
             return;
         }
-        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage source;
+        socklen_t size = sizeof source;
+        int fd = accept4(listener, (struct sockaddr *)&source, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
                 pause_accepting(strerror(errno));
             return; /* nothing left, or a client that is gone again */
         }
-        if (room == 0) {
-            turn_away(fd);
+        const char *refusal = room == 0 ? "too many connections" : NULL;
+        uint32_t address = ADDRESS_NONE;
+        if (refusal == NULL)
+            refusal = verdict_on((struct sockaddr *)&source, &address);
+        if (refusal != NULL) {
+            turn_away(fd, refusal);
             continue;
         }
         room--;
         master.accepted++;
+        addresses_handed(&master.addresses, address, (unsigned)(member - master.members));
+        member->batch.addresses[member->batch.count] = address;
         member->batch.fds[member->batch.count++] = fd;
     }
 }
@@ -496,9 +522,10 @@ static void log_statistics(void)
     which++;
     STATISTICS(X)
 #undef X
-    length = snprintf(line, sizeof line, "workers=%d accepted=%llu worker_deaths=%llu store_blocks=%u",
+    length = snprintf(line, sizeof line, "workers=%d accepted=%llu turned_away=%llu worker_deaths=%llu store_blocks=%u",
                       __builtin_popcountll(running_workers()), (unsigned long long)master.accepted,
-                      (unsigned long long)master.deaths, shared_blocks(&master.shared));
+                      (unsigned long long)master.turned_away, (unsigned long long)master.deaths,
+                      shared_blocks(&master.shared));
     which = 0;
 #define X(name)                                                                                                        \
     length +=                                                                                                          \
@@ -519,6 +546,8 @@ static void reload(master_reread *reread)
         else if (fresh.max_connections != master.options->max_connections)
             log_line(LOG_WARNING, "--max-connections can be raised by a restart only");
         master.options->limits = fresh.limits;
+        master.addresses.max_clients = fresh.max_per_address;
+        master.addresses.rate = fresh.connection_rate;
         log_set_verbose(fresh.limits.verbose);
         for (unsigned i = 0; i < master.shared.workers; i++)
             master.members[i].tell_limits = true;
@@ -635,6 +664,8 @@ static int set_up(struct options *options)
     }
     raise_descriptor_limit(options);
     int result = shared_create(&master.shared, options->workers, options->max_connections, options->store_size);
+    if (result == 0)
+        result = addresses_open(&master.addresses, &master.shared, options->max_per_address, options->connection_rate);
     if (result < 0 || !make_pipes()) {
         log_line(LOG_ERR, "cannot make the shared memory and pipes: %s", strerror(result < 0 ? -result : errno));
         return EX_OSERR;

@@ -21,6 +21,7 @@
 struct limits {
     uint32_t high_watermark; /* a receiver with more than this queued is congested ... */
     uint32_t low_watermark;  /* ... until it has no more than this */
+    uint32_t store_share;    /* a receiver with more than this queued is cut off at once */
     uint32_t drain_timeout;  /* so long may a receiver be congested */
     uint32_t frame_timeout;  /* so long may a frame be incomplete */
     uint32_t idle_timeout;   /* so long may a client say nothing; 0: for ever */
@@ -35,6 +36,8 @@ struct options {
     char listen[LISTEN_MAX][LISTEN_TEXT]; /* ADDR:PORT, [ADDR]:PORT */
     uint32_t workers;                     /* 0: as many as processors that it may use */
     uint32_t max_connections;
+    uint32_t max_per_address; /* clients of one source address at the same time; 0: no limit */
+    uint32_t connection_rate; /* new clients of one source address a second; 0: no limit */
     uint64_t store_size;
     char user[NAME_TEXT];    /* empty: stay who we are */
     char pid_file[PATH_MAX]; /* empty: none */

@@ -198,6 +198,8 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
 {
     bool congested = connection->flags & CONNECTION_CONGESTED;
 
+    if (connection->queued > worker->limits.store_share && !(connection->flags & CONNECTION_CLOSE))
+        connection_cut_off(worker, connection, "its queue is over its share of the store");
     if (!congested && connection->queued > worker->limits.high_watermark) {
         connection->flags |= CONNECTION_CONGESTED;
         routes_set_congested(worker->shared, slot_of(worker, connection));

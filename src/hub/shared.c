@@ -51,6 +51,7 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
         return -EINVAL;
     shared->slots = workers << shared->slot_shift;
     shared->blocks_per_worker = arena_blocks(store_size / workers);
+    shared->addresses = UINT32_C(1) << shared->slot_shift; /* as many as slots: whole pages as well */
     shared->first_generation = (uint32_t)time(NULL);
 
     size_t blocks = shared_blocks(shared), end = 0;
@@ -61,6 +62,7 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     size_t sizes = reserve(&end, blocks * sizeof(uint32_t));
     size_t sent = reserve(&end, workers * blocks * sizeof(uint32_t));
     size_t done = reserve(&end, workers * blocks * sizeof(uint32_t));
+    size_t closed = reserve(&end, (size_t)workers * shared->addresses * sizeof(uint32_t));
     size_t arenas = reserve(&end, blocks * BLOCK_SIZE);
 
     int fd = memfd_create("relayhub", MFD_CLOEXEC);
@@ -83,6 +85,7 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     shared->sizes = (void *)(base + sizes);
     shared->sent = (void *)(base + sent);
     shared->done = (void *)(base + done);
+    shared->closed = (void *)(base + closed);
     shared->arenas = (void *)(base + arenas);
     return 0;
 }
@@ -112,6 +115,7 @@ int shared_protect(const struct shared *shared, unsigned self)
                 protect_region(shared->sizes, blocks * sizeof(uint32_t), workers, self) &&
                 protect_region(shared->sent, blocks * sizeof(uint32_t) * workers, workers, self) &&
                 protect_region(shared->done, blocks * sizeof(uint32_t) * workers, workers, self) &&
+                protect_region(shared->closed, shared->addresses * sizeof(uint32_t), workers, self) &&
                 protect_region(shared->arenas, blocks * BLOCK_SIZE, workers, self);
     return done ? 0 : -errno;
 }

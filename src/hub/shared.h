@@ -10,6 +10,7 @@
  *     generations  one word a slot of the worker: how often it was given out
  *     sizes, sent  bookkeeping of the message store, by the owner of the chunks
  *     done         bookkeeping of the message store, by the holder of the chunks
+ *     closed       clients that the worker closed, by their source address (addresses.h)
  *     arenas       the message store itself
  *     congestion   one line a slot and a worker: everybody may write this one, atomically
  *
@@ -70,6 +71,7 @@ struct shared {
     uint32_t slots;             /* workers << slot_shift */
     uint32_t blocks_per_worker; /* the size of an arena in blocks */
     uint32_t first_generation;  /* from the clock, so that an id from before a restart names nobody */
+    uint32_t addresses;         /* entries for source addresses, a power of two */
     struct worker_page *pages;
     _Atomic uint64_t *ids;
     _Atomic uint32_t *generations;
@@ -77,6 +79,7 @@ struct shared {
     _Atomic uint32_t *sizes;       /* [block]: of a chunk that starts here, in blocks */
     _Atomic uint32_t *sent;        /* [owner][holder][block of the owner]: records about the chunk */
     _Atomic uint32_t *done;        /* [holder][owner][block of the owner]: how many of them are done with */
+    _Atomic uint32_t *closed;      /* [worker][address] */
     uint8_t *arenas;
     void *base;
     size_t size;

@@ -97,6 +97,7 @@ struct connection {
     uint32_t dirty_next;
     uint32_t resumed_next;
     uint32_t closing_next;
+    uint32_t address; /* for the master's count, see addresses.h */
     struct deadline_link output_deadline, input_deadline;
 };
 

@@ -208,7 +208,7 @@ static void finish(struct loop *loop)
 static void adopt_clients(struct worker *worker, const struct handoff *message)
 {
     for (uint32_t i = 0; i < message->count; i++)
-        connection_open(worker, message->fds[i]);
+        connection_open(worker, message->fds[i], message->addresses[i]);
 }
 
 static void handle_message(struct loop *loop, const struct handoff *message)
