@@ -71,7 +71,7 @@ static const struct entry entries[] = {
     {"no-sandbox", FLAG, AT(no_sandbox), false, 0, 0, NULL, "let workers keep their rights, for debugging"},
     {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log more"},
 };
-enum { ENTRIES = sizeof entries / sizeof entries[0], HELP = ENTRIES, VERSION };
+enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION };
 
 static void set_defaults(struct options *options)
 {
@@ -273,17 +273,17 @@ static enum options_result read_arguments(struct options *options, int argc, cha
     for (int i = 0; i < ENTRIES; i++)
         forms[i] =
             (struct option){entries[i].name, entries[i].takes == NULL ? no_argument : required_argument, NULL, i};
-    forms[HELP] = (struct option){"help", no_argument, NULL, HELP};
-    forms[VERSION] = (struct option){"version", no_argument, NULL, VERSION};
+    forms[SHOW_HELP] = (struct option){"help", no_argument, NULL, SHOW_HELP};
+    forms[SHOW_VERSION] = (struct option){"version", no_argument, NULL, SHOW_VERSION};
 
     optind = 0; /* starts getopt anew: it is called twice */
     opterr = 0;
     while ((found = getopt_long(argc, argv, "+:", forms, NULL)) != -1) {
-        if (found == HELP) {
+        if (found == SHOW_HELP) {
             print_help();
             return OPTIONS_EXIT;
         }
-        if (found == VERSION) {
+        if (found == SHOW_VERSION) {
             puts("relayhubd " PACKAGE_VERSION);
             return OPTIONS_EXIT;
         }

@@ -1,0 +1,56 @@
+#!/bin/sh
+# lint.sh: `make lint`: every check that needs no run. Each tool that is absent is named and left out.
+# srcdir is the top of the source, CC the compiler.
+set -u
+cd "${srcdir:-.}" || exit 1
+failures=0
+
+flags='-std=c17 -D_GNU_SOURCE -DHAVE_LIBSECCOMP -DHAVE_LIBSYSTEMD -Isrc -Isrc/client'
+sources=$(find src -name '*.c' | sort)
+tests=$(find tests -name '*.c' | sort)
+
+have() {
+    command -v "$1" >/dev/null 2>&1 || {
+        echo "lint: $1 is not here: left out"
+        return 1
+    }
+}
+
+check() {
+    echo "lint: $*" | cut -c1-100
+    "$@" || failures=$((failures + 1))
+}
+
+# shellcheck disable=SC2086 # lists of words, on purpose
+{
+    for source in $sources; do
+        check "${CC:-gcc}" $flags -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -fanalyzer -c "$source" -o /dev/null
+    done
+    if have clang; then
+        for source in $sources; do
+            check clang $flags -Wall -Wextra -Wshadow -Wconversion -Werror -fsyntax-only "$source"
+        done
+    fi
+    if have clang-tidy; then
+        check clang-tidy --quiet --warnings-as-errors='*' $sources -- $flags
+    fi
+    if have cppcheck; then
+        check cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+            --suppressions-list=tests/cppcheck.txt --error-exitcode=1 -D_GNU_SOURCE -Isrc src
+    fi
+    if have clang-format; then
+        check clang-format --dry-run -Werror $sources $tests $(find src tests -name '*.h')
+    fi
+    if have mandoc; then
+        check mandoc -Tlint -Wwarning man/*
+    fi
+    if have shellcheck; then
+        check shellcheck autogen.sh .ci/run $(find src tests -name '*.sh')
+    fi
+}
+
+[ "$failures" -eq 0 ] || {
+    echo "lint: $failures checks failed"
+    exit 1
+}
+echo 'lint: clean'
