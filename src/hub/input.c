@@ -123,7 +123,7 @@ static bool take_message(struct worker *worker, struct connection *connection, s
     bool same = same_receivers(run, ids, receivers);
     bool join = same && receivers > 1 && frame_length(word) <= JOINED_UP_TO;
 
-    if (!same || !(join || at + frame_size(word) - size == end) || worker->full) {
+    if (!same || !(join || at + frame_size(word) - size == end)) {
         finish_run(worker, connection, run);
         if (must_wait(worker, connection) || relay_must_wait(worker, connection, ids, receivers))
             return false;

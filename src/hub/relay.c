@@ -82,15 +82,22 @@ static void send_records(struct worker *worker, const struct run *run, uint64_t 
         struct outbox *outbox = &worker->outboxes[target];
         store_lend(&worker->store, run->chunk, target);
         outbox_commit(outbox, outbox->pending, outbox->pending->count);
-        worker->full |= outbox_full(outbox);
+        worker->sent[target] += run->length;
     }
+}
+
+/* The policy is to refuse: true when this receiver can take nothing now. */
+static bool refused(const struct worker *worker, uint32_t slot, unsigned target)
+{
+    const struct shared *shared = worker->shared;
+    return routes_is_congested(shared, slot) ||
+           (target != worker->index &&
+            (routes_is_congested(shared, routes_worker_key(shared, target)) || wait_window_full(worker, target)));
 }
 
 void relay_run(struct worker *worker, struct connection *sender, const struct run *run)
 {
     const struct shared *shared = worker->shared;
-    bool refuse = worker->limits.refuse;
-    uint32_t congested = NO_KEY;
     struct missing missing;
     uint64_t targets = 0;
 
@@ -102,11 +109,7 @@ void relay_run(struct worker *worker, struct connection *sender, const struct ru
         bool queued = false;
         if (routes_has(shared, id)) {
             unsigned target = routes_worker(shared, slot);
-            bool full = routes_is_congested(shared, slot) ||
-                        (target != worker->index && routes_is_congested(shared, routes_worker_key(shared, target)));
-            if (full && !refuse)
-                congested = routes_is_congested(shared, slot) ? slot : routes_worker_key(shared, target);
-            if (full && refuse)
+            if (worker->limits.refuse && refused(worker, slot, target))
                 queued = false;
             else if (target == worker->index)
                 queued = queue_local(worker, id, run);
@@ -119,27 +122,38 @@ void relay_run(struct worker *worker, struct connection *sender, const struct ru
     send_records(worker, run, targets);
     if (missing.count > 0)
         reply_undelivered(worker, sender, missing.ids, missing.count, run->number, run->messages);
-    if (congested != NO_KEY)
-        wait_for_congested(worker, sender, congested);
+}
+
+/* Pauses the sender if `target`, a worker that is up, takes no records now. */
+static void wait_for_worker(struct worker *worker, struct connection *sender, unsigned target)
+{
+    uint32_t key = routes_worker_key(worker->shared, target);
+
+    if (outbox_full(&worker->outboxes[target]))
+        wait_pause(worker, sender, key);
+    else if (routes_is_congested(worker->shared, key))
+        wait_for_congested(worker, sender, key);
+    else if (wait_window_full(worker, target))
+        wait_for_window(worker, sender, target);
 }
 
 bool relay_must_wait(struct worker *worker, struct connection *sender, const uint8_t *receivers, unsigned count_)
 {
     const struct shared *shared = worker->shared;
 
-    if (!worker->full || worker->limits.refuse)
+    if (worker->limits.refuse)
         return false;
-    for (unsigned i = 0; i < count_; i++) {
+    for (unsigned i = 0; i < count_ && sender->waits_for == NO_KEY; i++) {
         uint32_t slot = routes_slot(frame_load_id(receivers + i * FRAME_ID_SIZE));
         if (slot >= shared->slots)
             continue;
         unsigned target = routes_worker(shared, slot);
-        if (target != worker->index && worker->up >> target & 1 && outbox_full(&worker->outboxes[target])) {
-            wait_pause(worker, sender, routes_worker_key(shared, target));
-            return true;
-        }
+        if (routes_is_congested(shared, slot))
+            wait_for_congested(worker, sender, slot);
+        else if (target != worker->index && worker->up >> target & 1)
+            wait_for_worker(worker, sender, target);
     }
-    return false;
+    return sender->waits_for != NO_KEY;
 }
 
 /* ---- records from other workers ---- */
@@ -151,6 +165,7 @@ static void deliver(struct worker *worker, const struct record *record)
     INVARIANT(record->chunk < shared_blocks(worker->shared) && !store_is_own(store, record->chunk));
     INVARIANT((uint64_t)record->offset + record->length <= store_size(store, record->chunk));
     store_borrow(store, record->chunk);
+    count(&shared_page(worker->shared, worker->index)->received[record->from], record->length);
     worker->stamp++;
     for (unsigned i = 0; i < record->count; i++) {
         struct connection *receiver = find_connection(worker, record->ids[i]);

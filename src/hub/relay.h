@@ -20,14 +20,14 @@ struct run {
 
 /*
  * Routes a run: queues it for the receivers here, adds records for the other workers, and answers
- * UNDELIVERED for receivers that are not connected. Pauses the sender when a receiver is congested, or
- * answers UNDELIVERED for that one where the policy is to refuse.
+ * UNDELIVERED for receivers that are not connected, and, where the policy is to refuse, for those that can
+ * take nothing now.
  */
 void relay_run(struct worker *worker, struct connection *sender, const struct run *run);
 
 /*
- * True when a message to these receivers cannot be routed now, as an inbox it needs is full: the sender is
- * then paused, or, where the policy is to refuse, relay_run() answers UNDELIVERED.
+ * True when a message to these receivers has to wait, as one of them, or its worker, can take nothing now:
+ * the sender is then paused. Never, where the policy is to refuse.
  */
 bool relay_must_wait(struct worker *worker, struct connection *sender, const uint8_t *receivers, unsigned count);
 

@@ -56,7 +56,8 @@ struct statistics {
 /* A worker's own page. Only that worker writes it. */
 struct worker_page {
     struct statistics statistics;
-    _Atomic uint32_t slots_used; /* slots from here on were never given out: where LIST stops looking */
+    _Atomic uint32_t slots_used;            /* slots from here on were never given out: where LIST stops looking */
+    _Atomic uint64_t received[WORKERS_MAX]; /* bytes of bodies taken from each worker's records */
 };
 
 /* Whether a receiver (or a worker) is congested, and the workers whose senders wait for it. */

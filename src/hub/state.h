@@ -133,9 +133,9 @@ struct worker {
     struct store store;
     struct inbox inbox;
     struct outbox outboxes[WORKERS_MAX];
-    uint64_t up;      /* the workers that are up, a bit each, without this one */
-    uint64_t touched; /* outboxes with records of this turn */
-    bool full;        /* some outbox is full */
+    uint64_t up;                /* the workers that are up, a bit each, without this one */
+    uint64_t touched;           /* outboxes with records of this turn */
+    uint64_t sent[WORKERS_MAX]; /* bytes of bodies in records to each worker, see wait_window_full() */
     int epoll;
     uint32_t now;   /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps */
     uint64_t stamp; /* of the last run */

@@ -3,6 +3,9 @@
 
 #include "hub/deadline.h"
 
+#define WINDOW_LEAST (64u * 1024u)
+#define WINDOW_MOST (1024u * 1024u)
+
 static uint32_t *bucket_of(struct worker *worker, uint32_t key)
 {
     return &worker->waiting[key % WAIT_BUCKETS];
@@ -41,6 +44,38 @@ void wait_for_congested(struct worker *worker, struct connection *sender, uint32
 {
     if (sender->waits_for == NO_KEY && routes_wait(worker->shared, key, worker->index))
         wait_pause(worker, sender, key);
+}
+
+/* In bytes: what all workers together have under way stays well below a receiver's share of the store. */
+static uint32_t window(const struct worker *worker)
+{
+    uint32_t size = worker->limits.store_share / 4 / worker->shared->workers;
+    return size < WINDOW_LEAST ? WINDOW_LEAST : size > WINDOW_MOST ? WINDOW_MOST : size;
+}
+
+bool wait_window_full(const struct worker *worker, unsigned target)
+{
+    const struct worker_page *page = shared_page(worker->shared, target);
+    /* Sequentially consistent for wait_for_window(), which reads this behind saying that it waits. */
+    return worker->sent[target] - atomic_load(&page->received[worker->index]) > window(worker);
+}
+
+void wait_for_window(struct worker *worker, struct connection *sender, unsigned target)
+{
+    uint32_t key = routes_worker_key(worker->shared, target);
+    routes_wait(worker->shared, key, worker->index);
+    if (wait_window_full(worker, target))
+        wait_pause(worker, sender, key);
+}
+
+void wait_wake_window(struct worker *worker)
+{
+    uint32_t key = routes_worker_key(worker->shared, worker->index);
+    /* Either the waiter sees what was taken, or this sees the waiter: the other half of wait_for_window(). */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&worker->shared->congestion[key].waiters, memory_order_relaxed) != 0 &&
+        !routes_is_congested(worker->shared, key))
+        wait_end_congestion(worker, key);
 }
 
 static void resume(struct worker *worker, struct connection *sender)

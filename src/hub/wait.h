@@ -16,6 +16,19 @@ void wait_pause(struct worker *worker, struct connection *sender, uint32_t key);
 /* As wait_pause(), for a key that may have ceased to be congested: then it does nothing. */
 void wait_for_congested(struct worker *worker, struct connection *sender, uint32_t key);
 
+/*
+ * True when so many bytes of bodies are on their way to `target` that it has not taken yet, that no more
+ * may follow: without this bound a fast worker would fill a slow one's queues before that can say that they
+ * are congested.
+ */
+bool wait_window_full(const struct worker *worker, unsigned target);
+
+/* Pauses the sender until `target` has taken some of that, unless it just did. */
+void wait_for_window(struct worker *worker, struct connection *sender, unsigned target);
+
+/* This worker has taken records: wakes the senders of other workers that wait for it. */
+void wait_wake_window(struct worker *worker);
+
 /* Lets this worker's senders that wait for `key`, or for anything (WAKE_ALL), go on: into `resumed`. */
 void wait_wake(struct worker *worker, uint32_t key);
 

@@ -85,6 +85,8 @@ static int worker_open(struct worker *worker, const struct worker_setup *setup)
     worker->index = setup->index;
     worker->limits = setup->limits;
     worker->statistics = &shared_page(setup->shared, setup->index)->statistics;
+    for (unsigned i = 0; i < setup->shared->workers; i++) /* a predecessor's */
+        atomic_store(&shared_page(setup->shared, setup->index)->received[i], 0);
     worker->up = setup->up & ~(UINT64_C(1) << setup->index);
     worker->read_chunk = worker->reply_chunk = CHUNK_NONE;
     worker->read_owner = worker->dirty = worker->resumed = worker->closing = NOBODY;
@@ -158,6 +160,7 @@ static void forget_worker(struct loop *loop, unsigned dead)
     INVARIANT(dead < worker->shared->workers && dead != worker->index);
     worker->up &= ~bit;
     worker->touched &= ~bit;
+    worker->sent[dead] = 0;
     /* What it wrote before it died is here already: a pipe keeps it. Nothing new can come from it. */
     while (inbox_read(&worker->inbox, handle_record, worker) == INBOX_BUFFER)
         ;
@@ -166,6 +169,7 @@ static void forget_worker(struct loop *loop, unsigned dead)
         loop->watched_outboxes &= ~bit;
         watch(worker, worker->outboxes[dead].pipe, 0, 0, EPOLL_CTL_DEL);
     }
+    atomic_store(&shared_page(worker->shared, worker->index)->received[dead], 0);
     store_forget_holder(&worker->store, dead);
     store_settle(&worker->store, dead);
     wait_wake_worker(worker, dead);
@@ -318,9 +322,6 @@ static void flush_outboxes(struct loop *loop)
             wait_wake(worker, routes_worker_key(worker->shared, target));
     }
     worker->touched = 0;
-    worker->full = 0;
-    for (uint64_t left = loop->watched_outboxes; left != 0; left &= left - 1)
-        worker->full |= outbox_full(&worker->outboxes[__builtin_ctzll(left)]);
 }
 
 /* Tells other workers to slow down while ranges are short, and lets one's own clients go on once they are not. */
@@ -439,6 +440,7 @@ static void handle_event(struct loop *loop, const struct epoll_event *event)
         handle_channel(loop);
     } else if (about == EVENT_INBOX) {
         inbox_read(&worker->inbox, handle_record, worker);
+        wait_wake_window(worker);
     } else {
         worker->touched |= UINT64_C(1) << (about - EVENT_OUTBOX);
     }
