@@ -21,7 +21,7 @@ check() {
     "$@" || failures=$((failures + 1))
 }
 
-# shellcheck disable=SC2086 # lists of words, on purpose
+# shellcheck disable=SC2046,SC2086 # lists of words, on purpose
 {
     for source in $sources; do
         check "${CC:-gcc}" $flags -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -fanalyzer -c "$source" -o /dev/null
