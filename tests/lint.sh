@@ -27,12 +27,17 @@ check() {
         check "${CC:-gcc}" $flags -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -fanalyzer -c "$source" -o /dev/null
     done
     if have clang; then
+        # libseccomp's macros leave the last member of a struct out.
         for source in $sources; do
-            check clang $flags -Wall -Wextra -Wshadow -Wconversion -Werror -fsyntax-only "$source"
+            check clang $flags -Wall -Wextra -Wshadow -Wconversion -Wno-missing-field-initializers -Werror \
+                -fsyntax-only "$source"
         done
     fi
     if have clang-tidy; then
-        check clang-tidy --quiet --warnings-as-errors='*' $sources -- $flags
+        # One by one: of several it forgets va_start().
+        for source in $sources; do
+            check clang-tidy --quiet --warnings-as-errors='*' "$source" -- $flags
+        done
     fi
     if have cppcheck; then
         check cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
