@@ -41,14 +41,21 @@ bool input_starved(struct worker *worker)
     return worker->store.free_blocks < RESERVE_BLOCKS || ranges_left(worker) < RESERVE_RANGES;
 }
 
+void input_starve(struct worker *worker, struct connection *connection)
+{
+    worker->starved = true;
+    worker->starved_since = worker->now;
+    atomic_store_explicit(&shared_page(worker->shared, worker->index)->starved, 1, memory_order_relaxed);
+    wait_pause(worker, connection, routes_worker_key(worker->shared, worker->index));
+}
+
 /* True when nothing of this client can be handled now; it is then paused until it can. */
 static bool must_wait(struct worker *worker, struct connection *connection)
 {
     if (connection->waits_for != NO_KEY || connection->flags & CONNECTION_CLOSE)
         return true;
     if (input_starved(worker)) {
-        worker->starved = true;
-        wait_pause(worker, connection, routes_worker_key(worker->shared, worker->index));
+        input_starve(worker, connection);
         return true;
     }
     if (connection->queued > worker->limits.high_watermark) {
@@ -148,8 +155,7 @@ static bool take_request(struct worker *worker, struct connection *connection, e
         return true;
     }
     if ((uint64_t)worker->store.free_blocks * BLOCK_SIZE < reply_list_size(worker) + RESERVE_BLOCKS * BLOCK_SIZE) {
-        worker->starved = true;
-        wait_pause(worker, connection, routes_worker_key(worker->shared, worker->index));
+        input_starve(worker, connection);
         return false;
     }
     reply_list(worker, connection);
@@ -386,8 +392,7 @@ void input_read(struct worker *worker, struct connection *connection)
     }
     uint32_t room = make_room(worker, connection);
     if (room == 0) {
-        worker->starved = true;
-        wait_pause(worker, connection, routes_worker_key(worker->shared, worker->index));
+        input_starve(worker, connection);
         connection_watch(worker, connection);
         return;
     }

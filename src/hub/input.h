@@ -20,6 +20,9 @@ void input_resume(struct worker *worker, struct connection *connection);
 /* True while there is too little of the store, or too few ranges, to read anything. */
 bool input_starved(struct worker *worker);
 
+/* Notes that the connection found no room and is paused until there may be some. */
+void input_starve(struct worker *worker, struct connection *connection);
+
 /* Uses the read chunk from its start again where nobody needs what is in it, or gives it back. */
 void input_rewind(struct worker *worker, bool give_back);
 

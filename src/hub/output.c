@@ -207,15 +207,30 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
         count(&worker->statistics->congested, 1);
     } else if (congested && connection->queued <= worker->limits.low_watermark) {
         connection->flags &= ~(unsigned)CONNECTION_CONGESTED;
-        deadline_clear_output(worker, connection);
+        if (connection->flags & CONNECTION_BLOCKED)
+            deadline_set(worker, connection, DEADLINE_BLOCKED);
+        else
+            deadline_clear_output(worker, connection);
         count(&worker->statistics->congested, (uint64_t)-1);
         wait_end_congestion(worker, slot_of(worker, connection));
     }
 }
 
+/* How long a client has been taking nothing; a congested one has its own deadline. */
+static void update_blocked(struct worker *worker, struct connection *connection, bool progress)
+{
+    if (connection->flags & CONNECTION_CONGESTED)
+        return;
+    if (!(connection->flags & CONNECTION_BLOCKED))
+        deadline_clear_output(worker, connection);
+    else if (progress || connection->output_deadline.list != DEADLINE_BLOCKED)
+        deadline_set(worker, connection, DEADLINE_BLOCKED);
+}
+
 void output_flush(struct worker *worker, struct connection *connection)
 {
     struct iovec parts[PARTS];
+    uint32_t before = connection->queued;
 
     connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
     while (connection->queued > 0) {
@@ -234,6 +249,7 @@ void output_flush(struct worker *worker, struct connection *connection)
         }
         advance(worker, connection, (size_t)written);
     }
+    update_blocked(worker, connection, connection->queued < before);
     output_update_congestion(worker, connection);
     connection_advance_end(worker, connection);
     connection_watch(worker, connection);

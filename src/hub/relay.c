@@ -86,15 +86,6 @@ static void send_records(struct worker *worker, const struct run *run, uint64_t 
     }
 }
 
-/* The policy is to refuse: true when this receiver can take nothing now. */
-static bool refused(const struct worker *worker, uint32_t slot, unsigned target)
-{
-    const struct shared *shared = worker->shared;
-    return routes_is_congested(shared, slot) ||
-           (target != worker->index &&
-            (routes_is_congested(shared, routes_worker_key(shared, target)) || wait_window_full(worker, target)));
-}
-
 void relay_run(struct worker *worker, struct connection *sender, const struct run *run)
 {
     const struct shared *shared = worker->shared;
@@ -109,7 +100,7 @@ void relay_run(struct worker *worker, struct connection *sender, const struct ru
         bool queued = false;
         if (routes_has(shared, id)) {
             unsigned target = routes_worker(shared, slot);
-            if (worker->limits.refuse && refused(worker, slot, target))
+            if (worker->limits.refuse && routes_is_congested(shared, slot))
                 queued = false;
             else if (target == worker->index)
                 queued = queue_local(worker, id, run);
@@ -141,14 +132,12 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 {
     const struct shared *shared = worker->shared;
 
-    if (worker->limits.refuse)
-        return false;
     for (unsigned i = 0; i < count_ && sender->waits_for == NO_KEY; i++) {
         uint32_t slot = routes_slot(frame_load_id(receivers + i * FRAME_ID_SIZE));
         if (slot >= shared->slots)
             continue;
         unsigned target = routes_worker(shared, slot);
-        if (routes_is_congested(shared, slot))
+        if (!worker->limits.refuse && routes_is_congested(shared, slot))
             wait_for_congested(worker, sender, slot);
         else if (target != worker->index && worker->up >> target & 1)
             wait_for_worker(worker, sender, target);

@@ -20,14 +20,14 @@ struct run {
 
 /*
  * Routes a run: queues it for the receivers here, adds records for the other workers, and answers
- * UNDELIVERED for receivers that are not connected, and, where the policy is to refuse, for those that can
- * take nothing now.
+ * UNDELIVERED for receivers that are not connected, and, where the policy is to refuse, for those that are
+ * congested.
  */
 void relay_run(struct worker *worker, struct connection *sender, const struct run *run);
 
 /*
- * True when a message to these receivers has to wait, as one of them, or its worker, can take nothing now:
- * the sender is then paused. Never, where the policy is to refuse.
+ * True when a message to these receivers has to wait, as a worker of theirs takes no more records now, or,
+ * unless the policy is to refuse, as one of them is congested: the sender is then paused.
  */
 bool relay_must_wait(struct worker *worker, struct connection *sender, const uint8_t *receivers, unsigned count);
 

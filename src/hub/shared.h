@@ -56,6 +56,7 @@ struct statistics {
 /* A worker's own page. Only that worker writes it. */
 struct worker_page {
     struct statistics statistics;
+    _Atomic uint32_t starved;               /* the worker can read nothing, as its arena is exhausted */
     _Atomic uint32_t slots_used;            /* slots from here on were never given out: where LIST stops looking */
     _Atomic uint64_t received[WORKERS_MAX]; /* bytes of bodies taken from each worker's records */
 };

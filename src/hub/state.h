@@ -45,6 +45,7 @@
 enum deadline {
     DEADLINE_NONE,
     DEADLINE_CONGESTED, /* output: cut off after the drain timeout */
+    DEADLINE_BLOCKED,   /* output: takes nothing; cut off as well while a store is exhausted */
     DEADLINE_FRAME,     /* input: an incomplete frame */
     DEADLINE_IDLE,      /* input: says nothing */
     DEADLINE_CLOSING,   /* input: says nothing that is still heard */
@@ -160,9 +161,10 @@ struct worker {
     } deadlines[DEADLINES];
     struct range_list returns[WORKERS_MAX]; /* what could not be written, by the worker of its sender */
 
-    bool starved;   /* the store or the ranges run low: nothing is read */
-    bool stopped;   /* the hub ends: nothing is read any more */
-    bool finishing; /* the hub ends: whoever has nothing queued is closed */
+    bool starved;           /* the store or the ranges run low: nothing is read */
+    uint32_t starved_since; /* when that was noticed last */
+    bool stopped;           /* the hub ends: nothing is read any more */
+    bool finishing;         /* the hub ends: whoever has nothing queued is closed */
 };
 
 static inline void count(_Atomic uint64_t *counter, uint64_t more)

@@ -33,6 +33,7 @@
 #define FLUSH_AFTER (256u * 1024u)
 
 #define TICK 100       /* milliseconds between two looks at deadlines */
+#define LINGER 300     /* at the end, for clients to close, once all is written */
 #define STARVED_TICK 5 /* and between two looks for chunks that came back, when they are needed */
 
 /* What an event is about: a connection's place, or one of these. */
@@ -46,6 +47,7 @@ struct loop {
     bool alone; /* the master is gone */
     bool ack_stop;
     uint32_t finish_since;
+    uint32_t written_since; /* finishing: from then on no client had anything queued */
     uint64_t watched_outboxes;
 };
 
@@ -87,6 +89,7 @@ static int worker_open(struct worker *worker, const struct worker_setup *setup)
     worker->statistics = &shared_page(setup->shared, setup->index)->statistics;
     for (unsigned i = 0; i < setup->shared->workers; i++) /* a predecessor's */
         atomic_store(&shared_page(setup->shared, setup->index)->received[i], 0);
+    atomic_store(&shared_page(setup->shared, setup->index)->starved, 0);
     worker->up = setup->up & ~(UINT64_C(1) << setup->index);
     worker->read_chunk = worker->reply_chunk = CHUNK_NONE;
     worker->read_owner = worker->dirty = worker->resumed = worker->closing = NOBODY;
@@ -203,7 +206,7 @@ static void finish(struct loop *loop)
         return;
     stop(&loop->worker);
     loop->worker.finishing = true;
-    loop->finish_since = loop->worker.now;
+    loop->finish_since = loop->written_since = loop->worker.now;
     while (inbox_read(&loop->worker.inbox, handle_record, &loop->worker) > 0)
         ;
     for_each_connection(&loop->worker, finish_connection);
@@ -334,8 +337,10 @@ static void update_pressure(struct worker *worker)
         routes_set_congested(worker->shared, key);
     else if (pressed && ranges_left(worker) > RANGES / 2)
         wait_end_congestion(worker, key);
-    if (worker->starved && !input_starved(worker)) {
+    /* Once a tick of the clock, as what is free may still be too scattered for who waits. */
+    if (worker->starved && worker->now != worker->starved_since && !input_starved(worker)) {
         worker->starved = false;
+        atomic_store_explicit(&shared_page(worker->shared, worker->index)->starved, 0, memory_order_relaxed);
         wait_wake(worker, key);
     }
 }
@@ -388,6 +393,15 @@ static void end_turn(struct loop *loop)
 
 /* ---- time ---- */
 
+static bool anybody_starved(const struct shared *shared)
+{
+    for (unsigned i = 0; i < shared->workers; i++) {
+        if (atomic_load_explicit(&shared_page(shared, i)->starved, memory_order_relaxed) != 0)
+            return true;
+    }
+    return false;
+}
+
 static void expire(struct worker *worker)
 {
     struct connection *connection;
@@ -395,6 +409,12 @@ static void expire(struct worker *worker)
     while ((connection = deadline_expired(worker, DEADLINE_CONGESTED, worker->limits.drain_timeout)) != NULL) {
         deadline_clear_output(worker, connection);
         connection_cut_off(worker, connection, "it did not read for the drain timeout");
+    }
+    /* Below its watermark a receiver may take its time, but not while others wait for what it holds. */
+    while (anybody_starved(worker->shared) &&
+           (connection = deadline_expired(worker, DEADLINE_BLOCKED, worker->limits.drain_timeout)) != NULL) {
+        deadline_clear_output(worker, connection);
+        connection_cut_off(worker, connection, "it did not read for the drain timeout, and the store is full");
     }
     while ((connection = deadline_expired(worker, DEADLINE_FRAME, worker->limits.frame_timeout)) != NULL) {
         count(&worker->statistics->cut_off, 1);
@@ -446,11 +466,26 @@ static void handle_event(struct loop *loop, const struct epoll_event *event)
     }
 }
 
-static bool finished(const struct loop *loop)
+static bool anything_queued(const struct worker *worker)
+{
+    for (uint32_t place = 0; place < worker->routes.fresh; place++) {
+        if (worker->connections[place].id != 0 && worker->connections[place].queued > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Once all is written, clients get a moment to close first: see connection_advance_end(). */
+static bool finished(struct loop *loop)
 {
     const struct worker *worker = &loop->worker;
-    return worker->finishing &&
-           (worker->connection_count == 0 || worker->now - loop->finish_since > worker->limits.grace_time);
+
+    if (!worker->finishing)
+        return false;
+    if (anything_queued(worker))
+        loop->written_since = worker->now;
+    return worker->connection_count == 0 || worker->now - loop->written_since > LINGER ||
+           worker->now - loop->finish_since > worker->limits.grace_time;
 }
 
 static void turn(struct loop *loop)

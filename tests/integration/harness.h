@@ -1,0 +1,119 @@
+/*
+ * harness.h: a real relayhubd, and raw clients of it, for the integration tests.
+ *
+ * Every wait has a deadline; when it is over, or something is not as expected, the test fails and shows
+ * what the hub logged. The environment names the program: RELAYHUBD. RELAYHUB_WRAPPER may name a command
+ * that runs it, such as valgrind; all deadlines are then longer.
+ */
+#ifndef RELAYHUB_HARNESS_H
+#define RELAYHUB_HARNESS_H
+
+#include "protocol/frame.h"
+
+#include <check.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define WORKERS_MOST 8
+#define PATIENCE 10000 /* milliseconds that anything may take */
+
+/* ---- the hub ---- */
+
+struct hub {
+    pid_t pid;
+    int log; /* its standard error */
+    char text[1 << 16];
+    size_t length;
+    int port;
+    unsigned workers;
+};
+
+/*
+ * Starts a hub on a free port of 127.0.0.1 with so many workers and further arguments, the last NULL, and
+ * waits until it is ready.
+ */
+void hub_start(struct hub *hub, unsigned workers, ...) __attribute__((sentinel));
+
+/* As hub_start(), with all arguments given but --foreground. Does not wait. */
+void hub_spawn(struct hub *hub, char *const arguments[]);
+
+/* Waits until a line of the log contains `text`, from `from` on (an offset in hub->text). Returns its start. */
+const char *hub_await(struct hub *hub, const char *text, size_t from);
+
+/* The process id of a worker, of its latest successor if it was replaced. */
+pid_t hub_worker(struct hub *hub, unsigned index);
+
+/* A fresh value of the statistics. */
+uint64_t hub_statistic(struct hub *hub, const char *name);
+
+/* Waits until the value of the statistics is `wanted`. */
+void hub_await_statistic(struct hub *hub, const char *name, uint64_t wanted);
+
+/* Ends the hub with SIGTERM and checks that it ends with status 0 and leaves no process behind. */
+void hub_stop(struct hub *hub);
+
+/* Waits for its end and returns the status of waitpid(2). */
+int hub_wait(struct hub *hub);
+
+/* Milliseconds of a clock that only goes forward. */
+int64_t now_ms(void);
+
+/* `milliseconds` on this machine, more under RELAYHUB_WRAPPER. */
+int patient(int milliseconds);
+
+/* ---- clients ---- */
+
+struct client {
+    int fd;
+    uint64_t id;       /* after client_identity() */
+    uint64_t messages; /* how many client_message() sent: the number of the next */
+};
+
+/* A frame that came. The body is in a static buffer that the next one overwrites. */
+struct frame {
+    enum frame_type type;
+    unsigned count;
+    uint32_t length;
+    uint64_t ids[FRAME_MAX_IDS];
+    const uint8_t *body;
+};
+
+void client_open(struct client *client, const struct hub *hub);        /* and asks for its id */
+void client_open_silent(struct client *client, const struct hub *hub); /* and says nothing */
+void client_close(struct client *client);
+void client_send(const struct client *client, const void *bytes, size_t length); /* all of it */
+void client_request(const struct client *client, enum frame_type type);
+void client_message(struct client *client, const uint64_t *receivers, unsigned count, const void *body,
+                    uint32_t length);
+void client_message_to(struct client *client, const struct client *receiver, const char *text);
+
+/* The size of a MESSAGE and its bytes at `frame`, for tests that send it in their own way. */
+size_t make_message(uint8_t *frame, const uint64_t *receivers, unsigned count, const void *body, uint32_t length);
+
+/* The next frame. */
+void client_receive(const struct client *client, struct frame *frame);
+
+/* The next frame has to be this. */
+void expect_message(const struct client *client, const struct client *sender, const void *body, uint32_t length);
+void expect_text(const struct client *client, const struct client *sender, const char *text);
+void expect_undelivered(const struct client *client, uint64_t receiver, uint64_t number);
+void expect_error(const struct client *client, const char *reason); /* NULL: any */
+void expect_close(const struct client *client);                     /* an end or a reset, and nothing before */
+void expect_end(const struct client *client);                       /* an end, no reset */
+void expect_nothing(const struct client *client);                   /* once an answer of the hub went by */
+
+/* True when nothing can be read for `milliseconds`. */
+bool is_silent(const struct client *client, int milliseconds);
+
+/* All ids of a LIST, allocated. */
+uint64_t *client_list(const struct client *client, size_t *count);
+
+/* Runs all tests of a case with each number of workers in harness_workers[_i]. */
+extern const unsigned harness_workers[];
+#define WORKER_COUNTS 3 /* 1, 2 and 4 */
+
+/* Runs a suite with one case and returns the exit status. */
+int run_case(TCase *tests, const char *name);
+
+#endif

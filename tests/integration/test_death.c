@@ -1,0 +1,199 @@
+/* test_death.c: kill -9 of a worker under load, of several, and of the master. */
+#include "harness.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define CLIENTS 12u
+
+static struct hub hub;
+static struct client clients[CLIENTS];
+
+/* Which worker a client has, by its slot; as many slots a worker as fit the default maximum. */
+static unsigned worker_of(const struct client *client, unsigned workers)
+{
+    unsigned range = 1024;
+    while (range * workers < 10000 || range < (10000 + workers - 1) / workers)
+        range *= 2;
+    return (unsigned)(client->id & 0xffffff) / range;
+}
+
+static void open_clients(void)
+{
+    for (unsigned i = 0; i < CLIENTS; i++)
+        client_open(&clients[i], &hub);
+}
+
+START_TEST(test_worker_dies_under_load)
+{
+    unsigned workers = harness_workers[_i], victim = workers - 1;
+    static uint8_t body[3000];
+
+    hub_start(&hub, workers, NULL);
+    open_clients();
+    pid_t pid = hub_worker(&hub, victim);
+
+    /* Each sends to its neighbour and to one further on; the victim dies in the middle of it. */
+    for (uint32_t round = 0; round < 200; round++) {
+        if (round == 100)
+            kill(pid, SIGKILL);
+        for (unsigned i = 0; i < CLIENTS; i++) {
+            if (round >= 100 && worker_of(&clients[i], workers) == victim)
+                continue;
+            uint64_t receivers[] = {clients[(i + 1) % CLIENTS].id, clients[(i + 5) % CLIENTS].id};
+            memcpy(body, &round, sizeof round);
+            client_message(&clients[i], receivers, 2, body, sizeof body);
+        }
+    }
+
+    /* The victim's clients see a close; the others get everything of those that live, in order. */
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (worker_of(&clients[i], workers) == victim) {
+            static uint8_t rest[1 << 16];
+            ssize_t got;
+            while ((got = recv(clients[i].fd, rest, sizeof rest, 0)) > 0)
+                ;
+            ck_assert(got == 0 || errno == ECONNRESET);
+            continue;
+        }
+        uint32_t next[CLIENTS] = {0};
+        unsigned from[] = {(i + CLIENTS - 1) % CLIENTS, (i + CLIENTS - 5) % CLIENTS};
+        bool lives[] = {worker_of(&clients[from[0]], workers) != victim,
+                        worker_of(&clients[from[1]], workers) != victim};
+        while ((lives[0] && next[from[0]] < 200) || (lives[1] && next[from[1]] < 200)) {
+            struct frame frame;
+            uint32_t number;
+            client_receive(&clients[i], &frame);
+            if (frame.type == FRAME_UNDELIVERED)
+                continue; /* for a client of the victim */
+            ck_assert_int_eq(frame.type, FRAME_MESSAGE);
+            unsigned sender = frame.ids[0] == clients[from[0]].id ? from[0] : from[1];
+            ck_assert_uint_eq(frame.ids[0], clients[sender].id);
+            memcpy(&number, frame.body, sizeof number);
+            ck_assert_uint_eq(number, next[sender]++);
+        }
+    }
+
+    /* A successor serves within a second. */
+    int64_t start = now_ms();
+    hub_await(&hub, "was killed by signal 9", 0);
+    while (hub_worker(&hub, victim) == pid && now_ms() - start < patient(1000))
+        poll(NULL, 0, 10);
+    ck_assert_int_ne(hub_worker(&hub, victim), pid);
+    struct client fresh[CLIENTS];
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        client_open(&fresh[i], &hub);
+        for (unsigned old = 0; old < CLIENTS; old++)
+            ck_assert_uint_ne(fresh[i].id, clients[old].id);
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        client_message_to(&fresh[i], &fresh[(i + 1) % CLIENTS], "again");
+        expect_text(&fresh[(i + 1) % CLIENTS], &fresh[i], "again");
+    }
+    bool served = false;
+    for (unsigned i = 0; i < CLIENTS; i++)
+        served |= worker_of(&fresh[i], workers) == victim;
+    ck_assert_msg(served, "nobody was given to the successor");
+
+    /* Nothing leaks. */
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        client_close(&clients[i]);
+        client_close(&fresh[i]);
+    }
+    hub_await_statistic(&hub, "connections", 0);
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_await_statistic(&hub, "ranges_used", 0);
+    ck_assert_uint_eq(hub_statistic(&hub, "worker_deaths"), 1);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_messages_held_for_slow_receivers_survive_their_senders_worker)
+{
+    static uint8_t body[100000];
+    const unsigned messages = 30;
+
+    /* Across workers: the receiver's queue refers to the dead worker's memory. */
+    hub_start(&hub, 2, "--high-watermark", "8M", NULL);
+    open_clients();
+    unsigned victim = worker_of(&clients[0], 2);
+    ck_assert_uint_ne(worker_of(&clients[1], 2), victim);
+    for (unsigned i = 0; i < messages; i++) {
+        memset(body, (int)i, sizeof body);
+        client_message(&clients[0], &clients[1].id, 1, body, sizeof body);
+    }
+    hub_await_statistic(&hub, "deliveries", messages);
+    kill(hub_worker(&hub, victim), SIGKILL);
+    hub_await(&hub, "was killed by signal 9", 0);
+    for (unsigned i = 0; i < 20; i++) { /* the successor uses the same memory */
+        struct client fresh;
+        client_open(&fresh, &hub);
+        memset(body, 0xee, sizeof body);
+        client_message(&fresh, &fresh.id, 1, body, sizeof body);
+        expect_message(&fresh, &fresh, body, sizeof body);
+        client_close(&fresh);
+    }
+    for (unsigned i = 0; i < messages; i++) {
+        memset(body, (int)i, sizeof body);
+        expect_message(&clients[1], &clients[0], body, sizeof body);
+    }
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_all_workers_die_again_and_again)
+{
+    unsigned workers = harness_workers[_i];
+
+    hub_start(&hub, workers, NULL);
+    for (int round = 0; round < 3; round++) {
+        open_clients();
+        for (unsigned i = 0; i < workers; i++)
+            kill(hub_worker(&hub, i), SIGKILL);
+        for (unsigned i = 0; i < CLIENTS; i++) {
+            expect_close(&clients[i]);
+            client_close(&clients[i]);
+        }
+        hub_await_statistic(&hub, "worker_deaths", (uint64_t)(round + 1) * workers);
+        hub_await_statistic(&hub, "workers", workers);
+    }
+    open_clients();
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        client_message_to(&clients[i], &clients[(i + 1) % CLIENTS], "alive");
+        expect_text(&clients[(i + 1) % CLIENTS], &clients[i], "alive");
+    }
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_master_dies)
+{
+    hub_start(&hub, harness_workers[_i], "--grace-time", "2", NULL);
+    open_clients();
+    client_message_to(&clients[0], &clients[1], "still written");
+    expect_text(&clients[1], &clients[0], "still written");
+    kill(hub.pid, SIGKILL);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        expect_close(&clients[i]);
+        client_close(&clients[i]);
+    }
+    int status = hub_wait(&hub); /* also waits for the workers' end */
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("death");
+    tcase_add_loop_test(tests, test_worker_dies_under_load, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_messages_held_for_slow_receivers_survive_their_senders_worker);
+    tcase_add_loop_test(tests, test_all_workers_die_again_and_again, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_master_dies, 0, WORKER_COUNTS);
+    return run_case(tests, "death");
+}

@@ -1,0 +1,248 @@
+/* test_limits.c: each limit of relayhubd(8), what is over it, and that it can be had again behind it. */
+#include "harness.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct hub hub;
+static struct client clients[64];
+
+START_TEST(test_max_connections)
+{
+    struct client extra;
+
+    hub_start(&hub, harness_workers[_i], "--max-connections", "5", NULL);
+    for (int i = 0; i < 5; i++)
+        client_open(&clients[i], &hub);
+    client_open_silent(&extra, &hub);
+    expect_error(&extra, "too many connections");
+    expect_close(&extra);
+    ck_assert_uint_eq(hub_statistic(&hub, "turned_away"), 1);
+    client_close(&clients[2]);
+    hub_await_statistic(&hub, "connections", 4);
+    client_open(&clients[2], &hub);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_max_per_address)
+{
+    struct client extra;
+
+    hub_start(&hub, harness_workers[_i], "--max-per-address", "4", NULL);
+    for (int i = 0; i < 4; i++)
+        client_open(&clients[i], &hub);
+    client_open_silent(&extra, &hub);
+    expect_error(&extra, "too many connections from your address");
+    expect_close(&extra);
+    /* A close, and a death of a worker, give their places back. */
+    client_close(&clients[0]);
+    hub_await_statistic(&hub, "connections", 3);
+    client_open(&clients[0], &hub);
+    pid_t pid = hub_worker(&hub, 0);
+    kill(pid, SIGKILL);
+    hub_await_statistic(&hub, "worker_deaths", 1);
+    hub_await_statistic(&hub, "workers", harness_workers[_i]);
+    uint64_t left = hub_statistic(&hub, "connections");
+    ck_assert_uint_lt(left, 4);
+    for (uint64_t i = left; i < 4; i++)
+        client_open(&clients[10 + i], &hub);
+    client_open_silent(&extra, &hub);
+    expect_error(&extra, "too many connections from your address");
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_connection_rate)
+{
+    struct client extra;
+    int taken = 0;
+
+    hub_start(&hub, harness_workers[_i], "--connection-rate", "10", NULL);
+    for (int i = 0; i < 30; i++) {
+        struct frame frame;
+        client_open_silent(&extra, &hub);
+        client_request(&extra, FRAME_IDENTITY);
+        client_receive(&extra, &frame);
+        taken += frame.type == FRAME_IDENTITY;
+        client_close(&extra);
+    }
+    ck_assert_int_ge(taken, 10);
+    ck_assert_int_lt(taken, 25);
+    poll(NULL, 0, 500);
+    client_open(&extra, &hub);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_frame_timeout)
+{
+    struct client quiet;
+
+    hub_start(&hub, harness_workers[_i], "--frame-timeout", "0.5", NULL);
+    client_open(&clients[0], &hub);
+    client_open(&quiet, &hub);
+    int64_t start = now_ms();
+    client_send(&clients[0], "\x60", 1);
+    poll(NULL, 0, 200);
+    client_send(&clients[0], "\x20", 1); /* a byte now and then does not help */
+    expect_error(&clients[0], "a frame stayed incomplete for too long");
+    expect_end(&clients[0]);
+    ck_assert_int_ge(now_ms() - start, 450);
+    ck_assert_int_lt(now_ms() - start, patient(2000));
+    expect_nothing(&quiet); /* who has no frame under way may say nothing for as long as it likes */
+    client_close(&clients[0]);
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_idle_timeout)
+{
+    hub_start(&hub, harness_workers[_i], "--idle-timeout", "0.6", NULL);
+    client_open(&clients[0], &hub);
+    client_open(&clients[1], &hub);
+    for (int i = 0; i < 6; i++) {
+        poll(NULL, 0, 200);
+        client_request(&clients[0], FRAME_IDENTITY);
+        struct frame frame;
+        client_receive(&clients[0], &frame);
+        ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+    }
+    expect_error(&clients[1], "the connection was idle for too long");
+    expect_end(&clients[1]);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_store_share)
+{
+    static uint8_t body[1048576];
+    struct client stuck;
+
+    /* A queue of this size is reached before the watermark pauses anybody. */
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "512M", "--store-share", "4M", NULL);
+    client_open(&stuck, &hub);
+    client_open(&clients[0], &hub);
+    for (int i = 0; i < 64 && hub_statistic(&hub, "cut_off") == 0; i++)
+        client_message(&clients[0], &stuck.id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "cut_off", 1);
+    hub_await_statistic(&hub, "connections", 1);
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_incomplete_frames_do_not_fill_the_store)
+{
+    static uint8_t piece[64];
+    struct client other;
+
+    /* 60 clients that each announce 1 MiB, against a store of 8 MiB: others are still served. */
+    hub_start(&hub, 1, "--store-size", "8M", NULL);
+    frame_store_word(piece, frame_word(FRAME_MESSAGE, 1, 1048576));
+    for (int i = 0; i < 60; i++) {
+        client_open(&clients[i], &hub);
+        client_send(&clients[i], piece, sizeof piece);
+    }
+    client_open(&other, &hub);
+    client_message_to(&other, &other, "served");
+    expect_text(&other, &other, "served");
+    ck_assert_uint_le(hub_statistic(&hub, "store_blocks_used"), 61);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_full_store_pauses_and_recovers)
+{
+    static uint8_t body[1000000];
+    struct client stuck[10], other;
+
+    /* More is queued for clients that do not read than the store has; they are cut off and all goes on. */
+    hub_start(&hub, 1, "--store-size", "8M", "--drain-timeout", "1", NULL);
+    client_open(&clients[0], &hub);
+    client_open(&other, &hub);
+    for (int i = 0; i < 10; i++)
+        client_open(&stuck[i], &hub);
+    for (int round = 0; round < 12; round++) { /* 120 MB against 8 */
+        for (int i = 0; i < 10; i++)
+            client_message(&clients[0], &stuck[i].id, 1, body, sizeof body);
+    }
+    client_message_to(&clients[0], &other, "through");
+    expect_text(&other, &clients[0], "through");
+    ck_assert_uint_ge(hub_statistic(&hub, "cut_off"), 1);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_few_descriptors)
+{
+    struct rlimit few = {.rlim_cur = 400, .rlim_max = 400};
+    struct rlimit before;
+
+    getrlimit(RLIMIT_NOFILE, &before);
+    if (geteuid() == 0) /* root may raise its limit again, so the hub becomes somebody else first */
+        ck_assert_int_eq(setuid(65534), 0);
+    setrlimit(RLIMIT_NOFILE, &few);
+    hub_start(&hub, harness_workers[_i], NULL);
+    hub_await(&hub, "--max-connections is lowered from 10000 to ", 0);
+    unsigned most = (unsigned)atoi(strstr(hub.text, "10000 to ") + 9);
+    ck_assert_uint_ge(most, 50);
+    ck_assert_uint_lt(most, 400);
+    for (unsigned i = 0; i < most && i < 64; i++)
+        client_open(&clients[i], &hub);
+    hub_stop(&hub);
+}
+END_TEST
+
+static void expect_usage(const char *option, const char *value, const char *line)
+{
+    char *arguments[] = {(char *)option, (char *)value, NULL};
+
+    hub_spawn(&hub, arguments);
+    int status = hub_wait(&hub);
+    ck_assert(WIFEXITED(status));
+    ck_assert_int_eq(WEXITSTATUS(status), 64);
+    ck_assert_str_eq(hub.text, line);
+}
+
+START_TEST(test_bad_options)
+{
+    expect_usage("--workers", "0", "relayhubd: --workers takes a number from 1 to 64, not '0'\n");
+    expect_usage("--workers", "65", "relayhubd: --workers takes a number from 1 to 64, not '65'\n");
+    expect_usage("--workers", "2x", "relayhubd: --workers takes a number from 1 to 64, not '2x'\n");
+    expect_usage("--listen", "127.0.0.1", "relayhubd: --listen takes ADDR:PORT, not '127.0.0.1'\n");
+    expect_usage("--listen", "127.0.0.1:70000", "relayhubd: --listen takes ADDR:PORT, not '127.0.0.1:70000'\n");
+    expect_usage("--store-size", "1K", "relayhubd: --store-size takes a size from 8M to 1024G, not '1K'\n");
+    expect_usage("--slow-receiver", "drop", "relayhubd: --slow-receiver takes pause or refuse, not 'drop'\n");
+    expect_usage("--drain-timeout", "soon",
+                 "relayhubd: --drain-timeout takes seconds from 0.01 to 86400, not 'soon'\n");
+    expect_usage("--drain-timeout", NULL, "relayhubd: --drain-timeout takes seconds from 0.01 to 86400\n");
+    expect_usage("--colour", "red", "relayhubd: there is no option '--colour', or it takes no value\n");
+    expect_usage("extra", NULL, "relayhubd: relayhubd takes options only, not 'extra'\n");
+    expect_usage("--low-watermark", "2M",
+                 "relayhubd: --low-watermark takes a size below the one of --high-watermark\n");
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("limits");
+    tcase_add_loop_test(tests, test_max_connections, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_max_per_address, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_connection_rate, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_frame_timeout, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_idle_timeout, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_store_share, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_incomplete_frames_do_not_fill_the_store);
+    tcase_add_test(tests, test_full_store_pauses_and_recovers);
+    tcase_add_loop_test(tests, test_few_descriptors, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_bad_options);
+    return run_case(tests, "limits");
+}

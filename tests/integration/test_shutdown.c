@@ -1,0 +1,94 @@
+/* test_shutdown.c: SIGTERM while queues are full: what the hub holds is written first. */
+#include "harness.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define BODY 100000u
+
+static struct hub hub;
+static struct client sender, receiver;
+
+START_TEST(test_queues_drain)
+{
+    static uint8_t body[BODY];
+    const unsigned messages = 60;
+
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", NULL);
+    client_open(&sender, &hub);
+    client_open(&receiver, &hub);
+    for (unsigned i = 0; i < messages; i++) {
+        memset(body, (int)i, sizeof body);
+        client_message(&sender, &receiver.id, 1, body, sizeof body);
+    }
+    hub_await_statistic(&hub, "deliveries", messages);
+    ck_assert_int_eq(kill(hub.pid, SIGTERM), 0);
+    hub_await(&hub, "draining", 0);
+
+    /* Nobody is accepted any more. */
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)hub.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_lt(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(errno, ECONNREFUSED);
+
+    poll(NULL, 0, 300); /* a receiver that takes its time */
+    for (unsigned i = 0; i < messages; i++) {
+        memset(body, (int)i, sizeof body);
+        expect_message(&receiver, &sender, body, sizeof body);
+    }
+    expect_end(&receiver);
+    int status = hub_wait(&hub);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+END_TEST
+
+START_TEST(test_grace_time_is_the_end)
+{
+    static uint8_t body[BODY];
+
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", "--grace-time", "1", NULL);
+    client_open(&sender, &hub);
+    client_open(&receiver, &hub);
+    for (unsigned i = 0; i < 80; i++) /* more than the kernel takes: it stays in the queue */
+        client_message(&sender, &receiver.id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "deliveries", 80);
+    int64_t start = now_ms();
+    ck_assert_int_eq(kill(hub.pid, SIGTERM), 0);
+    int status = hub_wait(&hub);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ck_assert_int_lt(now_ms() - start, patient(4000));
+}
+END_TEST
+
+START_TEST(test_idle_clients_do_not_delay_the_end)
+{
+    struct client idle[20];
+
+    hub_start(&hub, harness_workers[_i], NULL);
+    for (int i = 0; i < 20; i++)
+        client_open(&idle[i], &hub);
+    int64_t start = now_ms();
+    kill(hub.pid, SIGINT);
+    for (int i = 0; i < 20; i++)
+        expect_end(&idle[i]);
+    int status = hub_wait(&hub);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ck_assert_int_lt(now_ms() - start, patient(3000));
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("shutdown");
+    tcase_add_loop_test(tests, test_queues_drain, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_grace_time_is_the_end, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_idle_clients_do_not_delay_the_end, 0, WORKER_COUNTS);
+    return run_case(tests, "shutdown");
+}
