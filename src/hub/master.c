@@ -560,12 +560,12 @@ static void begin_end(int signal_number)
 {
     if (master.ending)
         return;
+    listen_close(&master.listeners);
     log_line(LOG_NOTICE, "signal %d: draining for at most %.1f seconds", signal_number,
              master.options->limits.grace_time / 1000.0);
     notify_state("STOPPING=1");
     master.ending = true;
     master.ending_since = master.now;
-    listen_close(&master.listeners);
     send_batches();
     for (unsigned i = 0; i < master.shared.workers; i++)
         master.members[i].tell_stop = true;

@@ -84,6 +84,7 @@ stop_hub() {
 listen() {
     name=$1 pattern=$2
     shift 2
+    rm -f "$dir/$name" "$dir/$name.err" # those of the listener before must not be read
     timeout 60 "$RELAYHUB" listen "$@" >"$dir/$name" 2>"$dir/$name.err" &
     pid=$!
     helper_pids="$helper_pids $pid"
