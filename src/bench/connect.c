@@ -1,0 +1,46 @@
+#include "bench/bench.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define ANSWER_SECONDS 20
+
+/* Each 127.x.y.z has ports of its own, so that a machine can hold more connections than there are ports. */
+static void bind_source(int fd, unsigned source)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    int on = 1;
+    address.sin_addr.s_addr = htonl(0x7f010000u + source);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
+        fail("cannot use another source address: %s", strerror(errno));
+}
+
+int connect_server(const struct options *options, unsigned source)
+{
+    const struct timeval limit = {.tv_sec = ANSWER_SECONDS};
+    int on = 1;
+    int fd = socket(options->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        fail("cannot make a socket: %s", strerror(errno));
+    if (source != 0 && options->server.ss_family == AF_INET)
+        bind_source(fd, source);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(fd, (const struct sockaddr *)&options->server, options->server_size) < 0)
+        fail("cannot connect to the server: %s", strerror(errno));
+    return fd;
+}
+
+void connect_unblock(int fd)
+{
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        fail("cannot unblock a socket: %s", strerror(errno));
+}

@@ -1,0 +1,334 @@
+/*
+ * load.c: throughput and latency: one epoll loop that drives all senders and receivers.
+ *
+ * Throughput: each sender writes as fast as its window lets it. Latency: each message has a time at which it
+ * ought to leave, from the rate alone, and what counts is the time from then until it has come; a server that
+ * stalls is charged for all that had to wait meanwhile.
+ */
+#include "bench/bench.h"
+#include "bench/stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define READ_SIZE (256u << 10)
+#define EVENTS 512
+#define DRAIN_NS (UINT64_C(20) * 1000000000u)
+#define WAIT_NS (UINT64_C(50) * 1000000u)
+#define PROGRESS_NS (UINT64_C(250) * 1000000u)
+
+struct end {
+    int fd;
+    struct sender *sends; /* the sender that this is; NULL: a receiver */
+    struct sender *from;  /* a receiver's sender */
+    struct cursor read;   /* of deliveries, or answers */
+};
+
+struct sender {
+    struct end end;
+    struct end *receivers;
+    struct cursor written;
+    struct peer_group group;
+    struct streams streams;
+    uint64_t allowed;    /* bytes that may have been written so far */
+    unsigned answer_due; /* interruptions that were not answered yet */
+    bool full;           /* the socket takes no more now */
+};
+
+struct load {
+    const struct options *options;
+    struct histogram *latency; /* NULL: throughput */
+    struct sender *senders;
+    int epoll;
+    uint64_t start;  /* of the schedule */
+    uint64_t from;   /* the first time whose latency counts */
+    uint64_t window; /* messages */
+    uint64_t last;   /* no message from this one on is sent */
+    uint8_t bytes[READ_SIZE];
+};
+
+/* ---- connections */
+
+static void end_watch(struct load *load, struct end *end)
+{
+    struct epoll_event event = {.data.ptr = end, .events = EPOLLIN | (end->sends != NULL ? EPOLLOUT | EPOLLET : 0)};
+    connect_unblock(end->fd);
+    if (epoll_ctl(load->epoll, EPOLL_CTL_ADD, end->fd, &event) < 0)
+        fail("epoll_ctl: %s", strerror(errno));
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* As many messages as the window has room for in either direction. */
+static uint64_t window_messages(const struct options *options, const struct peer_group *group)
+{
+    struct streams one;
+    size_t message;
+    streams_build(&one, options->peer, group, options->body, 1);
+    message = larger(one.requests.message, one.deliveries.message);
+    streams_free(&one);
+    return larger(options->window / message, 2);
+}
+
+static void sender_open(struct load *load, struct sender *sender, unsigned number)
+{
+    const struct options *options = load->options;
+    sender->group = (struct peer_group){.number = number, .fan_out = options->fan_out};
+    sender->receivers = calloc(options->fan_out, sizeof *sender->receivers);
+    if (sender->receivers == NULL)
+        fail("not enough memory");
+    for (unsigned i = 0; i < options->fan_out; i++) {
+        struct end *end = &sender->receivers[i];
+        *end = (struct end){.fd = connect_server(options, 0), .from = sender};
+        sender->group.receivers[i] = options->peer->join(end->fd, number, true);
+        end->read.stream = &sender->streams.deliveries;
+    }
+    sender->end = (struct end){.fd = connect_server(options, 0), .sends = sender};
+    sender->group.sender = options->peer->join(sender->end.fd, number, false);
+    load->window = window_messages(options, &sender->group);
+    streams_build(&sender->streams, options->peer, &sender->group, options->body, load->window + 1);
+    sender->end.read.stream = &sender->streams.answers;
+    sender->written.stream = &sender->streams.requests;
+    for (unsigned i = 0; i < options->fan_out; i++)
+        end_watch(load, &sender->receivers[i]);
+    end_watch(load, &sender->end);
+}
+
+static void load_close(struct load *load)
+{
+    for (unsigned s = 0; s < load->options->senders; s++) {
+        struct sender *sender = &load->senders[s];
+        for (unsigned i = 0; i < load->options->fan_out; i++)
+            close(sender->receivers[i].fd);
+        close(sender->end.fd);
+        streams_free(&sender->streams);
+        free(sender->receivers);
+    }
+    free(load->senders);
+    close(load->epoll);
+}
+
+/* ---- reading */
+
+static uint64_t intended(const struct load *load, uint64_t message)
+{
+    return load->start + (uint64_t)((double)message * 1e9 / load->options->rate);
+}
+
+static void note_latency(struct load *load, uint64_t first, uint64_t end)
+{
+    uint64_t now = measure_now();
+    for (uint64_t i = first; i < end; i++) {
+        uint64_t then = intended(load, i);
+        if (then >= load->from)
+            histogram_add(load->latency, now > then ? now - then : 0, 1);
+    }
+}
+
+static void answer_interruptions(struct load *load, struct end *end, unsigned count)
+{
+    const char *answer = load->options->peer->interruption_answer;
+    if (end->sends != NULL)
+        end->sends->answer_due += count;
+    else
+        while (count-- > 0)
+            peer_write(end->fd, answer, strlen(answer));
+}
+
+/* Returns true when there may be more. */
+static bool end_read(struct load *load, struct end *end)
+{
+    uint64_t before = end->read.passed;
+    ssize_t n = recv(end->fd, load->bytes, sizeof load->bytes, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (n <= 0)
+        fail("the server closed a connection%s%s", n < 0 ? ": " : "", n < 0 ? strerror(errno) : "");
+    answer_interruptions(load, end, cursor_check(&end->read, load->options->peer, load->bytes, (size_t)n));
+    if (load->latency != NULL && end->from != NULL)
+        note_latency(load, before / end->read.stream->message, end->read.passed / end->read.stream->message);
+    return (size_t)n == sizeof load->bytes;
+}
+
+/* ---- writing */
+
+static uint64_t slowest(const struct load *load, const struct sender *sender)
+{
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < load->options->fan_out; i++)
+        if (sender->receivers[i].read.passed < least)
+            least = sender->receivers[i].read.passed;
+    return least / sender->streams.deliveries.message;
+}
+
+/* Lets a sender go on. In windows of many messages it waits for a quarter of one, to write much at once. */
+static void sender_allow(const struct load *load, struct sender *sender)
+{
+    size_t message = sender->streams.requests.message;
+    uint64_t messages;
+    if (load->latency != NULL) {
+        uint64_t now = measure_now();
+        messages = now < load->start ? 0 : (uint64_t)((double)(now - load->start) * load->options->rate / 1e9) + 1;
+    } else {
+        messages = slowest(load, sender) + load->window;
+        if (messages < sender->allowed / message + load->window / 4)
+            return;
+    }
+    if (messages > load->last)
+        messages = load->last;
+    if (messages * message > sender->allowed)
+        sender->allowed = messages * message;
+}
+
+static void sender_write(const struct load *load, struct sender *sender)
+{
+    struct cursor *at = &sender->written;
+    while (!sender->full && at->passed < sender->allowed) {
+        size_t size = cursor_left(at);
+        ssize_t n;
+        if (sender->answer_due > 0 && cursor_between(at)) {
+            peer_write(sender->end.fd, load->options->peer->interruption_answer,
+                       strlen(load->options->peer->interruption_answer));
+            sender->answer_due--;
+        }
+        if (size > sender->allowed - at->passed)
+            size = (size_t)(sender->allowed - at->passed);
+        n = send(sender->end.fd, at->stream->bytes + at->at, size, MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN)
+            sender->full = true;
+        else if (n < 0 && errno != EINTR)
+            fail("the server closed a sender's connection: %s", strerror(errno));
+        else if (n > 0)
+            cursor_pass(at, (size_t)n);
+    }
+}
+
+/* ---- the loop */
+
+static void wait_for_events(struct load *load, struct epoll_event *events, int *count)
+{
+    uint64_t wait = WAIT_NS;
+    if (load->latency != NULL && load->last == UINT64_MAX) {
+        const struct sender *sender = &load->senders[0];
+        uint64_t next = intended(load, sender->allowed / sender->streams.requests.message), now = measure_now();
+        wait = next <= now ? 0 : next - now < wait ? next - now : wait;
+    }
+    struct timespec timeout = {.tv_nsec = (long)wait};
+    *count = epoll_pwait2(load->epoll, events, EVENTS, &timeout, NULL);
+    if (*count < 0 && errno != EINTR)
+        fail("epoll_wait: %s", strerror(errno));
+}
+
+static void turn(struct load *load)
+{
+    struct epoll_event events[EVENTS];
+    int count;
+    wait_for_events(load, events, &count);
+    for (int i = 0; i < count; i++) {
+        struct end *end = events[i].data.ptr;
+        if (end->sends != NULL && (events[i].events & EPOLLOUT))
+            end->sends->full = false;
+        if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+            while (end_read(load, end) && end->sends != NULL)
+                ;
+    }
+    for (unsigned i = 0; i < load->options->senders; i++) {
+        sender_allow(load, &load->senders[i]);
+        sender_write(load, &load->senders[i]);
+    }
+}
+
+struct sums {
+    uint64_t now, own_cpu, server_cpu;
+    double messages, deliveries;
+};
+
+static struct sums load_sum(const struct load *load)
+{
+    struct sums sums = {.now = measure_now(), .own_cpu = measure_own_cpu()};
+    sums.server_cpu = measure_server_cpu(load->options->pid);
+    for (unsigned s = 0; s < load->options->senders; s++) {
+        const struct sender *sender = &load->senders[s];
+        sums.messages += (double)sender->written.passed / (double)sender->streams.requests.message;
+        for (unsigned i = 0; i < load->options->fan_out; i++)
+            sums.deliveries += (double)sender->receivers[i].read.passed / (double)sender->streams.deliveries.message;
+    }
+    return sums;
+}
+
+/* True when all that was sent has come, whole, and all answers. */
+static bool drained(const struct load *load)
+{
+    for (unsigned s = 0; s < load->options->senders; s++) {
+        const struct sender *sender = &load->senders[s];
+        uint64_t messages = sender->written.passed / sender->streams.requests.message;
+        if (sender->written.passed < sender->allowed || slowest(load, sender) < messages ||
+            sender->end.read.passed != messages * sender->streams.answers.message)
+            return false;
+    }
+    return true;
+}
+
+static void run_until(struct load *load, uint64_t end)
+{
+    uint64_t next = load->start + PROGRESS_NS, now;
+    bool counted = load->last != UINT64_MAX;
+    while ((now = measure_now()) < end && !(counted && load->senders[0].allowed > 0 && drained(load))) {
+        if (now >= next) {
+            report_progress(load->options, (double)(now - load->start) / 1e9, (uint64_t)load_sum(load).deliveries);
+            next = now + PROGRESS_NS;
+        }
+        turn(load);
+    }
+}
+
+/* What was begun is sent to its end, and has to come. */
+static void drain(struct load *load)
+{
+    uint64_t limit = measure_now() + DRAIN_NS;
+    load->last = 0;
+    while (!drained(load)) {
+        if (measure_now() > limit)
+            fail("deliveries are lost: not all came within %u seconds of the end", (unsigned)(DRAIN_NS / 1000000000u));
+        turn(load);
+    }
+}
+
+void load_run(const struct options *options, struct result *result)
+{
+    static struct load load;
+    struct sums before, after;
+    load = (struct load){.options = options, .latency = result->latency, .last = UINT64_MAX};
+    load.epoll = epoll_create1(EPOLL_CLOEXEC);
+    load.senders = calloc(options->senders, sizeof *load.senders);
+    if (load.epoll < 0 || load.senders == NULL)
+        fail("cannot start: %s", strerror(errno));
+    prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); /* to be woken when the next message is due, and not later */
+    for (unsigned i = 0; i < options->senders; i++)
+        sender_open(&load, &load.senders[i], i);
+    load.start = measure_now();
+    load.from = load.start + (uint64_t)(options->warm_up * 1e9);
+    run_until(&load, load.from);
+    before = load_sum(&load);
+    if (options->count > 0)
+        load.last = load.senders[0].allowed / load.senders[0].streams.requests.message + options->count;
+    run_until(&load, before.now + (uint64_t)(options->seconds * 1e9));
+    after = load_sum(&load);
+    drain(&load);
+    result->checked = (uint64_t)(load_sum(&load).deliveries + 0.5);
+    result->wall = (double)(after.now - before.now) / 1e9;
+    result->own_busy = (double)(after.own_cpu - before.own_cpu) / 1e9 / result->wall;
+    result->server_busy = (double)(after.server_cpu - before.server_cpu) / 1e9 / result->wall;
+    result->messages = (after.messages - before.messages) / result->wall;
+    result->deliveries = (after.deliveries - before.deliveries) / result->wall;
+    result->bytes = result->deliveries * (double)options->body;
+    load_close(&load);
+}

@@ -1,0 +1,40 @@
+#include "bench/bench.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Noreturn void fail(const char *format, ...)
+{
+    va_list arguments;
+    fprintf(stderr, "relayhub-bench: ");
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    exit(EXIT_FAILURE);
+}
+
+int main(int argc, char **argv)
+{
+    static struct histogram latency;
+    static struct options options;
+    struct result result = {.options = &options};
+    signal(SIGPIPE, SIG_IGN);
+    options_read(argc, argv, &options);
+    if (strcmp(options.mode, "latency") == 0)
+        result.latency = &latency;
+    if (strcmp(options.mode, "connect") == 0)
+        crowd_connect(&options, &result);
+    else if (strcmp(options.mode, "idle") == 0)
+        crowd_idle(&options, &result);
+    else
+        load_run(&options, &result);
+    report_print(&result);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        fail("cannot write the result: %s", strerror(errno));
+    return EXIT_SUCCESS;
+}

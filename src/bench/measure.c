@@ -1,0 +1,128 @@
+#include "bench/bench.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static uint64_t clock_read(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t measure_now(void)
+{
+    return clock_read(CLOCK_MONOTONIC);
+}
+
+uint64_t measure_own_cpu(void)
+{
+    return clock_read(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+/* The number after `name` in a file of /proc, in its own unit; 0 when there is none. An empty name: the first. */
+static uint64_t read_number(const char *path, const char *name)
+{
+    char line[256];
+    uint64_t number = 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, name, strlen(name)) == 0) {
+            number = strtoull(line + strlen(name), NULL, 10);
+            break;
+        }
+    }
+    fclose(file);
+    return number;
+}
+
+static uint64_t thread_cpu(const char *task)
+{
+    char path[320];
+    snprintf(path, sizeof path, "%s/schedstat", task);
+    return read_number(path, "");
+}
+
+static uint64_t nothing(const char *task)
+{
+    (void)task;
+    return 0;
+}
+
+static uint64_t process_pss(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
+    return read_number(path, "Pss:") * 1024u;
+}
+
+/* The sum over a process and its descendants: `of_thread` for each thread, and Pss for each process if asked. */
+static uint64_t sum_tree(pid_t pid, uint64_t (*of_thread)(const char *task), bool pss)
+{
+    char path[64], task[320], children[400];
+    uint64_t sum = pss ? process_pss(pid) : 0;
+    struct dirent *entry;
+    DIR *tasks;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    tasks = opendir(path);
+    if (tasks == NULL)
+        return sum;
+    while ((entry = readdir(tasks)) != NULL) {
+        int child;
+        FILE *file;
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(task, sizeof task, "%s/%s", path, entry->d_name);
+        sum += of_thread(task);
+        snprintf(children, sizeof children, "%s/children", task);
+        file = fopen(children, "re");
+        while (file != NULL && fscanf(file, "%d", &child) == 1)
+            sum += sum_tree(child, of_thread, pss);
+        if (file != NULL)
+            fclose(file);
+    }
+    closedir(tasks);
+    return sum;
+}
+
+uint64_t measure_server_cpu(pid_t pid)
+{
+    return pid == 0 ? 0 : sum_tree(pid, thread_cpu, false);
+}
+
+uint64_t measure_server_pss(pid_t pid)
+{
+    return pid == 0 ? 0 : sum_tree(pid, nothing, true);
+}
+
+/* "TCP: inuse 5 orphan 0 tw 0 alloc 6 mem 2", mem in pages. These are buffers; the sockets themselves are in slabs. */
+uint64_t measure_kernel_tcp(void)
+{
+    static const char *const slabs[] = {"TCP ", "TCPv6 ", "sock_inode_cache ", "eventpoll_epi ", "filp ", "dentry "};
+    char line[512];
+    uint64_t bytes = 0, active, total, size;
+    FILE *file = fopen("/proc/net/sockstat", "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        char *mem = strncmp(line, "TCP:", 4) == 0 ? strstr(line, " mem ") : NULL;
+        if (mem != NULL)
+            bytes += strtoull(mem + 5, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+    }
+    if (file != NULL)
+        fclose(file);
+    file = fopen("/proc/slabinfo", "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        for (size_t i = 0; i < sizeof slabs / sizeof *slabs; i++)
+            if (strncmp(line, slabs[i], strlen(slabs[i])) == 0 &&
+                sscanf(line + strlen(slabs[i]), "%" SCNu64 " %" SCNu64 " %" SCNu64, &active, &total, &size) == 3)
+                bytes += active * size;
+    if (file != NULL)
+        fclose(file);
+    return bytes;
+}

@@ -1,0 +1,212 @@
+#include "bench/bench.h"
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#define MAX_BODY (1u << 20)
+
+static const char usage_text[] =
+    "usage: relayhub-bench [options] throughput | latency | connect | idle\n"
+    "  --peer NAME         relayhub, nats, redis, mqtt, floor1 or floor2 [relayhub]\n"
+    "  --hub HOST:PORT     the server [RELAYHUB_HUB, or the peer's port on 127.0.0.1]\n"
+    "  --pid PID           the server's process: its busy time and memory are measured too\n"
+    "  --senders N         [1]\n"
+    "  --fan-out N         receivers of each message, 1 to 255 [1]\n"
+    "  --body SIZE         bytes of each message, 0 to 1048576 [16]\n"
+    "  --window SIZE       bytes that a sender has under way, at least two messages [512K]\n"
+    "  --rate N            latency: messages a second of each sender [10000]\n"
+    "  --connections N     idle: how many [10000]\n"
+    "  --lists N           idle: how many LIST are timed [10]\n"
+    "  --seconds N         how long is measured [5]\n"
+    "  --warm-up N         seconds before [0.5]\n"
+    "  --count N           ends after so many messages of each sender, or connections\n"
+    "  --json              the result as JSON\n"
+    "  --help, --version\n";
+
+enum choice {
+    PEER = 256,
+    HUB,
+    PID,
+    SENDERS,
+    FAN_OUT,
+    BODY,
+    WINDOW,
+    RATE,
+    CONNECTIONS,
+    LISTS,
+    SECONDS,
+    WARM_UP,
+    COUNT,
+    JSON,
+    HELP,
+    VERSION_
+};
+
+static const struct option long_options[] = {{"peer", 1, NULL, PEER},
+                                             {"hub", 1, NULL, HUB},
+                                             {"pid", 1, NULL, PID},
+                                             {"senders", 1, NULL, SENDERS},
+                                             {"fan-out", 1, NULL, FAN_OUT},
+                                             {"body", 1, NULL, BODY},
+                                             {"window", 1, NULL, WINDOW},
+                                             {"rate", 1, NULL, RATE},
+                                             {"connections", 1, NULL, CONNECTIONS},
+                                             {"lists", 1, NULL, LISTS},
+                                             {"seconds", 1, NULL, SECONDS},
+                                             {"warm-up", 1, NULL, WARM_UP},
+                                             {"count", 1, NULL, COUNT},
+                                             {"json", 0, NULL, JSON},
+                                             {"help", 0, NULL, HELP},
+                                             {"version", 0, NULL, VERSION_},
+                                             {0}};
+
+static _Noreturn void refuse(const char *what, const char *value)
+{
+    fprintf(stderr, "relayhub-bench: %s, not \"%s\"\n", what, value);
+    exit(EX_USAGE);
+}
+
+/* A number from least to most, with K, M or G after it where that makes sense. */
+static double number(const char *text, double least, double most, const char *what)
+{
+    char *end;
+    double value;
+    errno = 0;
+    value = strtod(text, &end);
+    if (end != text && *end != 0 && end[1] == 0) {
+        double unit = *end == 'K' ? 0x1p10 : *end == 'M' ? 0x1p20 : *end == 'G' ? 0x1p30 : NAN;
+        value *= unit;
+        end++;
+    }
+    if (errno != 0 || end == text || *end != 0 || !(value >= least && value <= most))
+        refuse(what, text);
+    return value;
+}
+
+static void set_server(struct options *options, const char *text)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+    char host[256];
+    const char *colon = strrchr(text, ':'), *start = text;
+    size_t size;
+    if (colon == NULL || (size_t)(colon - text) >= sizeof host)
+        refuse("--hub takes HOST:PORT", text);
+    size = (size_t)(colon - text);
+    if (size >= 2 && text[0] == '[' && text[size - 1] == ']') {
+        start++;
+        size -= 2;
+    }
+    memcpy(host, start, size);
+    host[size] = 0;
+    if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
+        refuse("--hub takes HOST:PORT", text);
+    memcpy(&options->server, found->ai_addr, found->ai_addrlen);
+    options->server_size = found->ai_addrlen;
+    freeaddrinfo(found);
+}
+
+static void set_default_server(struct options *options)
+{
+    const char *hub = getenv("RELAYHUB_HUB");
+    char text[64];
+    snprintf(text, sizeof text, "127.0.0.1:%u", options->peer->port);
+    set_server(options, options->peer == &peer_relayhub && hub != NULL ? hub : text);
+}
+
+static _Noreturn void say(const char *text)
+{
+    fputs(text, stdout);
+    exit(EXIT_SUCCESS);
+}
+
+static void set(struct options *options, int option, const char *value)
+{
+    switch (option) {
+    case PEER:
+        options->peer = peer_find(value);
+        if (options->peer == NULL)
+            refuse("--peer takes relayhub, nats, redis, mqtt, floor1 or floor2", value);
+        break;
+    case HUB:
+        set_server(options, value);
+        break;
+    case PID:
+        options->pid = (pid_t)number(value, 1, 0x7fffffff, "--pid takes the number of a process");
+        break;
+    case SENDERS:
+        options->senders = (unsigned)number(value, 1, 1000, "--senders takes a number from 1 to 1000");
+        break;
+    case FAN_OUT:
+        options->fan_out = (unsigned)number(value, 1, PEER_MAX_FAN_OUT, "--fan-out takes a number from 1 to 255");
+        break;
+    case BODY:
+        options->body = (size_t)number(value, 0, MAX_BODY, "--body takes a size from 0 to 1048576");
+        break;
+    case WINDOW:
+        options->window = (size_t)number(value, 1, 0x1p30, "--window takes a size up to 1G");
+        break;
+    case RATE:
+        options->rate = number(value, 0.1, 1e9, "--rate takes a number of messages a second");
+        break;
+    case CONNECTIONS:
+        options->connections = (unsigned)number(value, 1, 1e7, "--connections takes a number from 1");
+        break;
+    case LISTS:
+        options->lists = (unsigned)number(value, 0, 1e6, "--lists takes a number from 0");
+        break;
+    case SECONDS:
+        options->seconds = number(value, 0.01, 1e6, "--seconds takes a number of seconds from 0.01");
+        break;
+    case WARM_UP:
+        options->warm_up = number(value, 0, 1e6, "--warm-up takes a number of seconds");
+        break;
+    case COUNT:
+        options->count = (uint64_t)number(value, 1, 1e15, "--count takes a number from 1");
+        break;
+    case JSON:
+        options->json = true;
+        break;
+    case HELP:
+        say(usage_text);
+    case VERSION_:
+        say("relayhub-bench " PACKAGE_VERSION "\n");
+    default:
+        fputs(usage_text, stderr);
+        exit(EX_USAGE);
+    }
+}
+
+void options_read(int argc, char **argv, struct options *options)
+{
+    static const char *const modes[] = {"throughput", "latency", "connect", "idle"};
+    int option;
+    *options = (struct options){.peer = &peer_relayhub,
+                                .senders = 1,
+                                .fan_out = 1,
+                                .body = 16,
+                                .window = 512u << 10,
+                                .rate = 10000,
+                                .seconds = 5,
+                                .warm_up = 0.5,
+                                .connections = 10000,
+                                .lists = 10};
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+        set(options, option, optarg);
+    if (argc - optind != 1)
+        set(options, '?', NULL);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (strcmp(argv[optind], modes[i]) == 0)
+            options->mode = modes[i];
+    if (options->mode == NULL)
+        refuse("the mode is throughput, latency, connect or idle", argv[optind]);
+    if (options->server_size == 0)
+        set_default_server(options);
+}

@@ -1,0 +1,54 @@
+/*
+ * peer.h: what the load needs to know of a server's protocol.
+ *
+ * The bytes that one sender sends, and those that each of its receivers reads, are known before the run: they
+ * are periods of some messages, again and again. So a peer only says how one message looks on its way in
+ * and on its way out; the event loop, the checks and the figures are the same for all servers.
+ */
+#ifndef RELAYHUB_BENCH_PEER_H
+#define RELAYHUB_BENCH_PEER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PEER_MAX_FAN_OUT 255u
+#define PEER_MAX_HEADER 4096u /* no peer has more bytes than this around a body */
+
+/* A sender and its receivers. */
+struct peer_group {
+    unsigned number; /* names the subject, channel or topic */
+    unsigned fan_out;
+    uint64_t sender; /* ids, where a peer has them */
+    uint64_t receivers[PEER_MAX_FAN_OUT];
+};
+
+struct peer {
+    const char *name;
+    uint16_t port; /* its default */
+
+    /* Makes a fresh, blocking connection ready to receive for a group, or to send. Returns its id, or 0. */
+    uint64_t (*join)(int fd, unsigned group, bool receives);
+
+    /* Writes one message to `at`, as it is sent, as it is received, and as the sender's answer to it (NULL where
+     * it gets none). Returns the size, which depends on the group and the body's size alone. */
+    size_t (*request)(uint8_t *at, const struct peer_group *group, const uint8_t *body, size_t size);
+    size_t (*delivery)(uint8_t *at, const struct peer_group *group, const uint8_t *body, size_t size);
+    size_t (*answer)(uint8_t *at, const struct peer_group *group);
+
+    /* What a server may say between two messages; NULL: nothing. */
+    const char *interruption;
+    const char *interruption_answer;
+};
+
+/* The peer of that name, or NULL. */
+const struct peer *peer_find(const char *name);
+
+extern const struct peer peer_relayhub, peer_nats, peer_redis, peer_mqtt, peer_floor1, peer_floor2;
+
+/* Blocking helpers for join: all of it, or the program ends. */
+void peer_write(int fd, const void *bytes, size_t size);
+void peer_read(int fd, void *bytes, size_t size);
+void peer_read_until(int fd, const char *end); /* up to and with these characters */
+
+#endif

@@ -1,0 +1,44 @@
+#include "bench/bench.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static uint64_t join(int fd, unsigned group, bool receives)
+{
+    char text[128];
+    peer_read_until(fd, "\r\n"); /* INFO */
+    snprintf(text, sizeof text, "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n");
+    peer_write(fd, text, strlen(text));
+    if (receives) {
+        snprintf(text, sizeof text, "SUB g%u 1\r\n", group);
+        peer_write(fd, text, strlen(text));
+    }
+    peer_write(fd, "PING\r\n", 6);
+    peer_read_until(fd, "PONG\r\n");
+    return 0;
+}
+
+static size_t message(uint8_t *at, int header, const uint8_t *body, size_t size)
+{
+    memcpy(at + header, body, size);
+    memcpy(at + (size_t)header + size, "\r\n", 2);
+    return (size_t)header + size + 2;
+}
+
+static size_t request(uint8_t *at, const struct peer_group *group, const uint8_t *body, size_t size)
+{
+    return message(at, sprintf((char *)at, "PUB g%u %zu\r\n", group->number, size), body, size);
+}
+
+static size_t delivery(uint8_t *at, const struct peer_group *group, const uint8_t *body, size_t size)
+{
+    return message(at, sprintf((char *)at, "MSG g%u 1 %zu\r\n", group->number, size), body, size);
+}
+
+const struct peer peer_nats = {.name = "nats",
+                               .port = 4222,
+                               .join = join,
+                               .request = request,
+                               .delivery = delivery,
+                               .interruption = "PING\r\n",
+                               .interruption_answer = "PONG\r\n"};

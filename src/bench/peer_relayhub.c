@@ -1,0 +1,53 @@
+#include "bench/bench.h"
+#include "protocol/frame.h"
+
+static uint64_t join(int fd, unsigned group, bool receives)
+{
+    uint8_t bytes[FRAME_WORD_SIZE + FRAME_ID_SIZE];
+    (void)group;
+    (void)receives;
+    frame_store_word(bytes, frame_word(FRAME_IDENTITY, 0, 0));
+    peer_write(fd, bytes, FRAME_WORD_SIZE);
+    peer_read(fd, bytes, sizeof bytes);
+    if (frame_load_word(bytes) != frame_word(FRAME_IDENTITY, 1, 0))
+        fail("the hub's answer to IDENTITY is another frame");
+    return frame_load_id(bytes + FRAME_WORD_SIZE);
+}
+
+/* A frame MESSAGE with these ids: a request has the receivers', a delivery the sender's. */
+static size_t message(uint8_t *at, const uint64_t *ids, unsigned count, const uint8_t *body, size_t size)
+{
+    uint32_t word = frame_word(FRAME_MESSAGE, count, (uint32_t)size);
+    frame_store_word(at, word);
+    for (unsigned i = 0; i < count; i++)
+        frame_store_id(at + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, ids[i]);
+    memcpy(at + frame_header_size(word), body, size);
+    return frame_size(word);
+}
+
+static size_t request(uint8_t *at, const struct peer_group *group, const uint8_t *body, size_t size)
+{
+    return message(at, group->receivers, group->fan_out, body, size);
+}
+
+static size_t delivery(uint8_t *at, const struct peer_group *group, const uint8_t *body, size_t size)
+{
+    return message(at, &group->sender, 1, body, size);
+}
+
+const struct peer peer_relayhub = {
+    .name = "relayhub", .port = 7411, .join = join, .request = request, .delivery = delivery};
+
+/* The floors know their receivers beforehand, and give the sender this id. */
+static uint64_t join_floor(int fd, unsigned group, bool receives)
+{
+    (void)fd;
+    (void)group;
+    (void)receives;
+    return 1;
+}
+
+/* The first floor writes what it reads. */
+const struct peer peer_floor1 = {.name = "floor1", .join = join_floor, .request = delivery, .delivery = delivery};
+
+const struct peer peer_floor2 = {.name = "floor2", .join = join_floor, .request = request, .delivery = delivery};
