@@ -91,14 +91,12 @@ static void set_defaults(struct options *options)
 /* A number with an optional unit letter of `units` (each 1024 times the one before). Negative: not one. */
 static double parse_number(const char *text, const char *units, bool fraction)
 {
+    /* strtod(3) takes more than numbers as people write them: signs, exponents, hexadecimal. */
+    size_t digits = strspn(text, fraction ? "0123456789." : "0123456789");
     char *end;
-    if (!isdigit((unsigned char)text[0]))
-        return -1;
-    for (const char *c = text; isdigit((unsigned char)*c) || *c == '.'; c++) {
-        if (*c == '.' && !fraction)
-            return -1;
-    }
     double value = strtod(text, &end);
+    if (digits == 0 || end != text + digits)
+        return -1;
     if (*end != '\0' && end[1] == '\0') {
         const char *unit = strchr(units, toupper((unsigned char)*end));
         if (unit == NULL)
