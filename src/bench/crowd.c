@@ -23,6 +23,13 @@ static void pause_for(long ns)
     nanosleep(&time, NULL);
 }
 
+static void hold(double seconds)
+{
+    struct timespec time = {.tv_sec = (time_t)seconds};
+    time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
+    nanosleep(&time, NULL);
+}
+
 static void need_files(unsigned count)
 {
     struct rlimit limit;
@@ -192,7 +199,7 @@ void crowd_idle(const struct options *options, struct result *result)
     start = measure_now();
     cpu = measure_server_cpu(options->pid);
     own = measure_own_cpu();
-    pause_for(SETTLE_NS);
+    hold(options->seconds);
     result->wall = (double)(measure_now() - start) / 1e9;
     result->server_busy = (double)(measure_server_cpu(options->pid) - cpu) / 1e9 / result->wall;
     result->own_busy = (double)(measure_own_cpu() - own) / 1e9 / result->wall;

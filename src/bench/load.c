@@ -277,11 +277,19 @@ static bool drained(const struct load *load)
     return true;
 }
 
+/* True when a run of so many messages has sent them all, and they have come. */
+static bool counted_out(const struct load *load)
+{
+    for (unsigned s = 0; s < load->options->senders; s++)
+        if (load->senders[s].allowed / load->senders[s].streams.requests.message < load->last)
+            return false;
+    return drained(load);
+}
+
 static void run_until(struct load *load, uint64_t end)
 {
     uint64_t next = load->start + PROGRESS_NS, now;
-    bool counted = load->last != UINT64_MAX;
-    while ((now = measure_now()) < end && !(counted && load->senders[0].allowed > 0 && drained(load))) {
+    while ((now = measure_now()) < end && !counted_out(load)) {
         if (now >= next) {
             report_progress(load->options, (double)(now - load->start) / 1e9, (uint64_t)load_sum(load).deliveries);
             next = now + PROGRESS_NS;

@@ -1,0 +1,100 @@
+#!/bin/sh
+# The whole benchmark: relayhub, its peers and the floors under the same load, for make bench.
+#
+# RELAYHUBD, RELAYHUB_BENCH and FLOOR name the programs; results go to BENCH_DIR. With BENCH_SHORT=1 it takes a
+# few seconds, without peers. BENCH_ROUNDS and BENCH_SECONDS change how long it measures.
+set -eu
+
+: "${RELAYHUBD:?}" "${RELAYHUB_BENCH:?}" "${FLOOR:?}" "${BENCH_DIR:?}"
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$BENCH_DIR"
+BENCH_DIR=$(cd "$BENCH_DIR" && pwd)
+runs=$BENCH_DIR/runs.jsonl   # each run's result, as relayhub-bench gave it
+cells=$BENCH_DIR/cells       # kind, fan-out, body, server, value: one line a run
+: >"$runs"
+: >"$cells"
+
+servers='relayhub nats redis mqtt floor1 floor2'
+fan_outs='1 16 255'
+bodies='16 256 4096 65536 1048576'
+rounds=${BENCH_ROUNDS:-3}
+seconds=${BENCH_SECONDS:-0.5}
+crowds='1000 10000 30000 100000'
+if [ "${BENCH_SHORT:-0}" = 1 ]; then
+    servers='relayhub floor1 floor2'
+    fan_outs='1 16'
+    bodies='16 65536'
+    rounds=1
+    seconds=0.1
+    crowds='1000'
+fi
+
+# The load has the last processor; the server has the first, and more where it can use them. Left alone, the
+# kernel often puts both on one processor, and a figure then says which of the two happened.
+on_server=
+on_load=
+last=$(($(getconf _NPROCESSORS_ONLN) - 1))
+if [ "$last" -gt 0 ] && command -v taskset >/dev/null; then
+    on_server='taskset -c 0'
+    on_load="taskset -c $last"
+fi
+
+. "$here/servers.sh"
+trap 'stop_all' EXIT
+trap 'exit 130' INT TERM
+
+say() {
+    printf '\n== %s\n' "$*"
+}
+
+# The value of a name in a line of JSON.
+value() {
+    printf '%s\n' "$1" | sed -n "s/.*\"$2\":\\([-0-9.e+]*\\).*/\\1/p"
+}
+
+# bench SERVER OPTION...: one run; its line is in $line. Only relayhub's failure ends the benchmark.
+bench() {
+    server=$1
+    shift
+    eval "port=\$port_$server pid=\$pid_$server"
+    peer=$server
+    [ "$server" != accept ] || peer=relayhub
+    if line=$($on_load timeout 120 "$RELAYHUB_BENCH" --json --peer "$peer" --hub "127.0.0.1:$port" --pid "$pid" \
+        --warm-up 0.1 "$@" 2>"$BENCH_DIR/error"); then
+        printf '%s\n' "$line" >>"$runs"
+        return 0
+    fi
+    echo "bench: $server $*: $(cat "$BENCH_DIR/error")" >&2
+    line=
+    [ "$server" != relayhub ] || exit 1
+    return 1
+}
+
+# note KIND FAN_OUT BODY SERVER NAME: one value of the last run, for the medians.
+note() {
+    echo "$1 $2 $3 $4 $(value "$line" "$5")" >>"$cells"
+}
+
+# The median of a cell, or 0.
+median() {
+    awk -v kind="$1" -v fan="$2" -v body="$3" -v server="$4" \
+        '$1 == kind && $2 == fan && $3 == body && $4 == server { print $5 }' "$cells" | sort -g |
+        awk '{ v[NR] = $1 } END { print NR == 0 ? 0 : NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+}
+
+present=
+for server in $servers; do
+    if start "$server"; then
+        present="$present $server"
+    else
+        echo "bench: $server is not installed: skipped"
+    fi
+done
+start accept
+
+. "$here/throughput.sh"
+. "$here/latency.sh"
+. "$here/crowd.sh"
+. "$here/cost.sh"
+. "$here/plot.sh"
+say "results are in $BENCH_DIR"

@@ -1,0 +1,46 @@
+# Part of run.sh: the table of deliveries a second, one sender flooding, and its ratios.
+
+for round in $(seq "$rounds"); do
+    echo "bench: throughput, round $round of $rounds"
+    for fan_out in $fan_outs; do
+        for body in $bodies; do
+            for server in $present; do
+                if bench "$server" --seconds "$seconds" --fan-out "$fan_out" --body "$body" throughput; then
+                    note throughput "$fan_out" "$body" "$server" deliveries
+                    note own_busy "$fan_out" "$body" "$server" own_busy
+                    note server_busy "$fan_out" "$body" "$server" server_busy
+                fi
+            done
+        done
+    done
+done
+
+# Medians, one line a cell: fan-out body and each server's.
+for fan_out in $fan_outs; do
+    for body in $bodies; do
+        printf '%s %s' "$fan_out" "$body"
+        for server in relayhub nats redis mqtt floor1 floor2; do
+            printf ' %s' "$(median throughput "$fan_out" "$body" "$server")"
+        done
+        echo
+    done
+done >"$BENCH_DIR/table"
+
+say "deliveries a second (medians of $rounds), and relayhub in relation to others"
+awk '
+function short(x) { return x == 0 ? "-" : x >= 1e6 ? sprintf("%.2f M", x / 1e6) : x >= 1e4 ? sprintf("%.1f k", x / 1e3) : sprintf("%.0f", x) }
+function ratio(a, b) { return b == 0 ? "-" : sprintf("%.2f", a / b) }
+BEGIN {
+    format = "%7s %8s |%9s %9s %9s %9s %9s %9s | %9s %7s %7s\n"
+    printf format, "fan-out", "body", "relayhub", "nats", "redis", "mqtt", "floor1", "floor2", "best peer", "floor1", "floor2"
+}
+{
+    best = $4; if ($5 > best) best = $5; if ($6 > best) best = $6
+    printf format, $1, $2, short($3), short($4), short($5), short($6), short($7), short($8), ratio($3, best), ratio($3, $7), ratio($3, $8)
+}' "$BENCH_DIR/table"
+
+say 'how busy load and server were at fan-out 1 and the smallest body, in processors'
+for server in $present; do
+    set -- $bodies
+    echo "$server: load $(median own_busy 1 "$1" "$server"), server $(median server_busy 1 "$1" "$server")"
+done
