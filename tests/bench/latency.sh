@@ -3,7 +3,7 @@
 set -- $bodies
 rate=$(awk -v body="$1" '$1 == 1 && $2 == body {
     best = $4; if ($5 > best) best = $5; if ($6 > best) best = $6
-    printf "%d", best > 0 ? best / 2 : 100000 }' "$BENCH_DIR/table")
+    printf "%d", (best > 0 ? best / 2 : 100000) }' "$BENCH_DIR/table")
 lower=$((rate / 20))
 
 for round in $(seq "$rounds"); do

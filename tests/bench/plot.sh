@@ -5,7 +5,7 @@ awk -v syscalls="$syscalls" -v instructions="$instructions" '
   if (!(key in values)) { keys[++n] = key; values[key] = $5 } else values[key] = values[key] "," $5 }
 END {
     printf "{\"syscalls_per_delivery\":%s,\"instructions_per_delivery\":%s,\"values\":[", syscalls, instructions
-    for (i = 1; i <= n; i++) printf "%s\n{%s,\"runs\":[%s]}", i > 1 ? "," : "", keys[i], values[keys[i]]
+    for (i = 1; i <= n; i++) printf "%s\n{%s,\"runs\":[%s]}", (i > 1 ? "," : ""), keys[i], values[keys[i]]
     print "\n]}"
 }' "$cells" >"$BENCH_DIR/bench.json"
 
