@@ -18,6 +18,7 @@
 
 #define READ_SIZE (256u << 10)
 #define EVENTS 512
+#define MAX_UNDER_WAY (1u << 20) /* deliveries of a sender: even a slow server is through with them soon */
 #define DRAIN_NS (UINT64_C(20) * 1000000000u)
 #define WAIT_NS (UINT64_C(50) * 1000000u)
 #define PROGRESS_NS (UINT64_C(250) * 1000000u)
@@ -71,11 +72,12 @@ static size_t larger(size_t a, size_t b)
 static uint64_t window_messages(const struct options *options, const struct peer_group *group)
 {
     struct streams one;
-    size_t message;
+    size_t message, most;
     streams_build(&one, options->peer, group, options->body, 1);
     message = larger(one.requests.message, one.deliveries.message);
     streams_free(&one);
-    return larger(options->window / message, 2);
+    most = MAX_UNDER_WAY / options->fan_out;
+    return larger(options->window / message < most ? options->window / message : most, 2);
 }
 
 static void sender_open(struct load *load, struct sender *sender, unsigned number)
