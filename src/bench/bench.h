@@ -26,7 +26,7 @@ struct options {
     unsigned fan_out; /* receivers of each sender; no two senders have one in common */
     unsigned idle;    /* connections that do nothing meanwhile */
     size_t body;      /* bytes */
-    size_t window;    /* throughput: request bytes that a sender has under way, at least two messages */
+    size_t window;    /* throughput: bytes under way to each receiver, at least two messages */
     double rate;      /* latency: messages a second of each sender */
     double seconds;   /* measured */
     double warm_up;   /* before */

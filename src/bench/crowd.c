@@ -47,7 +47,7 @@ static void need_files(unsigned count)
 static void connect_batch(const struct options *options, int *fds, uint64_t *ids, unsigned count, unsigned made)
 {
     for (unsigned i = 0; i < count; i++)
-        fds[i] = connect_server(options, 1 + (made + i) / PER_SOURCE);
+        fds[i] = connect_server(options, (made + i) / PER_SOURCE);
     for (unsigned i = 0; i < count; i++)
         ids[i] = options->peer->join(fds[i], made + i, false);
 }

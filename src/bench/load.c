@@ -18,6 +18,7 @@
 
 #define READ_SIZE (256u << 10)
 #define EVENTS 512
+#define REQUESTS_WINDOW 8u       /* times the window may be under way in requests */
 #define MAX_UNDER_WAY (1u << 20) /* deliveries of a sender: even a slow server is through with them soon */
 #define DRAIN_NS (UINT64_C(20) * 1000000000u)
 #define WAIT_NS (UINT64_C(50) * 1000000u)
@@ -68,16 +69,24 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* As many messages as the window has room for in either direction. */
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/*
+ * As many messages as the window has room for, counted in what a receiver reads. That is the same for servers
+ * whose requests carry the receivers' ids; but there is an end to it, or the load would not fit into any cache.
+ */
 static uint64_t window_messages(const struct options *options, const struct peer_group *group)
 {
     struct streams one;
-    size_t message, most;
+    size_t messages;
     streams_build(&one, options->peer, group, options->body, 1);
-    message = larger(one.requests.message, one.deliveries.message);
+    messages =
+        smaller(options->window / one.deliveries.message, options->window * REQUESTS_WINDOW / one.requests.message);
     streams_free(&one);
-    most = MAX_UNDER_WAY / options->fan_out;
-    return larger(options->window / message < most ? options->window / message : most, 2);
+    return larger(smaller(messages, MAX_UNDER_WAY / options->fan_out), 2);
 }
 
 static void sender_open(struct load *load, struct sender *sender, unsigned number)

@@ -21,7 +21,7 @@ static const char usage_text[] =
     "  --senders N         [1]\n"
     "  --fan-out N         receivers of each message, 1 to 255 [1]\n"
     "  --body SIZE         bytes of each message, 0 to 1048576 [16]\n"
-    "  --window SIZE       bytes that a sender has under way, at least two messages [512K]\n"
+    "  --window SIZE       bytes under way to each receiver, at least two messages [512K]\n"
     "  --rate N            latency: messages a second of each sender [10000]\n"
     "  --connections N     idle: how many [10000]\n"
     "  --lists N           idle: how many LIST are timed [10]\n"

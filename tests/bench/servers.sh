@@ -8,6 +8,7 @@ started=
 launch() {
     name=$1
     shift
+    : >"$BENCH_DIR/$name.log" # before anyone looks for a port in it
     "$@" >"$BENCH_DIR/$name.log" 2>&1 &
     eval "pid_$name=$!"
     started="$started $!"
