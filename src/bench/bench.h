@@ -50,6 +50,7 @@ struct result {
     uint64_t user_bytes;       /* idle: Pss of the server's processes, with the connections less without */
     uint64_t kernel_bytes;     /* idle: memory of all TCP sockets, both ends, with less without */
     uint64_t user_empty;       /* idle: Pss before */
+    uint64_t kernel_empty;     /* memory of all TCP sockets before */
     double list_hub;           /* seconds of CPU time of the server, a LIST */
     double list_wall;          /* seconds, a LIST */
     struct histogram *latency; /* nanoseconds; NULL in other modes */

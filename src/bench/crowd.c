@@ -11,10 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCH 64u            /* connections that are being made at a time */
-#define PER_SOURCE 20000u    /* connections from one source address */
-#define SETTLE_NS 300000000L /* until the server has done what follows a connection */
-#define PAUSE_NS 20000000L   /* between lists */
+#define BATCH 64u             /* connections that are being made at a time */
+#define PER_SOURCE 20000u     /* connections from one source address */
+#define SETTLE_NS 300000000L  /* until the server has done what follows a connection */
+#define PAUSE_NS 20000000L    /* between lists */
+#define MAX_LISTED (1u << 21) /* clients of one hub */
 #define LIST_BUFFER (256u << 10)
 
 static void pause_for(long ns)
@@ -44,12 +45,12 @@ static void need_files(unsigned count)
 }
 
 /* All of a batch are under way before the first has to answer. */
-static void connect_batch(const struct options *options, int *fds, uint64_t *ids, unsigned count, unsigned made)
+static void connect_batch(const struct options *options, int *fds, uint64_t *ids, unsigned count, unsigned source)
 {
     for (unsigned i = 0; i < count; i++)
-        fds[i] = connect_server(options, (made + i) / PER_SOURCE);
+        fds[i] = connect_server(options, source);
     for (unsigned i = 0; i < count; i++)
-        ids[i] = options->peer->join(fds[i], made + i, false);
+        ids[i] = options->peer->join(fds[i], i, false);
 }
 
 /* Without TIME_WAIT, so that ports do not run out. */
@@ -149,7 +150,7 @@ static void list_check(const uint64_t *known, unsigned connections, uint64_t *li
 
 static void time_lists(const struct options *options, int fd, uint64_t *ids, struct result *result)
 {
-    size_t room = (size_t)options->connections + 1024, count = 0;
+    size_t room = MAX_LISTED, count = 0;
     uint64_t *listed = calloc(room, sizeof *listed);
     if (listed == NULL)
         fail("not enough memory");
@@ -162,7 +163,7 @@ static void time_lists(const struct options *options, int fd, uint64_t *ids, str
         pause_for(PAUSE_NS); /* the times of a process are brought up to date when it goes to sleep */
         result->list_hub += (double)(measure_server_cpu(options->pid) - cpu) / 1e9 / options->lists;
         if (count > room)
-            fail("a LIST has more clients than there are");
+            fail("a LIST has more clients than a hub can have");
         list_check(ids, options->connections, listed, count);
     }
     free(listed);
@@ -173,29 +174,35 @@ static uint64_t more(uint64_t after, uint64_t before)
     return after > before ? after - before : 0;
 }
 
+/* Several processes may hold a crowd together, each from addresses of its own. */
+static unsigned first_source(void)
+{
+    return 1 + ((unsigned)getpid() % 4096) * 16;
+}
+
 void crowd_idle(const struct options *options, struct result *result)
 {
     unsigned connections = options->connections, made = 0;
     int *fds = calloc(connections, sizeof *fds);
-    uint64_t *ids = calloc(connections, sizeof *ids), start, kernel, cpu, own;
+    uint64_t *ids = calloc(connections, sizeof *ids), start, cpu, own;
     need_files(connections);
     if (fds == NULL || ids == NULL)
         fail("not enough memory");
-    connect_batch(options, fds, ids, 1, 0); /* what the first one costs the server is not the others' */
+    connect_batch(options, fds, ids, 1, first_source()); /* what the first one costs the server is not the others' */
     pause_for(SETTLE_NS);
+    result->kernel_empty = measure_kernel_tcp();
     result->user_empty = measure_server_pss(options->pid);
-    kernel = measure_kernel_tcp();
     start = measure_now();
     for (made = 1; made < connections;) {
         unsigned count = connections - made < BATCH ? connections - made : BATCH;
-        connect_batch(options, fds + made, ids + made, count, made);
+        connect_batch(options, fds + made, ids + made, count, first_source() + made / PER_SOURCE);
         made += count;
         report_progress(options, (double)(measure_now() - start) / 1e9, made);
     }
     result->connections = (double)connections / ((double)(measure_now() - start) / 1e9);
     pause_for(SETTLE_NS);
     result->user_bytes = more(measure_server_pss(options->pid), result->user_empty);
-    result->kernel_bytes = more(measure_kernel_tcp(), kernel);
+    result->kernel_bytes = more(measure_kernel_tcp(), result->kernel_empty);
     start = measure_now();
     cpu = measure_server_cpu(options->pid);
     own = measure_own_cpu();

@@ -108,9 +108,9 @@ static void json_print(const struct result *result)
         printf(",\"connections\":%.1f", result->connections);
     if (strcmp(options->mode, "idle") == 0)
         printf(",\"idle\":%u,\"user_bytes\":%" PRIu64 ",\"user_empty\":%" PRIu64 ",\"kernel_bytes\":%" PRIu64
-               ",\"list_seconds\":%.6f,\"list_hub_seconds\":%.6f",
-               options->connections, result->user_bytes, result->user_empty, result->kernel_bytes, result->list_wall,
-               result->list_hub);
+               ",\"kernel_empty\":%" PRIu64 ",\"list_seconds\":%.6f,\"list_hub_seconds\":%.6f",
+               options->connections, result->user_bytes, result->user_empty, result->kernel_bytes, result->kernel_empty,
+               result->list_wall, result->list_hub);
     if (result->latency != NULL)
         json_latency(result->latency);
     printf("}\n");

@@ -21,5 +21,6 @@ do for [fan_out in fan_outs] {
 set title 'relayhub beside idle connections (fan-out 1, 16 bytes)'
 set xlabel 'idle connections'
 set yrange [1e6:*]
-plot directory.'/crowds' using 1:6 with linespoints linewidth 2 title 'deliveries a second'
+set xrange [100:*]
+plot directory.'/crowds' using 1:7 with linespoints linewidth 2 title 'deliveries a second'
 unset multiplot
