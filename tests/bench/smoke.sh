@@ -16,7 +16,7 @@ BENCH_SHORT=1 sh "$here/run.sh"
 "$FLOOR" relay >"$BENCH_DIR/wrong" &
 floor=$!
 trap 'kill $floor; rm -rf "$BENCH_DIR"' EXIT
-while ! grep -q listening "$BENCH_DIR/wrong"; do sleep 0.05; done
+while ! grep -qs listening "$BENCH_DIR/wrong"; do sleep 0.05; done
 if "$RELAYHUB_BENCH" --peer floor2 --hub "$(sed 's/.* //' "$BENCH_DIR/wrong")" --fan-out 3 --seconds 0.1 throughput \
     2>"$BENCH_DIR/error"; then
     echo 'wrong deliveries were not found' >&2
