@@ -41,7 +41,7 @@
 #define EVENT_INBOX (UINT64_C(2) << 32)
 #define EVENT_OUTBOX (UINT64_C(3) << 32) /* | the worker */
 
-struct loop {
+struct worker_loop {
     struct worker worker;
     int channel;
     bool alone; /* the master is gone */
@@ -81,7 +81,7 @@ static int watch(struct worker *worker, int fd, uint64_t about, uint32_t events,
     return epoll_ctl(worker->epoll, operation, fd, &event);
 }
 
-static int worker_open(struct worker *worker, const struct worker_setup *setup)
+static int open_state(struct worker *worker, const struct worker_setup *setup)
 {
     worker->shared = setup->shared;
     worker->index = setup->index;
@@ -111,7 +111,7 @@ static int worker_open(struct worker *worker, const struct worker_setup *setup)
     return 0;
 }
 
-static void worker_close(struct worker *worker)
+static void close_state(struct worker *worker)
 {
     for (unsigned i = 0; i < worker->shared->workers; i++)
         outbox_close(&worker->outboxes[i]);
@@ -135,7 +135,7 @@ static void handle_unsent_record(void *context, const struct record *record)
     relay_unsent_record(context, record);
 }
 
-static void tell_master(struct loop *loop, enum handoff_kind kind, uint32_t about)
+static void tell_master(struct worker_loop *loop, enum handoff_kind kind, uint32_t about)
 {
     struct handoff message = {.kind = (uint32_t)kind, .worker = about};
     /* The channel has room for the few messages that a worker ever sends, unless the master is dead. */
@@ -155,7 +155,7 @@ static void pass_barriers_of(struct worker *worker, unsigned dead)
 }
 
 /* See store.h and DELIVERY in relayhubd(8) for why this order. */
-static void forget_worker(struct loop *loop, unsigned dead)
+static void forget_worker(struct worker_loop *loop, unsigned dead)
 {
     struct worker *worker = &loop->worker;
     uint64_t bit = UINT64_C(1) << dead;
@@ -200,7 +200,7 @@ static void stop(struct worker *worker)
     for_each_connection(worker, connection_watch);
 }
 
-static void finish(struct loop *loop)
+static void finish(struct worker_loop *loop)
 {
     if (loop->worker.finishing)
         return;
@@ -218,7 +218,7 @@ static void adopt_clients(struct worker *worker, const struct handoff *message)
         connection_open(worker, message->fds[i], message->addresses[i]);
 }
 
-static void handle_message(struct loop *loop, const struct handoff *message)
+static void handle_message(struct worker_loop *loop, const struct handoff *message)
 {
     switch ((enum handoff_kind)message->kind) {
     case HANDOFF_CLIENTS:
@@ -246,7 +246,7 @@ static void handle_message(struct loop *loop, const struct handoff *message)
     }
 }
 
-static void handle_channel(struct loop *loop)
+static void handle_channel(struct worker_loop *loop)
 {
     struct handoff message;
     int result;
@@ -300,7 +300,7 @@ static void close_connections(struct worker *worker)
 }
 
 /* Watches a pipe for room only while records wait for it. */
-static void watch_outbox(struct loop *loop, unsigned target)
+static void watch_outbox(struct worker_loop *loop, unsigned target)
 {
     uint64_t bit = UINT64_C(1) << target;
     bool blocked = loop->worker.outboxes[target].blocked, watched = loop->watched_outboxes & bit;
@@ -312,7 +312,7 @@ static void watch_outbox(struct loop *loop, unsigned target)
           blocked ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
 }
 
-static void flush_outboxes(struct loop *loop)
+static void flush_outboxes(struct worker_loop *loop)
 {
     struct worker *worker = &loop->worker;
 
@@ -372,7 +372,7 @@ static bool has_more_to_do(const struct worker *worker)
     return false;
 }
 
-static void end_turn(struct loop *loop)
+static void end_turn(struct worker_loop *loop)
 {
     struct worker *worker = &loop->worker;
 
@@ -443,7 +443,7 @@ static int next_timeout(const struct worker *worker)
 
 /* ---- the loop ---- */
 
-static void handle_event(struct loop *loop, const struct epoll_event *event)
+static void handle_event(struct worker_loop *loop, const struct epoll_event *event)
 {
     struct worker *worker = &loop->worker;
     uint64_t about = event->data.u64;
@@ -476,7 +476,7 @@ static bool anything_queued(const struct worker *worker)
 }
 
 /* Once all is written, clients get a moment to close first: see connection_advance_end(). */
-static bool finished(struct loop *loop)
+static bool finished(struct worker_loop *loop)
 {
     const struct worker *worker = &loop->worker;
 
@@ -488,7 +488,7 @@ static bool finished(struct loop *loop)
            worker->now - loop->finish_since > worker->limits.grace_time;
 }
 
-static void turn(struct loop *loop)
+void worker_turn(struct worker_loop *loop, int longest)
 {
     struct worker *worker = &loop->worker;
     struct epoll_event events[EVENTS];
@@ -496,6 +496,8 @@ static void turn(struct loop *loop)
 
     if (timeout != 0)
         give_chunks_back(worker);
+    if (longest >= 0 && (timeout < 0 || timeout > longest))
+        timeout = longest;
     int ready = epoll_wait(worker->epoll, events, EVENTS, timeout);
     INVARIANT(ready >= 0 || errno == EINTR);
     worker->now = milliseconds();
@@ -508,25 +510,44 @@ static void turn(struct loop *loop)
     end_turn(loop);
 }
 
+struct worker_loop *worker_open(const struct worker_setup *setup)
+{
+    struct worker_loop *loop = reserve(sizeof *loop);
+
+    if (loop == NULL || open_state(&loop->worker, setup) < 0)
+        return NULL;
+    loop->channel = setup->channel;
+    loop->worker.now = milliseconds();
+    return loop;
+}
+
+struct worker *worker_state(struct worker_loop *loop)
+{
+    return &loop->worker;
+}
+
+void worker_close(struct worker_loop *loop)
+{
+    for_each_connection(&loop->worker, connection_close);
+    close_state(&loop->worker);
+    munmap(loop, sizeof *loop);
+}
+
 int worker_run(const struct worker_setup *setup)
 {
-    struct loop *loop = reserve(sizeof *loop);
+    struct worker_loop *loop = worker_open(setup);
 
-    if (loop == NULL || worker_open(&loop->worker, setup) < 0) {
+    if (loop == NULL) {
         log_line(LOG_ERR, "worker %u has no memory", setup->index);
         return EX_OSERR;
     }
-    loop->channel = setup->channel;
-    loop->worker.now = milliseconds();
     if (setup->sandbox && (shared_protect(setup->shared, setup->index) < 0 || sandbox_enter_worker() < 0)) {
         log_line(LOG_ERR, "worker %u cannot be sandboxed: %s", setup->index, strerror(errno));
         return EX_OSERR;
     }
     tell_master(loop, HANDOFF_READY, setup->index);
     while (!finished(loop))
-        turn(loop);
-    for_each_connection(&loop->worker, connection_close);
-    worker_close(&loop->worker);
-    munmap(loop, sizeof *loop);
+        worker_turn(loop, -1);
+    worker_close(loop);
     return EX_OK;
 }

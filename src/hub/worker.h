@@ -20,6 +20,21 @@ struct worker_setup {
     bool sandbox; /* give away what the loop does not need */
 };
 
+/* A worker's loop and all that it owns, for worker_run() and for harnesses that take its turns one by one. */
+struct worker_loop;
+
+/* Sets a worker up, without a sandbox. NULL when there is no memory. */
+struct worker_loop *worker_open(const struct worker_setup *setup);
+
+/* One turn: waits for events, for `longest` milliseconds at most (-1: as long as it likes), and handles them. */
+void worker_turn(struct worker_loop *loop, int longest);
+
+/* What state.h describes. */
+struct worker *worker_state(struct worker_loop *loop);
+
+/* Closes all connections and frees everything. */
+void worker_close(struct worker_loop *loop);
+
 /* Runs until the master says so, or dies. Returns an exit status of sysexits(3). */
 int worker_run(const struct worker_setup *setup);
 

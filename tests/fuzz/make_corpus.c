@@ -1,0 +1,127 @@
+/*
+ * make_corpus.c: writes the seeds of the fuzz targets: make_corpus TARGET FOLDER. Every frame at its limits, whole and
+ * in pieces, so that a fuzzer starts where the interesting inputs are.
+ */
+#include "protocol/frame.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char *folder;
+static int files;
+
+static void write_seed(const uint8_t *bytes, size_t size)
+{
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s/seed-%03d", folder, files++);
+    FILE *file = fopen(path, "w");
+    if (file == NULL || fwrite(bytes, 1, size, file) != size || fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static const unsigned counts[] = {0, 1, 2, 254, 255};
+static const uint32_t lengths[] = {0, 1, 7, 8, 9, 100, 1048575, 1048576, 1048577, 2097151};
+
+/* Words only. */
+static void make_frame(void)
+{
+    uint8_t word[FRAME_WORD_SIZE];
+
+    for (unsigned type = 0; type < 8; type++) {
+        for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+            for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
+                frame_store_word(word, frame_word((enum frame_type)type, counts[c], lengths[l]));
+                write_seed(word, sizeof word);
+            }
+        }
+    }
+}
+
+/* A step of fuzz_connection's script: client, kind of step, a turn behind it or not, and a length. */
+static size_t step(uint8_t *at, unsigned client, unsigned kind, unsigned length)
+{
+    at[0] = (uint8_t)(120 + client + 6 * (kind + 4)); /* 120 is a multiple of 6 * 4 */
+    if (at[0] / 6 % 8 != kind)
+        at[0] = (uint8_t)(client + 6 * kind);
+    at[1] = (uint8_t)(length >> 8);
+    at[2] = (uint8_t)length;
+    return 3;
+}
+
+/* Frames of a client, whole and split at each byte, with clients that read, leave and do not read. */
+static void make_connection(void)
+{
+    for (unsigned type = 0; type < 8; type++) {
+        for (unsigned count = 0; count < 4; count++) {
+            uint8_t frame[60] = {0}, script[400];
+            uint32_t word = frame_word((enum frame_type)type, count, count == 3 ? 20 : 0);
+            frame_store_word(frame, word);
+            for (unsigned i = 0; i < count; i++)
+                frame[FRAME_WORD_SIZE + i * 8 + 7] = (uint8_t)(0xf0 + i);
+            size_t size = frame_size(word);
+            for (size_t split = 1; split <= size; split += size / 4 + 1) {
+                size_t used = step(script, 0, 0, (unsigned)split);
+                memcpy(script + used, frame, split);
+                used += split;
+                used += step(script + used, 0, 1, (unsigned)(size - split));
+                memcpy(script + used, frame + split, size - split);
+                used += size - split;
+                used += step(script + used, 1, 4, 0);
+                used += step(script + used, type % 6, 5 + type % 2, 0);
+                write_seed(script, used);
+            }
+        }
+    }
+    uint8_t script[3000];
+    size_t used = 0;
+    for (unsigned i = 0; i < 400; i++) /* large messages to clients that read now and then, or never */
+        used += step(script + used, i % 6, i % 5 == 4 ? 4 : 3, i * 577 % 65536);
+    write_seed(script, used);
+}
+
+/* What a hub says, in pieces of one byte to 32 KiB. */
+static void make_library(void)
+{
+    for (unsigned type = 0; type < 8; type++) {
+        for (unsigned call = 0; call < 6; call++) {
+            for (unsigned piece = 0; piece < 10; piece += 3) {
+                uint8_t bytes[2000], frame[300] = {0};
+                unsigned count = type == FRAME_LIST ? call * 5 : type == FRAME_ERROR ? 0 : 1;
+                uint32_t length = type == FRAME_UNDELIVERED ? 8 : type == FRAME_MESSAGE || type == FRAME_ERROR ? 30 : 0;
+                uint32_t word = frame_word((enum frame_type)type, count, length);
+                frame_store_word(frame, word);
+                size_t size = frame_size(word), used = 0;
+                for (size_t at = 0; at < size;) {
+                    size_t part = (size_t)1 << piece < size - at ? (size_t)1 << piece : size - at;
+                    bytes[used++] = (uint8_t)(piece << 4 | call);
+                    memcpy(bytes + used, frame + at, part);
+                    used += part;
+                    at += part;
+                }
+                write_seed(bytes, used);
+            }
+        }
+    }
+}
+
+int main(int argc, char *argv[])
+{
+    if (argc != 3) {
+        fputs("usage: make_corpus frame|connection|library FOLDER\n", stderr);
+        return 64;
+    }
+    folder = argv[2];
+    mkdir(folder, 0777);
+    if (strcmp(argv[1], "frame") == 0)
+        make_frame();
+    else if (strcmp(argv[1], "connection") == 0)
+        make_connection();
+    else
+        make_library();
+    return 0;
+}
