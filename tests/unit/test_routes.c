@@ -1,11 +1,12 @@
 /* test_routes.c: the shared user_id table, and congestion between two processes. */
 #include "hub/routes.h"
 
-#include <check.h>
+#include "child.h"
+
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <time.h>
 
 static struct shared shared;
 static struct routes first, second;
@@ -175,6 +176,220 @@ START_TEST(test_no_wake_is_lost)
 }
 END_TEST
 
+/* ---- ids that must not be ---- */
+
+START_TEST(test_no_other_id_is_found)
+{
+    uint64_t id = routes_publish(&first, routes_take_slot(&first));
+
+    ck_assert(routes_has(&shared, id));
+    for (unsigned bit = 0; bit < 64; bit++)
+        ck_assert_msg(!routes_has(&shared, id ^ UINT64_C(1) << bit), "found with bit %u changed", bit);
+    ck_assert(!routes_has(&shared, (id & ~(uint64_t)(SLOTS_MAX - 1)) | shared.slots));
+}
+END_TEST
+
+static int compare_ids(const void *left, const void *right)
+{
+    const uint64_t *a = left, *b = right;
+    return *a < *b ? -1 : *a > *b;
+}
+
+START_TEST(test_no_id_twice_over_slots_and_deaths)
+{
+    enum { IDS = 40000, LIFE = 7000, CLIENTS = 100 };
+    uint64_t *ids = calloc(IDS, sizeof *ids);
+    uint32_t slots[CLIENTS];
+    ck_assert_ptr_nonnull(ids);
+
+    /* So many clients come and go, and now and then their worker dies. */
+    for (unsigned i = 0; i < IDS; i++) {
+        uint32_t *slot = &slots[i % CLIENTS];
+        if (i % LIFE == 0) {
+            routes_close(&first);
+            routes_reset_range(&shared, 0);
+            ck_assert_int_eq(routes_open(&first, &shared, 0), 0);
+        }
+        if (i % LIFE >= CLIENTS) {
+            routes_withdraw(&first, *slot);
+            routes_return_slot(&first, *slot);
+        }
+        *slot = routes_take_slot(&first);
+        ids[i] = routes_publish(&first, *slot);
+    }
+    qsort(ids, IDS, sizeof *ids, compare_ids);
+    for (unsigned i = 1; i < IDS; i++)
+        ck_assert_uint_ne(ids[i - 1], ids[i]);
+    free(ids);
+}
+END_TEST
+
+static uint64_t publish_with_generation(uint32_t slot)
+{
+    return routes_publish(&first, slot) >> SLOT_BITS;
+}
+
+START_TEST(test_generations_start_from_the_clock_and_go_round)
+{
+    const uint32_t last = (UINT32_C(1) << GENERATION_BITS) - 1;
+    uint32_t now = (uint32_t)time(NULL);
+
+    ck_assert_uint_le(now - shared.first_generation, 60);
+    shared.first_generation = last;
+    ck_assert_uint_eq(publish_with_generation(1), last);
+    ck_assert_uint_eq(publish_with_generation(1), 0);
+    ck_assert_uint_eq(publish_with_generation(0), last);
+    ck_assert_uint_eq(publish_with_generation(0), 1); /* slot 0 passes over the id 0 */
+}
+END_TEST
+
+/* ---- ranges ---- */
+
+static const struct {
+    unsigned workers;
+    uint32_t connections;
+} hubs[] = {{1, 1}, {1, 1025}, {2, 2048}, {2, 2049}, {3, 10000}, {64, 65537}, {64, 4194304}, {1, SLOTS_MAX}};
+
+START_TEST(test_ranges_suit_all_connections)
+{
+    unsigned workers = hubs[_i].workers;
+    struct shared some;
+
+    ck_assert_int_eq(shared_create(&some, workers, hubs[_i].connections, 0), 0);
+    uint32_t range = UINT32_C(1) << some.slot_shift;
+    ck_assert_uint_eq(some.slots, range * workers);
+    ck_assert_uint_ge(some.slots, hubs[_i].connections);
+    ck_assert_uint_le(some.slots, SLOTS_MAX);
+    ck_assert(range == 1024 || range / 2 * workers < hubs[_i].connections); /* no larger than need be */
+    for (unsigned i = 0; i < workers; i++) {
+        ck_assert_uint_eq(routes_worker(&some, i * range), i);
+        ck_assert_uint_eq(routes_worker(&some, i * range + range - 1), i);
+    }
+    shared_destroy(&some);
+}
+END_TEST
+
+START_TEST(test_more_slots_than_an_id_can_name)
+{
+    struct shared none;
+    ck_assert_int_eq(shared_create(&none, 1, SLOTS_MAX + 1, 0), -EINVAL);
+    ck_assert_int_eq(shared_create(&none, 3, SLOTS_MAX, 0), -EINVAL);
+}
+END_TEST
+
+START_TEST(test_slots_used_covers_what_was_given_out)
+{
+    const _Atomic uint32_t *used = &shared_page(&shared, 1)->slots_used;
+
+    for (uint32_t i = 0; i < 10; i++) {
+        ck_assert_uint_eq(atomic_load(used), i);
+        ck_assert_uint_eq(routes_take_slot(&second), second.first + i);
+    }
+    /* A successor starts from the first slot, but does not say less. */
+    routes_close(&second);
+    routes_reset_range(&shared, 1);
+    ck_assert_int_eq(routes_open(&second, &shared, 1), 0);
+    ck_assert_uint_eq(routes_take_slot(&second), second.first);
+    ck_assert_uint_eq(atomic_load(used), 10);
+}
+END_TEST
+
+START_TEST(test_reset_ends_the_congestion_of_the_worker_itself)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        routes_set_congested(&shared, routes_worker_key(&shared, i));
+        ck_assert(routes_wait(&shared, routes_worker_key(&shared, i), i));
+    }
+    routes_reset_range(&shared, 0);
+    ck_assert(!routes_is_congested(&shared, routes_worker_key(&shared, 0)));
+    ck_assert_uint_eq(routes_clear_congested(&shared, routes_worker_key(&shared, 0)), 0);
+    ck_assert(routes_is_congested(&shared, routes_worker_key(&shared, 1)));
+    ck_assert_uint_eq(routes_clear_congested(&shared, routes_worker_key(&shared, 1)), 2);
+}
+END_TEST
+
+START_TEST(test_worker_keys_are_no_slots)
+{
+    routes_set_congested(&shared, routes_worker_key(&shared, 0));
+    for (uint32_t slot = 0; slot < shared.slots; slot++)
+        ck_assert(!routes_is_congested(&shared, slot));
+    ck_assert(!routes_is_congested(&shared, routes_worker_key(&shared, 1)));
+    ck_assert(routes_wait(&shared, routes_worker_key(&shared, 0), WORKERS_MAX - 1));
+    ck_assert_uint_eq(routes_clear_congested(&shared, routes_worker_key(&shared, 0)), UINT64_C(1) << 63);
+}
+END_TEST
+
+/* ---- what a worker must not touch ---- */
+
+static void publish_slot_of_another(void *slot)
+{
+    routes_publish(&second, *(uint32_t *)slot);
+}
+
+static void withdraw_slot_of_another(void *slot)
+{
+    routes_withdraw(&second, *(uint32_t *)slot);
+}
+
+static void return_slot_of_another(void *slot)
+{
+    routes_return_slot(&second, *(uint32_t *)slot);
+}
+
+START_TEST(test_slots_of_others_are_an_invariant)
+{
+    uint32_t slots[] = {second.first - 1, second.first + second.range, SLOT_NONE};
+
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert(breaks_invariant(publish_slot_of_another, &slots[i]));
+        ck_assert(breaks_invariant(withdraw_slot_of_another, &slots[i]));
+        ck_assert(breaks_invariant(return_slot_of_another, &slots[i]));
+    }
+}
+END_TEST
+
+/* Whether this process may write there; read(2) fails where a store would end it. */
+static bool writable(void *at)
+{
+    int ends[2];
+    EXPECT(pipe(ends) == 0 && write(ends[1], "", 1) == 1);
+    ssize_t got = read(ends[0], at, 1);
+    close(ends[0]);
+    close(ends[1]);
+    return got == 1;
+}
+
+/* The first and the last element of worker `i`'s segment of a region, and whether they are as they should. */
+#define EXPECT_SEGMENT(region, size, i, own)                                                                           \
+    EXPECT(writable((region) + (size_t)(i) * (size)) == (own) &&                                                       \
+           writable((region) + (size_t)((i) + 1) * (size)-1) == (own))
+
+static void protect_and_look(void *context)
+{
+    (void)context;
+    EXPECT(shared_protect(&shared, 1) == 0);
+    uint32_t range = second.range, blocks = shared.blocks_per_worker;
+    for (unsigned i = 0; i < shared.workers; i++) {
+        bool own = i == 1;
+        EXPECT(writable(shared_page(&shared, i)) == own);
+        EXPECT_SEGMENT(shared.ids, range, i, own);
+        EXPECT_SEGMENT(shared.generations, range, i, own);
+        EXPECT_SEGMENT(shared.sizes, blocks, i, own);
+        EXPECT_SEGMENT(shared.sent, blocks * shared.workers, i, own);
+        EXPECT_SEGMENT(shared.done, blocks * shared.workers, i, own);
+        EXPECT_SEGMENT(shared.closed, shared.addresses, i, own);
+        EXPECT_SEGMENT(shared.arenas, (size_t)blocks * BLOCK_SIZE, i, own);
+        EXPECT_SEGMENT(shared.congestion, range, i, true);
+        EXPECT(writable(&shared.congestion[routes_worker_key(&shared, i)]));
+    }
+}
+
+START_TEST(test_a_protected_worker_writes_its_own_segments_only)
+{
+    child_join(child_start(protect_and_look, NULL));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("routes");
@@ -189,6 +404,16 @@ int main(void)
     tcase_add_test(tests, test_reset_of_a_dead_range);
     tcase_add_test(tests, test_congestion);
     tcase_add_test(tests, test_no_wake_is_lost);
+    tcase_add_test(tests, test_no_other_id_is_found);
+    tcase_add_test(tests, test_no_id_twice_over_slots_and_deaths);
+    tcase_add_test(tests, test_generations_start_from_the_clock_and_go_round);
+    tcase_add_loop_test(tests, test_ranges_suit_all_connections, 0, sizeof hubs / sizeof hubs[0]);
+    tcase_add_test(tests, test_more_slots_than_an_id_can_name);
+    tcase_add_test(tests, test_slots_used_covers_what_was_given_out);
+    tcase_add_test(tests, test_reset_ends_the_congestion_of_the_worker_itself);
+    tcase_add_test(tests, test_worker_keys_are_no_slots);
+    tcase_add_test(tests, test_slots_of_others_are_an_invariant);
+    tcase_add_test(tests, test_a_protected_worker_writes_its_own_segments_only);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);
