@@ -1,12 +1,15 @@
 /* test_handoff.c: the channel between master and worker: descriptors really arrive, garbage does not. */
 #include "hub/handoff.h"
 
-#include <check.h>
+#include "child.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int channel[2];
@@ -128,6 +131,228 @@ START_TEST(test_garbage_is_refused_and_its_descriptors_closed)
 }
 END_TEST
 
+/* ---- more descriptors ---- */
+
+/* Fills in `count` descriptors of /dev/null; close_all() closes them. */
+static void open_null(struct handoff *message, uint32_t count)
+{
+    *message = (struct handoff){.kind = HANDOFF_CLIENTS, .count = count};
+    for (uint32_t i = 0; i < count; i++) {
+        message->fds[i] = open("/dev/null", O_RDWR);
+        ck_assert_int_ge(message->fds[i], 0);
+    }
+}
+
+static void close_all(const struct handoff *message)
+{
+    for (uint32_t i = 0; i < message->count; i++)
+        ck_assert_int_eq(close(message->fds[i]), 0);
+}
+
+START_TEST(test_none_is_a_number_of_descriptors)
+{
+    struct handoff sent = {.kind = HANDOFF_CLIENTS, .count = 0}, got = {.count = 7};
+
+    ck_assert_int_eq(handoff_send(channel[0], &sent), 0);
+    ck_assert_int_eq(handoff_receive(channel[1], &got), 1);
+    ck_assert_uint_eq(got.kind, HANDOFF_CLIENTS);
+    ck_assert_uint_eq(got.count, 0);
+}
+END_TEST
+
+START_TEST(test_descriptors_stay_open_here_and_are_not_inherited_there)
+{
+    struct handoff sent, got;
+    int before = open_descriptors();
+
+    open_null(&sent, 3);
+    ck_assert_int_eq(handoff_send(channel[0], &sent), 0);
+    ck_assert_int_eq(open_descriptors(), before + 3);
+    ck_assert_int_eq(handoff_receive(channel[1], &got), 1);
+    ck_assert_uint_eq(got.count, 3);
+    for (uint32_t i = 0; i < got.count; i++)
+        ck_assert_int_ne(fcntl(got.fds[i], F_GETFD) & FD_CLOEXEC, 0);
+    close_all(&sent);
+    close_all(&got);
+    ck_assert_int_eq(open_descriptors(), before);
+}
+END_TEST
+
+START_TEST(test_messages_in_a_row_keep_their_descriptors)
+{
+    static const uint32_t counts[] = {2, 0, HANDOFF_CLIENTS_MAX - 1, 1};
+    struct handoff sent[4], got, down = {.kind = HANDOFF_DOWN, .worker = 9};
+    struct stat here, there;
+
+    for (unsigned i = 0; i < 4; i++) {
+        open_null(&sent[i], counts[i]);
+        for (uint32_t n = 0; n < counts[i]; n++) { /* a file for each, so that they can be told apart */
+            close(sent[i].fds[n]);
+            sent[i].fds[n] = memfd_create("handoff", MFD_CLOEXEC);
+            sent[i].addresses[n] = i * 100 + n;
+        }
+        ck_assert_int_eq(handoff_send(channel[0], &sent[i]), 0);
+        ck_assert_int_eq(handoff_send(channel[0], &down), 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_int_eq(handoff_receive(channel[1], &got), 1);
+        ck_assert_uint_eq(got.count, counts[i]);
+        for (uint32_t n = 0; n < got.count; n++) {
+            ck_assert_int_eq(fstat(sent[i].fds[n], &here), 0);
+            ck_assert_int_eq(fstat(got.fds[n], &there), 0);
+            ck_assert(here.st_dev == there.st_dev && here.st_ino == there.st_ino);
+            ck_assert_uint_eq(got.addresses[n], i * 100 + n);
+        }
+        close_all(&got);
+        close_all(&sent[i]);
+        ck_assert_int_eq(handoff_receive(channel[1], &got), 1);
+        ck_assert_uint_eq(got.kind, HANDOFF_DOWN);
+        ck_assert_uint_eq(got.worker, 9);
+        ck_assert_uint_eq(got.count, 0);
+    }
+}
+END_TEST
+
+static void receive_without_room(void *context)
+{
+    struct handoff got;
+    int free_fd = dup(channel[1]);
+    struct rlimit limit = {.rlim_cur = (rlim_t)free_fd + 2, .rlim_max = (rlim_t)free_fd + 2};
+
+    (void)context;
+    close(free_fd);
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    EXPECT(handoff_receive(channel[1], &got) == 1);
+    EXPECT(got.kind == HANDOFF_CLIENTS && got.count == 2);
+    for (uint32_t i = 0; i < got.count; i++)
+        EXPECT(close(got.fds[i]) == 0);
+    EXPECT(handoff_receive(channel[1], &got) == -EAGAIN);
+}
+
+START_TEST(test_a_process_without_room_gets_as_many_as_fit)
+{
+    struct handoff sent;
+
+    open_null(&sent, 5);
+    ck_assert_int_eq(handoff_send(channel[0], &sent), 0);
+    close_all(&sent);
+    child_join(child_start(receive_without_room, NULL));
+}
+END_TEST
+
+/* The kernel bounds the descriptors of a user that are under way, except root's. */
+static void send_until_full(void *context)
+{
+    struct rlimit limit = {.rlim_cur = 64, .rlim_max = 64};
+    struct handoff *message = context;
+    unsigned sent = 0;
+    int result;
+
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    if (geteuid() == 0)
+        EXPECT(setresuid(65533, 65533, 65533) == 0);
+    while ((result = handoff_send(channel[0], message)) == 0)
+        sent++;
+    EXPECT(result == -EAGAIN);
+    EXPECT(sent > 0 && sent <= 64 / 20 + 1);
+    struct handoff got;
+    EXPECT(handoff_receive(channel[1], &got) == 1 && got.count == 20);
+    for (uint32_t i = 0; i < got.count; i++)
+        close(got.fds[i]);
+    EXPECT(handoff_send(channel[0], message) == 0);
+}
+
+START_TEST(test_too_many_descriptors_under_way)
+{
+    struct handoff message;
+
+    open_null(&message, 20);
+    child_join(child_start(send_until_full, &message));
+    close_all(&message);
+}
+END_TEST
+
+/* ---- the end ---- */
+
+START_TEST(test_what_was_sent_before_the_end_still_comes)
+{
+    struct handoff sent, got;
+
+    open_null(&sent, 2);
+    ck_assert_int_eq(handoff_send(channel[0], &sent), 0);
+    close_all(&sent);
+    close(channel[0]);
+    ck_assert_int_eq(handoff_receive(channel[1], &got), 1);
+    ck_assert_uint_eq(got.count, 2);
+    close_all(&got);
+    ck_assert_int_eq(handoff_receive(channel[1], &got), 0);
+    channel[0] = dup(channel[1]);
+}
+END_TEST
+
+START_TEST(test_the_other_side_ends_with_messages_unread)
+{
+    struct handoff message = {.kind = HANDOFF_UP};
+
+    ck_assert_int_eq(handoff_send(channel[1], &message), 0);
+    close(channel[0]);
+    ck_assert_int_eq(handoff_receive(channel[1], &message), 0);
+    ck_assert_int_eq(handoff_send(channel[1], &message), -EPIPE); /* and no signal */
+    channel[0] = dup(channel[1]);
+}
+END_TEST
+
+/* ---- what no master and no worker sends ---- */
+
+static struct {
+    size_t size;
+    uint32_t kind;
+    uint32_t descriptors;
+} const garbage[] = {
+    {1, 1, 0},
+    {1, 1, 3},
+    {sizeof(uint32_t), HANDOFF_CLIENTS, 3},
+    {offsetof(struct handoff, fds) - 1, HANDOFF_CLIENTS, 3},
+    {offsetof(struct handoff, fds), 0, 0},
+    {offsetof(struct handoff, fds), 0, HANDOFF_CLIENTS_MAX},
+    {offsetof(struct handoff, fds), HANDOFF_READY + 1, 1},
+    {offsetof(struct handoff, fds), UINT32_MAX, 1},
+};
+
+START_TEST(test_garbage)
+{
+    static char bytes[2 * sizeof(struct handoff)];
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(2 * HANDOFF_CLIENTS_MAX * sizeof(int))];
+    } control = {0};
+    size_t rights_size = garbage[_i].descriptors * sizeof(int);
+    struct iovec payload = {.iov_base = bytes, .iov_len = garbage[_i].size};
+    struct msghdr header = {.msg_iov = &payload, .msg_iovlen = 1};
+    struct handoff got, good = {.kind = HANDOFF_UP, .worker = 6};
+    int before = open_descriptors();
+
+    memcpy(bytes, &garbage[_i].kind, sizeof garbage[_i].kind);
+    if (rights_size > 0) {
+        header.msg_control = control.space;
+        header.msg_controllen = CMSG_SPACE(rights_size);
+        struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(rights_size);
+        for (uint32_t i = 0; i < garbage[_i].descriptors; i++)
+            memcpy(CMSG_DATA(rights) + i * sizeof(int), &channel[0], sizeof(int));
+    }
+    ck_assert_int_eq(sendmsg(channel[0], &header, 0), (ssize_t)garbage[_i].size);
+    ck_assert_int_eq(handoff_send(channel[0], &good), 0);
+
+    ck_assert_int_eq(handoff_receive(channel[1], &got), -EPROTO);
+    ck_assert_int_eq(open_descriptors(), before);
+    ck_assert_int_eq(handoff_receive(channel[1], &got), 1); /* the channel itself goes on */
+    ck_assert_uint_eq(got.worker, 6);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("handoff");
@@ -138,6 +363,14 @@ int main(void)
     tcase_add_test(tests, test_control_messages);
     tcase_add_test(tests, test_full_channel);
     tcase_add_test(tests, test_garbage_is_refused_and_its_descriptors_closed);
+    tcase_add_test(tests, test_none_is_a_number_of_descriptors);
+    tcase_add_test(tests, test_descriptors_stay_open_here_and_are_not_inherited_there);
+    tcase_add_test(tests, test_messages_in_a_row_keep_their_descriptors);
+    tcase_add_test(tests, test_a_process_without_room_gets_as_many_as_fit);
+    tcase_add_test(tests, test_too_many_descriptors_under_way);
+    tcase_add_test(tests, test_what_was_sent_before_the_end_still_comes);
+    tcase_add_test(tests, test_the_other_side_ends_with_messages_unread);
+    tcase_add_loop_test(tests, test_garbage, 0, sizeof garbage / sizeof garbage[0]);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);
