@@ -156,8 +156,8 @@ static void time_lists(const struct options *options, int fd, uint64_t *ids, str
         fail("not enough memory");
     qsort(ids + 1, options->connections - 1, sizeof *ids, compare_ids);
     for (unsigned i = 0; i < options->lists; i++) {
-        uint64_t start = measure_now(), cpu = measure_server_cpu(options->pid);
-        start = measure_now();
+        uint64_t cpu = measure_server_cpu(options->pid);
+        uint64_t start = measure_now();
         count = list_read(fd, listed, room);
         result->list_wall += (double)(measure_now() - start) / 1e9 / options->lists;
         pause_for(PAUSE_NS); /* the times of a process are brought up to date when it goes to sleep */

@@ -93,9 +93,10 @@ static void sender_open(struct load *load, struct sender *sender, unsigned numbe
 {
     const struct options *options = load->options;
     sender->group = (struct peer_group){.number = number, .fan_out = options->fan_out};
-    sender->receivers = calloc(options->fan_out, sizeof *sender->receivers);
-    if (sender->receivers == NULL)
+    struct end *receivers = calloc(options->fan_out, sizeof *receivers);
+    if (receivers == NULL)
         fail("not enough memory");
+    sender->receivers = receivers;
     for (unsigned i = 0; i < options->fan_out; i++) {
         struct end *end = &sender->receivers[i];
         *end = (struct end){.fd = connect_server(options, 0), .from = sender};

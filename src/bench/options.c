@@ -1,5 +1,7 @@
 #include "bench/bench.h"
+#ifdef HAVE_CONFIG_H
 #include "config.h"
+#endif
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -10,6 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
 
 #define MAX_BODY (1u << 20)
 

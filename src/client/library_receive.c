@@ -37,6 +37,7 @@ int rh_peek(struct relayhub *connection, const uint8_t **frame)
         return 0;
     const uint8_t *at = connection->in.bytes + connection->in.start;
     uint32_t word = frame_load_word(at);
+    *frame = at;
     int wrong = judge_word(connection, word);
     if (wrong)
         return wrong;
@@ -44,7 +45,6 @@ int rh_peek(struct relayhub *connection, const uint8_t **frame)
         return 0;
     if (frame_type(word) == FRAME_UNDELIVERED && frame_load_id(at + frame_header_size(word)) >= connection->messages)
         return rh_fail(connection, EPROTO, "the hub sent UNDELIVERED for a message that was never sent");
-    *frame = at;
     return 1;
 }
 

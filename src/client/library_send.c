@@ -225,10 +225,10 @@ int relayhub_send(struct relayhub *connection, const uint64_t *receivers, size_t
 int relayhub_try_send(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
                       const struct iovec *body, int parts, uint64_t *number)
 {
-    struct message message;
+    struct message message = {.count = 0};
 
     int result = compose(connection, &message, receivers, receiver_count, body, parts);
-    if (result < 0)
+    if (result != 0)
         return result;
     result = rh_ready_to_send(connection);
     if (result < 0)

@@ -34,7 +34,7 @@ int listen_split(const char *text, char host[LISTEN_TEXT], char port[LISTEN_TEXT
     }
     memcpy(host, start, length);
     host[length] = '\0';
-    strcpy(port, colon + 1);
+    memcpy(port, colon + 1, strlen(colon + 1) + 1);
     return 1;
 }
 

@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 /* Descriptors that a worker needs beside its clients: pipes, channel, epoll, log. */
-#define SPARE_DESCRIPTORS (2 * WORKERS_MAX + 64)
+#define SPARE_DESCRIPTORS (2u * WORKERS_MAX + 2u * HANDOFF_CLIENTS_MAX)
 
 /* Milliseconds between two looks at what is still to be told or waited for. */
 #define TICK 20
@@ -73,7 +73,8 @@ static struct {
     int epoll, signals;
     sigset_t old_mask;
     uint64_t accepted, turned_away, deaths, now;
-    uint64_t accept_again; /* when accepting is paused: until then */
+    uint32_t clients_a_worker; /* what the descriptors of one process allow */
+    uint64_t accept_again;     /* when accepting is paused: until then */
     bool ending;
     uint64_t ending_since;
 } master;
@@ -93,24 +94,36 @@ static int watch(int fd, uint32_t about, int operation)
 
 /* ---- limits of the system ---- */
 
-static void raise_descriptor_limit(struct options *options)
+/* So many clients can one process hold, after the limit was raised as far as `clients` need and it goes. */
+static uint32_t clients_a_process(uint32_t clients)
 {
-    /* Any worker may have to take every client that the others cannot, and the master a batch for each. */
-    rlim_t wanted = options->max_connections + SPARE_DESCRIPTORS + HANDOFF_CLIENTS_MAX;
+    rlim_t wanted = (rlim_t)clients + SPARE_DESCRIPTORS;
     struct rlimit limit;
 
     getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur >= wanted)
+    if (limit.rlim_cur < wanted) {
+        struct rlimit raised = {.rlim_cur = wanted, .rlim_max = limit.rlim_max > wanted ? limit.rlim_max : wanted};
+        if (setrlimit(RLIMIT_NOFILE, &raised) < 0) {
+            raised.rlim_cur = raised.rlim_max = limit.rlim_max;
+            setrlimit(RLIMIT_NOFILE, &raised);
+        }
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return limit.rlim_cur >= wanted             ? clients
+           : limit.rlim_cur > SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - SPARE_DESCRIPTORS
+                                                : 1;
+}
+
+/* Each client is held by one worker, so what one process may hold counts once a worker. */
+static void raise_descriptor_limit(struct options *options)
+{
+    master.clients_a_worker = clients_a_process(options->max_connections);
+    uint64_t possible = (uint64_t)master.clients_a_worker * options->workers;
+
+    if (possible >= options->max_connections)
         return;
-    struct rlimit raised = {.rlim_cur = wanted, .rlim_max = limit.rlim_max > wanted ? limit.rlim_max : wanted};
-    if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    rlim_t spare = SPARE_DESCRIPTORS + HANDOFF_CLIENTS_MAX;
-    rlim_t possible = limit.rlim_cur > spare ? limit.rlim_cur - spare : 1;
-    log_line(LOG_WARNING, "--max-connections is lowered from %u to %llu: only %llu descriptors are allowed",
-             options->max_connections, (unsigned long long)possible, (unsigned long long)limit.rlim_cur);
+    log_line(LOG_WARNING, "--max-connections is lowered from %u to %llu: a worker may have only %u descriptors",
+             options->max_connections, (unsigned long long)possible, master.clients_a_worker + SPARE_DESCRIPTORS);
     options->max_connections = (uint32_t)possible;
 }
 
@@ -393,6 +406,8 @@ static struct member *choose_worker(void)
         if (member->state != STATE_RUNNING || member->batch.count == HANDOFF_CLIENTS_MAX)
             continue;
         uint64_t load = load_of(i);
+        if (load >= master.clients_a_worker)
+            continue;
         if (best == NULL || load < best_load) {
             best = member;
             best_load = load;
@@ -478,8 +493,8 @@ static void accept_clients(int listener)
     room = room < master.options->max_connections ? master.options->max_connections - room : 0;
 
     for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++) {
-        struct member *member = choose_worker();
-        if (member == NULL) {
+        struct member *member = room > 0 ? choose_worker() : NULL;
+        if (member == NULL && room > 0) {
             pause_accepting("no worker can take a client");
             return;
         }
@@ -705,7 +720,7 @@ static void turn(master_reread *reread)
         uint32_t about = events[i].data.u32;
         if (about == EVENT_SIGNAL)
             handle_signals(reread);
-        else if (about < EVENT_SIGNAL)
+        else if (about < WORKERS_MAX)
             handle_channel(about);
         else if (!master.ending && master.accept_again == 0)
             accept_clients(master.listeners.fds[about - EVENT_LISTENER]);

@@ -144,7 +144,7 @@ static bool add_address(struct options *options, const char *text)
     double number = parse_number(port, "", false);
     if (number < 0 || number > 65535)
         return false;
-    strcpy(options->listen[options->listen_count++], text);
+    memcpy(options->listen[options->listen_count++], text, strlen(text) + 1);
     return true;
 }
 

@@ -8,6 +8,6 @@ trap 'rm -rf "$dir"' EXIT
 
 for target in frame connection library; do
     "$FUZZ_DIR/make_corpus" $target "$dir/$target"
-    find "$dir/$target" "$regressions" -type f -name "seed-*" -o -type f -name "$target-*" |
-        xargs timeout 120 "$FUZZ_DIR/replay_$target"
+    find "$dir/$target" "$regressions" -type f \( -name 'seed-*' -o -name "$target-*" \) \
+        -exec timeout 120 "$FUZZ_DIR/replay_$target" {} +
 done
