@@ -98,6 +98,58 @@ static const struct example examples[] = {
     {"--listen", "127.0.0.1:http", false},
     {"--user", "nobody", true},
     {"--user", "", false},
+    {"--workers", "1e1", false},
+    {"--workers", "3K", false},
+    {"--workers", "+1", false},
+    {"--workers", "1 ", false},
+    {"--workers", "4294967297", false},
+    {"--max-connections", "1", true},
+    {"--max-connections", "-1", false},
+    {"--max-per-address", "4194304", true},
+    {"--max-per-address", "4194305", false},
+    {"--max-per-address", "-0", false},
+    {"--connection-rate", "0", true},
+    {"--connection-rate", "0.5", false},
+    {"--store-size", "8388608", true},
+    {"--store-size", "8388607", false},
+    {"--store-size", "1099511627777", false},
+    {"--store-size", "1.2.3G", false},
+    {"--store-size", "M", false},
+    {"--high-watermark", "1023", false},
+    {"--high-watermark", "1073741825", false},
+    {"--low-watermark", "-1", false},
+    {"--low-watermark", "1048575", true},
+    {"--low-watermark", "2G", false},
+    {"--store-share", "1G", true},
+    {"--store-share", "1048575", false},
+    {"--store-share", "1073741825", false},
+    {"--drain-timeout", "86400", true},
+    {"--drain-timeout", "86400.1", false},
+    {"--drain-timeout", "0", false},
+    {"--drain-timeout", "1s", false},
+    {"--drain-timeout", ".", false},
+    {"--frame-timeout", "0.01", true},
+    {"--frame-timeout", "0.009", false},
+    {"--idle-timeout", "86400", true},
+    {"--idle-timeout", "86401", false},
+    {"--idle-timeout", "-1", false},
+    {"--grace-time", "0", true},
+    {"--grace-time", "86400", true},
+    {"--grace-time", "86401", false},
+    {"--grace-time", "inf", false},
+    {"--slow-receiver", "", false},
+    {"--slow-receiver", "drop", false},
+    {"--listen", "0.0.0.0:65535", true},
+    {"--listen", "7411", false},
+    {"--listen", "", false},
+    {"--listen", "[::1]", false},
+    {"--listen", "[::1:7411", false},
+    {"--listen", "127.0.0.1:-1", false},
+    {"--listen", "127.0.0.1:0x10", false},
+    {"--listen", "127.0.0.1:+1", false},
+    {"--pid-file", "/run/hub.pid", true},
+    {"--pid-file", "", false},
+    {"--config", "", false},
 };
 
 START_TEST(test_values)
@@ -141,6 +193,7 @@ static char path[] = "/tmp/relayhub-options-XXXXXX";
 
 static void write_file(const char *text)
 {
+    memcpy(path + sizeof path - 7, "XXXXXX", 6); /* it may be the second of this process */
     int fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
@@ -182,6 +235,251 @@ START_TEST(test_mistakes_in_the_file)
 }
 END_TEST
 
+/* ---- values arrive as they were meant ---- */
+
+static const struct {
+    const char *name, *value;
+    size_t offset, size;
+    uint64_t expected;
+} values[] = {
+#define VALUE(name, value, member, expected)                                                                           \
+    {                                                                                                                  \
+        name, value, offsetof(struct options, member), sizeof(((struct options *)0)->member), expected                 \
+    }
+    VALUE("--workers", "64", workers, 64),
+    VALUE("--max-connections", "4194304", max_connections, 4194304),
+    VALUE("--max-per-address", "4194304", max_per_address, 4194304),
+    VALUE("--connection-rate", "1000000", connection_rate, 1000000),
+    VALUE("--store-size", "1024G", store_size, UINT64_C(1) << 40),
+    VALUE("--store-size", "8388608", store_size, 8388608),
+    VALUE("--store-size", "1.5g", store_size, UINT64_C(3) << 29),
+    VALUE("--high-watermark", "1G", limits.high_watermark, 1u << 30),
+    VALUE("--high-watermark", "300k", limits.high_watermark, 300 * 1024),
+    VALUE("--low-watermark", "0", limits.low_watermark, 0),
+    VALUE("--low-watermark", "1048575", limits.low_watermark, 1048575),
+    VALUE("--store-share", "1G", limits.store_share, 1u << 30),
+    VALUE("--drain-timeout", "0.01", limits.drain_timeout, 10),
+    VALUE("--frame-timeout", "86400", limits.frame_timeout, 86400000),
+    VALUE("--idle-timeout", "1.25", limits.idle_timeout, 1250),
+    VALUE("--grace-time", "0", limits.grace_time, 0),
+    VALUE("--slow-receiver", "refuse", limits.refuse, 1),
+    VALUE("--slow-receiver", "pause", limits.refuse, 0),
+    VALUE("--foreground", NULL, foreground, true),
+    VALUE("--no-sandbox", NULL, no_sandbox, true),
+    VALUE("--verbose", NULL, limits.verbose, 1),
+};
+
+static uint64_t load_value(const struct options *from, size_t offset, size_t size)
+{
+    uint64_t value = 0; /* of 1, 4 or 8 bytes, in this machine's order */
+    uint32_t narrow;
+
+    if (size == sizeof value)
+        memcpy(&value, (const char *)from + offset, size);
+    else if (size == sizeof narrow)
+        value = (memcpy(&narrow, (const char *)from + offset, size), narrow);
+    else
+        value = *((const uint8_t *)from + offset);
+    return value;
+}
+
+START_TEST(test_value_on_the_command_line_and_in_the_file)
+{
+    char line[100];
+
+    ck_assert_int_eq(read_options(values[_i].name, values[_i].value, NULL, NULL), OPTIONS_RUN);
+    ck_assert_uint_eq(load_value(&options, values[_i].offset, values[_i].size), values[_i].expected);
+    memset(&options, 0x55, sizeof options);
+    snprintf(line, sizeof line, "%s %s\n", values[_i].name + 2, values[_i].value ? values[_i].value : "");
+    write_file(line);
+    ck_assert_int_eq(read_options("--config", path, NULL, NULL), OPTIONS_RUN);
+    unlink(path);
+    ck_assert_uint_eq(load_value(&options, values[_i].offset, values[_i].size), values[_i].expected);
+}
+END_TEST
+
+START_TEST(test_names_and_paths)
+{
+    ck_assert_int_eq(read_options("--user", "nobody", "--pid-file", "/run/hub.pid"), OPTIONS_RUN);
+    ck_assert_str_eq(options.user, "nobody");
+    ck_assert_str_eq(options.pid_file, "/run/hub.pid");
+    ck_assert_str_eq(options.config, "");
+}
+END_TEST
+
+/* A text option or address of exactly so many characters. */
+static enum options_result read_long(const char *name, size_t length, const char *end)
+{
+    static char text[2 * PATH_MAX];
+    memset(text, 'a', length);
+    strcpy(text + length - strlen(end), end);
+    return read_options(name, text, NULL, NULL);
+}
+
+START_TEST(test_texts_as_long_as_they_may_be_and_longer)
+{
+    ck_assert_int_eq(read_long("--user", NAME_TEXT - 1, ""), OPTIONS_RUN);
+    ck_assert_uint_eq(strlen(options.user), NAME_TEXT - 1);
+    ck_assert_int_eq(read_long("--user", NAME_TEXT, ""), OPTIONS_BAD);
+    ck_assert_int_eq(read_long("--pid-file", PATH_MAX - 1, ""), OPTIONS_RUN);
+    ck_assert_uint_eq(strlen(options.pid_file), PATH_MAX - 1);
+    ck_assert_int_eq(read_long("--pid-file", PATH_MAX, ""), OPTIONS_BAD);
+    ck_assert_int_eq(read_long("--config", PATH_MAX, ""), OPTIONS_BAD);
+    ck_assert_int_eq(read_long("--listen", LISTEN_TEXT - 1, ":1"), OPTIONS_RUN);
+    ck_assert_uint_eq(strlen(options.listen[0]), LISTEN_TEXT - 1);
+    ck_assert_int_eq(read_long("--listen", LISTEN_TEXT, ":1"), OPTIONS_BAD);
+    ck_assert_int_eq(read_long("--workers", PATH_MAX, "1"), OPTIONS_BAD);
+    ck_assert_uint_lt(strlen(reason), REASON_TEXT - 1); /* a line, not a page */
+}
+END_TEST
+
+START_TEST(test_as_many_addresses_as_there_may_be)
+{
+    char texts[LISTEN_MAX + 1][32], *arguments[LISTEN_MAX + 3] = {"relayhubd"};
+
+    for (unsigned i = 0; i <= LISTEN_MAX; i++) {
+        snprintf(texts[i], sizeof texts[i], "--listen=127.0.0.1:%u", i);
+        arguments[i + 1] = texts[i];
+    }
+    ck_assert_int_eq(options_read(&options, LISTEN_MAX + 2, arguments, reason), OPTIONS_BAD);
+    ck_assert_int_eq(strncmp(reason, "--listen", 8), 0);
+    arguments[LISTEN_MAX + 1] = NULL;
+    ck_assert_int_eq(options_read(&options, LISTEN_MAX + 1, arguments, reason), OPTIONS_RUN);
+    ck_assert_uint_eq(options.listen_count, LISTEN_MAX);
+    for (unsigned i = 0; i < LISTEN_MAX; i++)
+        ck_assert_str_eq(options.listen[i], texts[i] + strlen("--listen="));
+}
+END_TEST
+
+START_TEST(test_watermarks_are_compared_whatever_set_them)
+{
+    ck_assert_int_eq(read_options("--high-watermark", "256K", NULL, NULL), OPTIONS_BAD); /* the low one is as high */
+    ck_assert_ptr_nonnull(strstr(reason, "-watermark"));
+    ck_assert_int_eq(read_options("--high-watermark", "1K", "--low-watermark", "1K"), OPTIONS_BAD);
+    ck_assert_int_eq(read_options("--high-watermark", "1K", "--low-watermark", "1023"), OPTIONS_RUN);
+    ck_assert_int_eq(read_options("--high-watermark", "262145", NULL, NULL), OPTIONS_RUN);
+    write_file("high-watermark 100K\n");
+    ck_assert_int_eq(read_options("--config", path, NULL, NULL), OPTIONS_BAD);
+    ck_assert_int_eq(read_options("--config", path, "--low-watermark", "99K"), OPTIONS_RUN);
+    ck_assert_uint_eq(options.limits.high_watermark, 102400);
+    ck_assert_uint_eq(options.limits.low_watermark, 101376);
+    unlink(path);
+}
+END_TEST
+
+/* ---- the file ---- */
+
+START_TEST(test_the_command_line_wins_over_the_whole_file)
+{
+    write_file("workers 3\nslow-receiver refuse\nidle-timeout 5\nuser daemon\n");
+    ck_assert_int_eq(read_options("--workers=7", "--config", path, "--slow-receiver=pause"), OPTIONS_RUN);
+    unlink(path);
+    ck_assert_uint_eq(options.workers, 7);
+    ck_assert_uint_eq(options.limits.refuse, 0);
+    ck_assert_uint_eq(options.limits.idle_timeout, 5000);
+    ck_assert_str_eq(options.user, "daemon");
+    ck_assert_str_eq(options.config, path);
+}
+END_TEST
+
+START_TEST(test_a_mistake_in_the_file_is_one_although_the_command_line_wins)
+{
+    write_file("\n# three lines\nworkers many");
+    ck_assert_int_eq(read_options("--config", path, "--workers", "2"), OPTIONS_BAD);
+    unlink(path);
+    ck_assert_ptr_nonnull(strstr(reason, ", line 3: workers takes a number from 1 to 64"));
+    ck_assert_int_eq(strncmp(reason, path, strlen(path)), 0);
+}
+END_TEST
+
+START_TEST(test_a_file_may_be_empty_and_end_without_a_newline)
+{
+    write_file("");
+    ck_assert_int_eq(read_options("--config", path, NULL, NULL), OPTIONS_RUN);
+    ck_assert_uint_eq(options.max_connections, 10000);
+    unlink(path);
+    write_file("# only this\r\nworkers 2\r\nmax-connections 5");
+    ck_assert_int_eq(read_options("--config", path, NULL, NULL), OPTIONS_RUN);
+    unlink(path);
+    ck_assert_uint_eq(options.workers, 2);
+    ck_assert_uint_eq(options.max_connections, 5);
+}
+END_TEST
+
+/* ---- --help and --version ---- */
+
+/* What it prints to standard output. */
+static const char *printed(const char *option)
+{
+    static char text[8192];
+    int output[2], saved = dup(STDOUT_FILENO);
+
+    fflush(stdout);
+    ck_assert_int_eq(pipe(output), 0); /* takes 64 KiB before anybody has to read */
+    dup2(output[1], STDOUT_FILENO);
+    close(output[1]);
+    enum options_result result = read_options("--workers", "3", option, NULL);
+    fflush(stdout);
+    dup2(saved, STDOUT_FILENO);
+    close(saved);
+    ssize_t size = read(output[0], text, sizeof text - 1);
+    close(output[0]);
+    ck_assert_int_eq(result, OPTIONS_EXIT);
+    ck_assert_int_gt(size, 0);
+    text[size] = '\0';
+    return text;
+}
+
+static const char *const names[] = {
+    "listen",        "workers",        "max-connections", "max-per-address", "connection-rate",
+    "store-size",    "high-watermark", "low-watermark",   "store-share",     "drain-timeout",
+    "frame-timeout", "idle-timeout",   "grace-time",      "slow-receiver",   "user",
+    "pid-file",      "config",         "foreground",      "no-sandbox",      "verbose",
+    "help",          "version"};
+
+START_TEST(test_help_names_every_option_in_a_line)
+{
+    const char *text = printed("--help");
+    unsigned lines = 0;
+
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char line[64];
+        snprintf(line, sizeof line, "\n  --%s ", names[i]);
+        ck_assert_msg(strstr(text, line) != NULL, "--help is silent about --%s", names[i]);
+    }
+    for (const char *at = text; (at = strstr(at, "\n  --")) != NULL; at++)
+        lines++;
+    ck_assert_uint_eq(lines, sizeof names / sizeof names[0]); /* and this test names every option */
+}
+END_TEST
+
+START_TEST(test_version)
+{
+    const char *text = printed("--version");
+    ck_assert_int_eq(strncmp(text, "relayhubd ", 10), 0);
+    ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1);
+    ck_assert_uint_gt(strlen(text), strlen("relayhubd \n"));
+}
+END_TEST
+
+START_TEST(test_help_does_not_hide_a_mistake_before_it)
+{
+    ck_assert_int_eq(read_options("--workers", "0", "--help", NULL), OPTIONS_BAD);
+    ck_assert_int_eq(read_options("--help=all", NULL, NULL, NULL), OPTIONS_BAD);
+}
+END_TEST
+
+START_TEST(test_reading_again_starts_anew)
+{
+    ck_assert_int_eq(read_options("--workers=3", "--verbose", "--listen=127.0.0.1:1", "--nonsense"), OPTIONS_BAD);
+    ck_assert_int_eq(read_options("--max-connections", "5", NULL, NULL), OPTIONS_RUN);
+    ck_assert_uint_eq(options.workers, 0);
+    ck_assert_uint_eq(options.limits.verbose, 0);
+    ck_assert_uint_eq(options.listen_count, 0);
+    ck_assert_uint_eq(options.max_connections, 5);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("options");
@@ -193,6 +491,18 @@ int main(void)
     tcase_add_test(tests, test_mistakes_are_named);
     tcase_add_test(tests, test_file);
     tcase_add_loop_test(tests, test_mistakes_in_the_file, 0, sizeof bad_lines / sizeof bad_lines[0]);
+    tcase_add_loop_test(tests, test_value_on_the_command_line_and_in_the_file, 0, sizeof values / sizeof values[0]);
+    tcase_add_test(tests, test_names_and_paths);
+    tcase_add_test(tests, test_texts_as_long_as_they_may_be_and_longer);
+    tcase_add_test(tests, test_as_many_addresses_as_there_may_be);
+    tcase_add_test(tests, test_watermarks_are_compared_whatever_set_them);
+    tcase_add_test(tests, test_the_command_line_wins_over_the_whole_file);
+    tcase_add_test(tests, test_a_mistake_in_the_file_is_one_although_the_command_line_wins);
+    tcase_add_test(tests, test_a_file_may_be_empty_and_end_without_a_newline);
+    tcase_add_test(tests, test_help_names_every_option_in_a_line);
+    tcase_add_test(tests, test_version);
+    tcase_add_test(tests, test_help_does_not_hide_a_mistake_before_it);
+    tcase_add_test(tests, test_reading_again_starts_anew);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);
