@@ -213,6 +213,12 @@ START_TEST(test_messages_in_a_row_keep_their_descriptors)
 }
 END_TEST
 
+/* valgrind needs descriptors of its own, and does not let them be limited so much. */
+static bool limits_work(void)
+{
+    return getenv("RELAYHUB_WRAPPER") == NULL;
+}
+
 static void receive_without_room(void *context)
 {
     struct handoff got;
@@ -233,6 +239,8 @@ START_TEST(test_a_process_without_room_gets_as_many_as_fit)
 {
     struct handoff sent;
 
+    if (!limits_work())
+        return;
     open_null(&sent, 5);
     ck_assert_int_eq(handoff_send(channel[0], &sent), 0);
     close_all(&sent);
@@ -266,6 +274,8 @@ START_TEST(test_too_many_descriptors_under_way)
 {
     struct handoff message;
 
+    if (!limits_work())
+        return;
     open_null(&message, 20);
     child_join(child_start(send_until_full, &message));
     close_all(&message);
