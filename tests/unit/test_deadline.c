@@ -141,9 +141,22 @@ START_TEST(test_leaving_twice_or_never_entering)
     deadline_clear_output(&worker, connection(7));
     enter(1, DEADLINE_FRAME, 0);
     enter(2, DEADLINE_FRAME, 0);
+    enter(3, DEADLINE_FRAME, 0);
     deadline_clear_input(&worker, connection(1));
+    deadline_clear_input(&worker, connection(2));
     deadline_clear_input(&worker, connection(1));
-    ck_assert_uint_eq(expire(DEADLINE_FRAME, 100, 10), 2);
+    ck_assert_uint_eq(expire(DEADLINE_FRAME, 100, 10), 3);
+}
+END_TEST
+
+START_TEST(test_any_list_is_noticed)
+{
+    ck_assert(!deadline_any(&worker));
+    deadline_set(&worker, connection(1), (enum deadline)_i);
+    ck_assert(deadline_any(&worker));
+    deadline_clear_input(&worker, connection(1));
+    deadline_clear_output(&worker, connection(1));
+    ck_assert(!deadline_any(&worker));
 }
 END_TEST
 
@@ -184,6 +197,7 @@ int main(void)
     tcase_add_test(tests, test_input_is_in_one_list_at_a_time);
     tcase_add_test(tests, test_output_and_input_do_not_know_each_other);
     tcase_add_test(tests, test_leaving_twice_or_never_entering);
+    tcase_add_loop_test(tests, test_any_list_is_noticed, DEADLINE_NONE + 1, DEADLINES);
     tcase_add_test(tests, test_the_clock_goes_round);
     tcase_add_test(tests, test_the_last_place);
     suite_add_tcase(suite, tests);

@@ -259,6 +259,7 @@ static const struct {
     VALUE("--low-watermark", "1048575", limits.low_watermark, 1048575),
     VALUE("--store-share", "1G", limits.store_share, 1u << 30),
     VALUE("--drain-timeout", "0.01", limits.drain_timeout, 10),
+    VALUE("--drain-timeout", "1.001", limits.drain_timeout, 1001),
     VALUE("--frame-timeout", "86400", limits.frame_timeout, 86400000),
     VALUE("--idle-timeout", "1.25", limits.idle_timeout, 1250),
     VALUE("--grace-time", "0", limits.grace_time, 0),

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
 static struct shared shared;
@@ -141,38 +142,67 @@ START_TEST(test_congestion)
 }
 END_TEST
 
-/* Between two processes: whoever was told to wait is found by the next clear, however they interleave. */
+/*
+ * A receiver's worker (the parent) ends a congestion while a sender's worker (the child) is about to wait for
+ * that. In each round the wait is refused, or the waiter is found.
+ */
+#define RACE_SECONDS 1
+#define RACE_ROUNDS 1000000u
+
+static struct race {
+    _Alignas(CACHE_LINE) _Atomic uint32_t round;
+    _Alignas(CACHE_LINE) _Atomic uint32_t answered;
+    _Atomic uint32_t waits;
+} * race;
+
+static void await(const _Atomic uint32_t *counter, uint32_t value)
+{
+    for (unsigned spins = 0; atomic_load(counter) != value; spins++) {
+        if (spins > 1000)
+            sched_yield();
+    }
+}
+
+static void pause_for(unsigned spins)
+{
+    for (volatile unsigned i = 0; i < spins; i++)
+        ;
+}
+
+static void wait_each_round(void *context)
+{
+    (void)context;
+    for (uint32_t round = 1;; round++) {
+        await(&race->round, round);
+        pause_for(round * 7 % 64);
+        atomic_store(&race->waits, routes_wait(&shared, 5, 1));
+        atomic_store(&race->answered, round);
+    }
+}
+
 START_TEST(test_no_wake_is_lost)
 {
-    enum { ROUNDS = 200000 };
-    struct congestion *turn = &shared.congestion[10]; /* used here as plain shared counters */
+    uint32_t round = 0, waits = 0, lost = 0;
+    time_t end = time(NULL) + RACE_SECONDS;
 
-    pid_t waiter = fork();
-    if (waiter == 0) {
-        for (uint32_t round = 1; round <= ROUNDS; round++) {
-            while (atomic_load(&turn->congested) != round)
-                sched_yield();
-            /* 2: told to wait, 1: may go on. */
-            atomic_store(&turn->waiters, routes_wait(&shared, 5, 1) ? 2 : 1);
-        }
-        _exit(0);
-    }
-    for (uint32_t round = 1; round <= ROUNDS; round++) {
+    race = mmap(NULL, sizeof *race, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(race, MAP_FAILED);
+    pid_t child = child_start(wait_each_round, NULL);
+    while (round < RACE_ROUNDS && time(NULL) <= end) {
+        routes_clear_congested(&shared, 5); /* a waiter that was refused may still be noted */
         routes_set_congested(&shared, 5);
-        atomic_store(&turn->waiters, 0);
-        atomic_store(&turn->congested, round);
-        for (uint32_t i = 0; i < round % 64; i++)
-            __asm__ volatile("" ::: "memory");
+        atomic_store(&race->round, ++round);
+        pause_for(round * 13 % 509);
         uint64_t woken = routes_clear_congested(&shared, 5);
-        uint64_t said;
-        while ((said = atomic_load(&turn->waiters)) == 0)
-            sched_yield();
-        ck_assert_msg(said == 1 || woken == 2, "round %u: told to wait and not woken", round);
-        routes_clear_congested(&shared, 5);
+        await(&race->answered, round);
+        bool waited = atomic_load(&race->waits);
+        waits += waited;
+        lost += waited && woken != 2;
     }
-    int status;
-    ck_assert_int_eq(waitpid(waiter, &status, 0), waiter);
-    ck_assert_int_eq(status, 0);
+    child_kill(child);
+    munmap(race, sizeof *race);
+    ck_assert_msg(lost == 0, "%u of %u waits were lost in %u rounds", lost, waits, round);
+    ck_assert_uint_gt(round, 1);
 }
 END_TEST
 

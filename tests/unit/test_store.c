@@ -543,6 +543,58 @@ START_TEST(test_chunks_outlive_two_owners)
 }
 END_TEST
 
+START_TEST(test_two_records_that_are_held_at_the_same_time)
+{
+    uint32_t chunk = store_allocate(&a, 4096);
+
+    store_lend(&a, chunk, 1);
+    store_lend(&a, chunk, 1);
+    store_borrow(&b, chunk);
+    store_borrow(&b, chunk);
+    store_release(&a, chunk);
+    store_release(&b, chunk);
+    ck_assert_uint_eq(store_reclaim(&a, 10), 0);
+    store_release(&b, chunk);
+    ck_assert_uint_eq(store_reclaim(&a, 10), 1);
+}
+END_TEST
+
+START_TEST(test_a_successor_sees_each_holder)
+{
+    struct shared three;
+    struct store stores[3];
+
+    ck_assert_int_eq(shared_create(&three, 3, 100, 0), 0);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(store_open(&stores[i], &three, i, false), 0);
+    for (unsigned owner = 0; owner < 3; owner++) { /* each dies once, and both others hold a chunk of it */
+        for (unsigned holder = 0; holder < 3; holder++) {
+            if (holder != owner) {
+                uint32_t chunk = store_allocate(&stores[owner], 4096);
+                store_lend(&stores[owner], chunk, holder);
+                store_borrow(&stores[holder], chunk);
+            }
+        }
+        for (unsigned holder = 0; holder < 3; holder++) {
+            if (holder != owner)
+                store_settle(&stores[holder], owner);
+        }
+        store_close(&stores[owner]);
+        ck_assert_int_eq(store_open(&stores[owner], &three, owner, true), 0);
+        ck_assert_uint_eq(stores[owner].free_blocks, stores[owner].blocks - 2);
+        uint32_t chunk = stores[owner].first;
+        for (unsigned holder = 0; holder < 3; holder++) {
+            if (holder != owner)
+                store_release(&stores[holder], chunk++);
+        }
+        ck_assert_uint_eq(store_reclaim(&stores[owner], 10), 2);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        store_close(&stores[i]);
+    shared_destroy(&three);
+}
+END_TEST
+
 START_TEST(test_one_of_two_holders_dies_with_the_owner)
 {
     struct shared three;
@@ -603,6 +655,8 @@ int main(void)
     tcase_add_test(tests, test_a_holder_is_killed);
     tcase_add_test(tests, test_an_owner_is_killed);
     tcase_add_test(tests, test_chunks_outlive_two_owners);
+    tcase_add_test(tests, test_two_records_that_are_held_at_the_same_time);
+    tcase_add_test(tests, test_a_successor_sees_each_holder);
     tcase_add_test(tests, test_one_of_two_holders_dies_with_the_owner);
     suite_add_tcase(suite, tests);
 

@@ -246,7 +246,7 @@ END_TEST
  * takes what was sent. In each round the sender goes on at once, or a wake is on its way to it.
  */
 #define RACE_SECONDS 1
-#define RACE_ROUNDS 200000u
+#define RACE_ROUNDS 1000000u
 
 static struct race {
     _Alignas(CACHE_LINE) _Atomic uint32_t round;
@@ -257,7 +257,7 @@ static struct race {
 static void await(const _Atomic uint32_t *counter, uint32_t value)
 {
     for (unsigned spins = 0; atomic_load(counter) != value; spins++) {
-        if (spins > 200)
+        if (spins > 1000)
             sched_yield();
     }
 }
@@ -295,7 +295,7 @@ START_TEST(test_no_wait_for_the_window_is_lost)
         atomic_store(&shared.congestion[key].waiters, 0); /* a waiter that went on may still be noted */
         woken(key);
         atomic_store(&race->round, ++round);
-        pause_for(round * 13 % 64);
+        pause_for(round * 13 % 509);
         atomic_store_explicit(&shared_page(&shared, 0)->received[1], (uint64_t)round << 21, memory_order_relaxed);
         wait_wake_window(&worker);
         await(&race->answered, round);
