@@ -18,7 +18,7 @@
 enum handoff_kind {
     HANDOFF_CLIENTS = 1, /* to a worker: `count` connected sockets come with it */
     HANDOFF_DOWN,        /* to a worker: `worker` is dead; answered with the same */
-    HANDOFF_UP,          /* to a worker: `worker` has a successor */
+    HANDOFF_UP,          /* to a worker: `worker` has a successor; answered with the same */
     HANDOFF_LIMITS,      /* to a worker: new limits */
     HANDOFF_STOP,        /* to a worker: read no more from clients; answered when all records are out */
     HANDOFF_FINISH,      /* to a worker: drain all queues and leave */

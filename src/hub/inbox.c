@@ -9,14 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PIPE_CAPACITY (256 * 1024)
-
 int inbox_pipe(int ends[2])
 {
     if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) < 0)
         return -errno;
     /* More room saves turns under load. The default is good enough where the system refuses. */
-    (void)fcntl(ends[1], F_SETPIPE_SZ, PIPE_CAPACITY);
+    (void)fcntl(ends[1], F_SETPIPE_SZ, (int)INBOX_CAPACITY);
     return 0;
 }
 

@@ -50,6 +50,7 @@ struct record {
 #define OUTBOX_SIZE 65536u
 #define OUTBOX_FULL 49152u
 #define INBOX_BUFFER 131072u
+#define INBOX_CAPACITY 262144u /* what a pipe can hold at the most */
 
 _Static_assert(RECORD_SIZE_MAX <= PIPE_BUF, "a record is written atomically");
 

@@ -54,9 +54,10 @@ struct member {
     pid_t pid;
     int channel;
     int pipe[2];
-    uint64_t forget;   /* bits of the dead workers that it must still be told about */
-    uint64_t remember; /* bits of the successors that it must still be told about */
-    uint64_t unacked;  /* for a dead one: who has not forgotten it yet */
+    uint64_t forget;    /* bits of the dead workers that it must still be told about */
+    uint64_t remember;  /* bits of the successors that it must still be told about */
+    uint64_t unacked;   /* for a dead one: who has not forgotten it yet */
+    uint64_t strangers; /* for a successor: who does not know of it yet; it gets no clients before they do */
     bool tell_limits, tell_stop, tell_finish, stopped;
     uint64_t handed;        /* clients handed over since it started */
     uint64_t closed_before; /* its count of closed clients when it started */
@@ -211,7 +212,7 @@ static bool start_worker(unsigned index, bool successor)
     member->pid = pid;
     member->channel = ends[0];
     member->state = STATE_RUNNING;
-    member->forget = member->remember = member->unacked = 0;
+    member->forget = member->remember = member->unacked = member->strangers = 0;
     member->tell_limits = member->tell_stop = member->tell_finish = member->stopped = false;
     member->handed = 0;
     member->closed_before = atomic_load_explicit(&statistics->closed, memory_order_relaxed);
@@ -274,6 +275,9 @@ static void bury(unsigned index)
     struct member *member = &master.members[index];
     inbox_discard(member->pipe[0]);
     store_reset_holder(&master.shared, index);
+    /* Not left to the successor: the others may send to it before its first step. */
+    for (unsigned i = 0; i < master.shared.workers; i++)
+        atomic_store(&shared_page(&master.shared, index)->received[i], 0);
     member->state = STATE_WAITING;
 }
 
@@ -296,6 +300,7 @@ static void reset_gauges(unsigned index)
     atomic_store_explicit(&statistics->congested, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->store_blocks_used, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->ranges_used, 0, memory_order_relaxed);
+    atomic_store_explicit(&shared_page(&master.shared, index)->starved, 0, memory_order_relaxed);
 }
 
 static void worker_died(unsigned index, int status)
@@ -318,6 +323,7 @@ static void worker_died(unsigned index, int status)
     for (unsigned i = 0; i < master.shared.workers; i++) {
         struct member *other = &master.members[i];
         forgotten_by(i, index); /* the dead acts on nothing */
+        other->strangers &= ~(UINT64_C(1) << index);
         if (i == index || other->state != STATE_RUNNING)
             continue;
         other->remember &= ~(UINT64_C(1) << index);
@@ -327,9 +333,19 @@ static void worker_died(unsigned index, int status)
         bury(index);
 }
 
+static bool somebody_dying(void)
+{
+    for (unsigned i = 0; i < master.shared.workers; i++) {
+        if (master.members[i].state == STATE_DYING)
+            return true;
+    }
+    return false;
+}
+
 static void replace_workers(void)
 {
-    if (master.ending)
+    /* A successor takes over what the counters of the store say: bury() must not reset any meanwhile. */
+    if (master.ending || somebody_dying())
         return;
     for (unsigned i = 0; i < master.shared.workers; i++) {
         struct member *member = &master.members[i];
@@ -340,8 +356,10 @@ static void replace_workers(void)
             continue;
         }
         for (unsigned other = 0; other < master.shared.workers; other++) {
-            if (other != i && master.members[other].state == STATE_RUNNING)
-                master.members[other].remember |= UINT64_C(1) << i;
+            if (other == i || master.members[other].state != STATE_RUNNING)
+                continue;
+            master.members[other].remember |= UINT64_C(1) << i;
+            master.members[i].strangers |= UINT64_C(1) << other;
         }
     }
 }
@@ -368,6 +386,8 @@ static void handle_channel(unsigned index)
         /* What a worker says is not trusted: it may have been taken over. */
         if (message.kind == HANDOFF_DOWN && message.worker < master.shared.workers)
             forgotten_by(message.worker, index);
+        else if (message.kind == HANDOFF_UP && message.worker < master.shared.workers)
+            master.members[message.worker].strangers &= ~(UINT64_C(1) << index);
         else if (message.kind == HANDOFF_STOP)
             member->stopped = true;
         for (uint32_t i = 0; message.kind == HANDOFF_CLIENTS && i < message.count; i++)
@@ -403,7 +423,7 @@ static struct member *choose_worker(void)
 
     for (unsigned i = 0; i < master.shared.workers; i++) {
         struct member *member = &master.members[i];
-        if (member->state != STATE_RUNNING || member->batch.count == HANDOFF_CLIENTS_MAX)
+        if (member->state != STATE_RUNNING || member->strangers != 0 || member->batch.count == HANDOFF_CLIENTS_MAX)
             continue;
         uint64_t load = load_of(i);
         if (load >= master.clients_a_worker)

@@ -209,14 +209,6 @@ void relay_record(struct worker *worker, const struct record *record)
     }
 }
 
-void relay_unsent_record(struct worker *worker, const struct record *record)
-{
-    if (record->kind != RECORD_DELIVER)
-        return;
-    for (unsigned i = 0; i < record->count; i++)
-        output_return(worker, record->chunk, record->offset, record->length, record->number, record->ids[i]);
-}
-
 /* ---- what goes back to senders ---- */
 
 static uint32_t count_messages(const struct worker *worker, const struct range *range)
@@ -242,6 +234,24 @@ static void return_here(struct worker *worker, const struct range *range)
     struct connection *sender = find_connection(worker, sender_of(worker, range));
     if (sender != NULL)
         reply_undelivered(worker, sender, &range->receiver, 1, range->number, count_messages(worker, range));
+}
+
+/*
+ * The senders are told at once: the chunk is perhaps held by nobody here, but waits in the store for the dead
+ * worker to be done with it, and such a chunk cannot be held again.
+ */
+void relay_unsent_record(struct worker *worker, const struct record *record)
+{
+    if (record->kind != RECORD_DELIVER)
+        return;
+    for (unsigned i = 0; i < record->count; i++) {
+        const struct range range = {.chunk = record->chunk,
+                                    .offset = record->offset,
+                                    .length = record->length,
+                                    .number = record->number,
+                                    .receiver = record->ids[i]};
+        return_here(worker, &range);
+    }
 }
 
 /* False when the outbox has no room. */

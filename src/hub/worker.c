@@ -87,9 +87,6 @@ static int open_state(struct worker *worker, const struct worker_setup *setup)
     worker->index = setup->index;
     worker->limits = setup->limits;
     worker->statistics = &shared_page(setup->shared, setup->index)->statistics;
-    for (unsigned i = 0; i < setup->shared->workers; i++) /* a predecessor's */
-        atomic_store(&shared_page(setup->shared, setup->index)->received[i], 0);
-    atomic_store(&shared_page(setup->shared, setup->index)->starved, 0);
     worker->up = setup->up & ~(UINT64_C(1) << setup->index);
     worker->read_chunk = worker->reply_chunk = CHUNK_NONE;
     worker->read_owner = worker->dirty = worker->resumed = worker->closing = NOBODY;
@@ -164,9 +161,12 @@ static void forget_worker(struct worker_loop *loop, unsigned dead)
     worker->up &= ~bit;
     worker->touched &= ~bit;
     worker->sent[dead] = 0;
-    /* What it wrote before it died is here already: a pipe keeps it. Nothing new can come from it. */
-    while (inbox_read(&worker->inbox, handle_record, worker) == INBOX_BUFFER)
-        ;
+    /* What it wrote before it died is in the pipe: within the next INBOX_CAPACITY bytes. */
+    for (size_t got, total = 0; total < INBOX_CAPACITY; total += got) {
+        got = inbox_read(&worker->inbox, handle_record, worker);
+        if (got == 0)
+            break;
+    }
     outbox_drop(&worker->outboxes[dead], handle_unsent_record, worker);
     if (loop->watched_outboxes & bit) {
         loop->watched_outboxes &= ~bit;
@@ -176,6 +176,7 @@ static void forget_worker(struct worker_loop *loop, unsigned dead)
     store_forget_holder(&worker->store, dead);
     store_settle(&worker->store, dead);
     wait_wake_worker(worker, dead);
+    wait_wake_window(worker); /* the others' records were taken as well */
     pass_barriers_of(worker, dead);
     tell_master(loop, HANDOFF_DOWN, dead);
 }
@@ -229,6 +230,7 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
         break;
     case HANDOFF_UP:
         loop->worker.up |= UINT64_C(1) << message->worker;
+        tell_master(loop, HANDOFF_UP, message->worker);
         break;
     case HANDOFF_LIMITS:
         loop->worker.limits = message->limits;
