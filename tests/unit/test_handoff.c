@@ -327,6 +327,11 @@ static struct {
     {offsetof(struct handoff, fds), 0, HANDOFF_CLIENTS_MAX},
     {offsetof(struct handoff, fds), HANDOFF_READY + 1, 1},
     {offsetof(struct handoff, fds), UINT32_MAX, 1},
+    {offsetof(struct handoff, fds) + 1, HANDOFF_UP, 0}, /* longer than a message */
+    {offsetof(struct handoff, fds) + 1, HANDOFF_CLIENTS, 2},
+    {offsetof(struct handoff, fds), HANDOFF_READY, 2}, /* descriptors with what has none */
+    {offsetof(struct handoff, fds), HANDOFF_STOP, HANDOFF_CLIENTS_MAX},
+    {0, 0, 1}, /* empty, and not the end */
 };
 
 START_TEST(test_garbage)

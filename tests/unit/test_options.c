@@ -481,6 +481,36 @@ START_TEST(test_reading_again_starts_anew)
 }
 END_TEST
 
+/* ---- files that are not quite files ---- */
+
+START_TEST(test_a_folder_is_no_file)
+{
+    ck_assert_int_eq(read_options("--config", "/tmp", NULL, NULL), OPTIONS_BAD);
+    ck_assert_ptr_nonnull(strstr(reason, "cannot read"));
+}
+END_TEST
+
+START_TEST(test_a_comment_longer_than_any_line)
+{
+    static char text[3 * PATH_MAX];
+
+    memset(text, 'x', sizeof text - 1);
+    text[0] = '#';
+    memcpy(text + sizeof text - 20, "\nworkers 0\n", 12);
+    write_file(text);
+    ck_assert_int_eq(read_options("--config", path, NULL, NULL), OPTIONS_BAD);
+    unlink(path);
+    ck_assert_msg(strstr(reason, ", line 2: workers takes") != NULL, "%s", reason);
+}
+END_TEST
+
+START_TEST(test_a_short_option_is_named)
+{
+    ck_assert_int_eq(read_options("--verbose", "-xy", NULL, NULL), OPTIONS_BAD);
+    ck_assert_msg(strstr(reason, "-x") != NULL, "%s", reason);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("options");
@@ -504,6 +534,9 @@ int main(void)
     tcase_add_test(tests, test_version);
     tcase_add_test(tests, test_help_does_not_hide_a_mistake_before_it);
     tcase_add_test(tests, test_reading_again_starts_anew);
+    tcase_add_test(tests, test_a_folder_is_no_file);
+    tcase_add_test(tests, test_a_comment_longer_than_any_line);
+    tcase_add_test(tests, test_a_short_option_is_named);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);

@@ -420,6 +420,24 @@ START_TEST(test_a_protected_worker_writes_its_own_segments_only)
 }
 END_TEST
 
+START_TEST(test_slot_0_gives_no_id_twice_when_the_id_0_comes_last)
+{
+    const uint32_t last = (UINT32_C(1) << GENERATION_BITS) - 1;
+
+    shared.first_generation = 1;
+    while (routes_take_slot(&first) != SLOT_NONE)
+        ;
+    uint64_t id = routes_publish(&first, 0);
+    routes_withdraw(&first, 0);
+    atomic_store(&shared.generations[0], last - 1); /* as many were given out since */
+    ck_assert_uint_eq(publish_with_generation(0), last);
+    routes_withdraw(&first, 0);
+    routes_return_slot(&first, 0);
+    if (routes_take_slot(&first) == 0)
+        ck_assert_uint_ne(routes_publish(&first, 0), id);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("routes");
@@ -444,6 +462,7 @@ int main(void)
     tcase_add_test(tests, test_worker_keys_are_no_slots);
     tcase_add_test(tests, test_slots_of_others_are_an_invariant);
     tcase_add_test(tests, test_a_protected_worker_writes_its_own_segments_only);
+    tcase_add_test(tests, test_slot_0_gives_no_id_twice_when_the_id_0_comes_last);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);

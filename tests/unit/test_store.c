@@ -631,6 +631,19 @@ START_TEST(test_one_of_two_holders_dies_with_the_owner)
 }
 END_TEST
 
+START_TEST(test_a_chunk_of_another_is_never_sole)
+{
+    uint32_t chunk = store_allocate(&a, 4096), other = store_allocate(&b, 4096);
+
+    store_lend(&a, chunk, 1);
+    store_borrow(&b, chunk);
+    ck_assert(!store_sole(&b, chunk));
+    store_lend(&b, other, 0);
+    store_borrow(&a, other);
+    ck_assert(!store_sole(&a, other));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("store");
@@ -658,6 +671,7 @@ int main(void)
     tcase_add_test(tests, test_two_records_that_are_held_at_the_same_time);
     tcase_add_test(tests, test_a_successor_sees_each_holder);
     tcase_add_test(tests, test_one_of_two_holders_dies_with_the_owner);
+    tcase_add_test(tests, test_a_chunk_of_another_is_never_sole);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);
