@@ -1,6 +1,7 @@
 /*
  * fuzz_connection.c: a real worker's loop, with clients on socket pairs, and the routing behind it. The input is a
- * script: which client says which bytes, who reads, who leaves, when a turn of the loop is taken.
+ * script: which client says which bytes, who reads, who leaves, when a turn of the loop is taken, and what a slow
+ * receiver causes.
  *
  * After each script every client has got a sequence of valid frames, and all that the worker owned is back.
  */
@@ -152,7 +153,7 @@ static void say_large(struct client *client, uint32_t length, uint8_t receivers)
     (void)!send(client->fd, bytes, frame_size(word), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static void run_script(const uint8_t *data, size_t size)
+static void run_script(struct worker *worker, const uint8_t *data, size_t size)
 {
     size_t at = 0;
 
@@ -183,7 +184,8 @@ static void run_script(const uint8_t *data, size_t size)
             close_client(client);
             open_client(client);
             break;
-        default:
+        default: /* as after a SIGHUP */
+            worker->limits.refuse = length & 1;
             break;
         }
         if (what & 0x80)
@@ -199,7 +201,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     for (int i = 0; i < CLIENTS; i++)
         open_client(&clients[i]);
-    run_script(data, size);
+    worker->limits.refuse = 0;
+    run_script(worker, data, size);
     for (int turns = 0; turns < 4; turns++) {
         worker_turn(loop, 0);
         for (int i = 0; i < CLIENTS; i++)

@@ -77,20 +77,80 @@ static void make_connection(void)
             }
         }
     }
-    uint8_t script[3000];
+    for (unsigned refuse = 0; refuse < 2; refuse++) { /* large messages to clients that read now and then, or never */
+        uint8_t script[3000];
+        size_t used = step(script, 0, 7, refuse);
+        for (unsigned i = 0; i < 400; i++)
+            used += step(script + used, i % 6, i % 5 == 4 ? 4 : 3, i * 577 % 65536);
+        write_seed(script, used);
+    }
+}
+
+#define LIBRARY_CALLS 12 /* see call() in fuzz_library.c; the last one receives, the one before does nothing */
+
+/* A list in two parts, behind a message that has to be kept while the list is awaited. */
+static void make_long_list(void)
+{
+    static uint8_t bytes[3000];
     size_t used = 0;
-    for (unsigned i = 0; i < 400; i++) /* large messages to clients that read now and then, or never */
-        used += step(script + used, i % 6, i % 5 == 4 ? 4 : 3, i * 577 % 65536);
-    write_seed(script, used);
+
+    bytes[used++] = 15 << 4 | 1;
+    frame_store_word(bytes + used, frame_word(FRAME_MESSAGE, 1, 5));
+    memcpy(bytes + used + FRAME_DELIVERY_HEADER_SIZE, "hello", 5);
+    used += FRAME_DELIVERY_HEADER_SIZE + 5;
+    frame_store_word(bytes + used, frame_word(FRAME_LIST, FRAME_MAX_IDS, 0));
+    used += FRAME_WORD_SIZE + FRAME_MAX_IDS * FRAME_ID_SIZE;
+    frame_store_word(bytes + used, frame_word(FRAME_LIST, 1, 0));
+    used += FRAME_WORD_SIZE + FRAME_ID_SIZE;
+    write_seed(bytes, used);
+}
+
+/* Frames one after another that each call finds there, and then are received. */
+static void make_stream(unsigned call)
+{
+    uint8_t bytes[600];
+    size_t used = 0;
+
+    bytes[used++] = (uint8_t)(15 << 4 | call);
+    for (unsigned i = 0; i < 5; i++) {
+        unsigned length = 40 - i * 10;
+        frame_store_word(bytes + used, frame_word(i == 3 ? FRAME_ERROR : FRAME_MESSAGE, i == 3 ? 0 : 1, length));
+        used += FRAME_WORD_SIZE;
+        if (i != 3) {
+            frame_store_id(bytes + used, i);
+            used += FRAME_ID_SIZE;
+        }
+        memset(bytes + used, 'a' + (int)i, length);
+        used += length;
+    }
+    write_seed(bytes, used);
+}
+
+/* A MESSAGE of `size` bytes, about as large as one read; all of it is there, and more, before the first call. */
+static void make_large(uint32_t size)
+{
+    static uint8_t frame[80000], bytes[80000];
+    uint32_t said = size + 20, used = 0;
+
+    memset(frame, 'x', sizeof frame);
+    frame_store_word(frame, frame_word(FRAME_MESSAGE, 1, size - FRAME_DELIVERY_HEADER_SIZE));
+    frame_store_word(frame + size, frame_word(FRAME_MESSAGE, 1, 20 - FRAME_DELIVERY_HEADER_SIZE));
+    for (uint32_t at = 0; at < said; at += 32768) {
+        uint32_t part = said - at < 32768 ? said - at : 32768;
+        bytes[used++] = (uint8_t)(15 << 4 | (at + part < said ? LIBRARY_CALLS - 2 : LIBRARY_CALLS - 1));
+        memcpy(bytes + used, frame + at, part);
+        used += part;
+    }
+    write_seed(bytes, used);
 }
 
 /* What a hub says, in pieces of one byte to 32 KiB. */
 static void make_library(void)
 {
     for (unsigned type = 0; type < 8; type++) {
-        for (unsigned call = 0; call < 6; call++) {
+        for (unsigned call = 0; call < LIBRARY_CALLS; call++) {
             for (unsigned piece = 0; piece < 10; piece += 3) {
-                uint8_t bytes[2000], frame[300] = {0};
+                uint8_t bytes[2000], frame[500] = {0};
                 unsigned count = type == FRAME_LIST ? call * 5 : type == FRAME_ERROR ? 0 : 1;
                 uint32_t length = type == FRAME_UNDELIVERED ? 8 : type == FRAME_MESSAGE || type == FRAME_ERROR ? 30 : 0;
                 uint32_t word = frame_word((enum frame_type)type, count, length);
@@ -107,6 +167,11 @@ static void make_library(void)
             }
         }
     }
+    make_long_list();
+    for (unsigned call = 0; call < LIBRARY_CALLS; call++)
+        make_stream(call);
+    for (uint32_t size = 65534; size < 65540; size++)
+        make_large(size);
 }
 
 int main(int argc, char *argv[])
