@@ -70,13 +70,14 @@ int handoff_receive(int channel, struct handoff *message)
     do
         got = recvmsg(channel, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     while (got < 0 && errno == EINTR);
-    if (got == 0)
-        return 0;
     if (got < 0)
         return errno == ECONNRESET ? 0 : -errno;
 
     uint32_t count = take_fds(&header, message->fds);
-    if (got != (ssize_t)PAYLOAD || message->kind < HANDOFF_CLIENTS || message->kind > HANDOFF_READY) {
+    if (got == 0 && count == 0)
+        return 0;
+    if (got != (ssize_t)PAYLOAD || header.msg_flags & MSG_TRUNC || message->kind < HANDOFF_CLIENTS ||
+        message->kind > HANDOFF_READY || (count > 0 && message->kind != HANDOFF_CLIENTS)) {
         while (count > 0)
             close(message->fds[--count]);
         return -EPROTO;

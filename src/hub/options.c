@@ -230,18 +230,23 @@ static bool read_line(struct options *options, char *line, const char *path, int
 
 static bool read_file(struct options *options, const char *path, bool required, char reason[REASON_TEXT])
 {
-    char line[PATH_MAX + NAME_TEXT];
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        if (!required && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
-            return true;
-        snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
-        return false;
-    }
+    char *line = NULL;
+    size_t room = 0;
     bool good = true;
-    for (int number = 1; good && fgets(line, sizeof line, file) != NULL; number++)
+    FILE *file = fopen(path, "re");
+
+    if (file == NULL && !required && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
+        return true;
+    errno = file == NULL ? errno : 0;
+    for (int number = 1; file != NULL && good && getline(&line, &room, file) >= 0; number++)
         good = read_line(options, line, path, number, reason);
-    fclose(file);
+    if (file == NULL || ferror(file)) {
+        snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
+        good = false;
+    }
+    free(line);
+    if (file != NULL)
+        fclose(file);
     return good;
 }
 
@@ -261,6 +266,17 @@ static void print_help(void)
     }
     puts("  --help                       print this and exit\n  --version                    print the version and "
          "exit");
+}
+
+/* What getopt_long(3) did not understand: an option without its value, or one that is none; see optopt there. */
+static void name_mistake(int found, const char *argument, char reason[REASON_TEXT])
+{
+    if (found == ':' && optopt < ENTRIES)
+        snprintf(reason, REASON_TEXT, "--%.64s takes %s", entries[optopt].name, entries[optopt].takes);
+    else if (optopt > ' ') /* a letter; a long option leaves its number or 0 there */
+        snprintf(reason, REASON_TEXT, "there is no option '-%c'", optopt);
+    else
+        snprintf(reason, REASON_TEXT, "there is no option '%.64s', or it takes no value", argument);
 }
 
 static enum options_result read_arguments(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
@@ -286,9 +302,7 @@ static enum options_result read_arguments(struct options *options, int argc, cha
             return OPTIONS_EXIT;
         }
         if (found == ':' || found == '?') {
-            const struct entry *entry = found == ':' && optopt < ENTRIES ? &entries[optopt] : NULL;
-            snprintf(reason, REASON_TEXT, entry ? "--%.64s takes %s" : "there is no option '%.64s'%s",
-                     entry ? entry->name : argv[optind - 1], entry ? entry->takes : ", or it takes no value");
+            name_mistake(found, argv[optind - 1], reason);
             return OPTIONS_BAD;
         }
         if (!set_value(options, &entries[found], optarg)) {

@@ -23,10 +23,14 @@ void routes_close(struct routes *routes)
     free(routes->next_free);
 }
 
-/* Every generation of such a slot is spent. */
+#define GENERATIONS (UINT32_C(1) << GENERATION_BITS)
+
+/* Every generation of such a slot is spent. The id 0 is none, so slot 0 has one less. */
 static bool retired(const struct routes *routes, uint32_t slot)
 {
-    return atomic_load_explicit(&routes->shared->generations[slot], memory_order_relaxed) >> GENERATION_BITS != 0;
+    uint32_t spent = atomic_load_explicit(&routes->shared->generations[slot], memory_order_relaxed);
+    bool zero_is_next = slot == 0 && (routes->shared->first_generation + spent) % GENERATIONS == 0;
+    return spent + zero_is_next >= GENERATIONS;
 }
 
 static uint32_t take_rested(struct routes *routes)
@@ -78,7 +82,7 @@ uint64_t routes_publish(struct routes *routes, uint32_t slot)
         uint32_t spent = atomic_load_explicit(&shared->generations[slot], memory_order_relaxed);
         /* Counted before the id can be seen, so that a death in between cannot give it again. */
         atomic_store_explicit(&shared->generations[slot], spent + 1, memory_order_relaxed);
-        uint64_t generation = (shared->first_generation + spent) & ((UINT32_C(1) << GENERATION_BITS) - 1);
+        uint64_t generation = (shared->first_generation + spent) & (GENERATIONS - 1);
         id = generation << SLOT_BITS | slot;
     } while (id == 0);
     /* Release: who sees the id also sees that its owner is ready for it. */

@@ -231,7 +231,7 @@ void store_borrow(struct store *store, uint32_t chunk)
 
 bool store_sole(struct store *store, uint32_t chunk)
 {
-    return store->held[chunk] == 1 && came_back(store, chunk);
+    return store_is_own(store, chunk) && store->held[chunk] == 1 && came_back(store, chunk);
 }
 
 /* ---- death ---- */
