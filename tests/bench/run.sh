@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2034,SC1091,SC2154 # the parts that it reads share its variables
 # The whole benchmark: relayhub, its peers and the floors under the same load, for make bench.
 #
 # RELAYHUBD, RELAYHUB_BENCH and FLOOR name the programs; results go to BENCH_DIR. With BENCH_SHORT=1 it takes a
