@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2153 # FLOOR comes from the environment
 # A short run of the benchmark, without peers: that it works, and that a wrong delivery would fail it.
 set -eu
 
