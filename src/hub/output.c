@@ -13,6 +13,12 @@
 /* So many parts of a queue go out with one sendmsg(2). */
 #define PARTS 128
 
+/*
+ * No more bytes than this go to one client before all others had their turn. A large body that goes to many is
+ * then still in the cache for each, and so are the socket's pages when the client reads them.
+ */
+#define PIECE (384u * 1024u)
+
 /* Ranges shorter than this are moved out of their chunk when the client's socket takes no more. */
 #define MOVED_BELOW 16384u
 
@@ -96,17 +102,18 @@ bool output_extend_reply(struct worker *worker, struct connection *connection, u
 
 /* ---- writing ---- */
 
-/* The queue's first parts, neighbours in memory as one. Returns how many parts there are. */
+/* The queue's first parts, up to a PIECE, neighbours in memory as one. Returns how many parts there are. */
 static int gather(const struct worker *worker, const struct connection *connection, struct iovec parts[PARTS])
 {
-    uint32_t skip = connection->written;
+    uint32_t skip = connection->written, left = PIECE;
     int count = 0;
 
-    for (uint32_t i = connection->first_range; i != NO_RANGE; i = worker->ranges[i].next) {
+    for (uint32_t i = connection->first_range; i != NO_RANGE && left > 0; i = worker->ranges[i].next) {
         const struct range *range = &worker->ranges[i];
         uint8_t *start = store_bytes(&worker->store, range->chunk) + range->offset + skip;
-        size_t length = range->length - skip;
+        uint32_t length = range->length - skip < left ? range->length - skip : left;
         skip = 0;
+        left -= length;
         if (count > 0 && (uint8_t *)parts[count - 1].iov_base + parts[count - 1].iov_len == start) {
             parts[count - 1].iov_len += length;
         } else if (count == PARTS) {
@@ -233,33 +240,34 @@ void output_flush(struct worker *worker, struct connection *connection)
     uint32_t before = connection->queued;
 
     connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
-    while (connection->queued > 0) {
+    if (connection->queued > 0) {
         struct msghdr header = {.msg_iov = parts, .msg_iovlen = (size_t)gather(worker, connection, parts)};
         ssize_t written = sendmsg(connection->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)) {
+        if (written >= 0) {
+            advance(worker, connection, (size_t)written);
+        } else if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) {
             connection->flags |= CONNECTION_BLOCKED;
             move_short_ranges(worker, connection);
-            break;
-        }
-        if (written < 0) {
+        } else if (errno != EINTR) {
             break_off(worker, connection);
-            break;
         }
-        advance(worker, connection, (size_t)written);
     }
+    if (connection->queued > 0 && !(connection->flags & CONNECTION_BLOCKED))
+        mark_dirty(worker, connection);
     update_blocked(worker, connection, connection->queued < before);
     output_update_congestion(worker, connection);
     connection_advance_end(worker, connection);
     connection_watch(worker, connection);
 }
 
-void output_flush_all(struct worker *worker)
+/* Writes a piece of each queue. Who has more is in the next round. */
+static void flush_round(struct worker *worker)
 {
-    while (worker->dirty != NOBODY) {
-        struct connection *connection = &worker->connections[worker->dirty];
-        worker->dirty = connection->dirty_next;
+    uint32_t place = worker->dirty;
+    worker->dirty = NOBODY;
+    while (place != NOBODY) {
+        struct connection *connection = &worker->connections[place];
+        place = connection->dirty_next;
         connection->flags &= ~(unsigned)CONNECTION_DIRTY;
         if (connection->flags & CONNECTION_BLOCKED) {
             move_short_ranges(worker, connection);
@@ -268,6 +276,12 @@ void output_flush_all(struct worker *worker)
             output_flush(worker, connection);
         }
     }
+}
+
+void output_flush_all(struct worker *worker)
+{
+    while (worker->dirty != NOBODY)
+        flush_round(worker);
 }
 
 /* ---- what goes back ---- */
