@@ -14,8 +14,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Bodies up to this length are moved next to the message before, so that both go out as one range. */
-#define JOINED_UP_TO 1024u
+/*
+ * Bodies up to this length a receiver are moved next to the message before, so that both go out as one range: the
+ * more receivers, the more queue entries one copy spares.
+ */
+#define JOINED_A_RECEIVER 256u
 
 /* A beginning of a frame up to this length is put in front of the next read. */
 #define REJOINED_UP_TO BLOCK_SIZE
@@ -128,7 +131,7 @@ static bool take_message(struct worker *worker, struct connection *connection, s
     uint32_t size = FRAME_DELIVERY_HEADER_SIZE + frame_length(word);
     uint32_t end = run->offset + run->length;
     bool same = same_receivers(run, ids, receivers);
-    bool join = same && receivers > 1 && frame_length(word) <= JOINED_UP_TO;
+    bool join = same && receivers > 1 && frame_length(word) <= receivers * JOINED_A_RECEIVER;
 
     if (!same || !(join || at + frame_size(word) - size == end)) {
         finish_run(worker, connection, run);
@@ -143,6 +146,23 @@ static bool take_message(struct worker *worker, struct connection *connection, s
     run->length += size;
     run->messages++;
     return true;
+}
+
+/*
+ * Takes the messages from `at` on that have the same length and the same one receiver as the run's last one, which
+ * began with `like`. Returns how many they were.
+ */
+static uint32_t take_alike(const struct connection *connection, struct run *run, uint8_t *at, uint32_t size,
+                           uint32_t word)
+{
+    uint8_t like[FRAME_DELIVERY_HEADER_SIZE];
+
+    frame_store_word(like, word);
+    memcpy(like + FRAME_WORD_SIZE, run->receivers, FRAME_ID_SIZE);
+    uint32_t frames = frame_readdress(at, size, like, connection->id);
+    run->length += frames * frame_size(word);
+    run->messages += frames;
+    return frames;
 }
 
 /* Handles a frame that is no MESSAGE. Returns false when the client has to wait before it. */
@@ -191,6 +211,11 @@ static uint64_t handle_frames(struct worker *worker, struct connection *connecti
         }
         at += size;
         frames++;
+        if (frame_type(word) == FRAME_MESSAGE && frame_count(word) == 1) {
+            uint32_t alike = take_alike(connection, &run, base + at, end - at, word);
+            at += alike * size;
+            frames += alike;
+        }
     }
     finish_run(worker, connection, &run);
     connection->input_length = end - at;
@@ -237,14 +262,21 @@ static void move_input(struct worker *worker, struct connection *connection, uin
     connection->input_length = length;
 }
 
+/* What of the store one client may claim at a time, in bytes. */
+static uint32_t share_of_rest(const struct worker *worker)
+{
+    return worker->store.free_blocks / SHARE_OF_REST * BLOCK_SIZE;
+}
+
 /*
  * Moves the input to a chunk of its own, with room for the frame that it starts, but not for more than four
- * times what came of it. False when the store has none.
+ * times what came of it, unless its last frame was large and came whole. False when the store has none.
  */
 static bool move_to_own_chunk(struct worker *worker, struct connection *connection)
 {
     uint32_t wanted = frame_wanted(worker, connection), length = connection->input_length;
-    if (wanted > 4 * length)
+    bool trusted = connection->flags & CONNECTION_LARGE && wanted <= share_of_rest(worker);
+    if (wanted > 4 * length && !trusted)
         wanted = 4 * length;
     uint32_t chunk = store_allocate(&worker->store, wanted > length ? wanted : length);
     if (chunk == CHUNK_NONE)
@@ -304,7 +336,10 @@ static bool read_into_read_chunk(struct worker *worker, struct connection *conne
     return true;
 }
 
-/* Finds room for the next read. Returns how many bytes, behind the input; 0 when the store has none. */
+/*
+ * Finds room for the next read. Returns how many bytes, behind the input; 0 when the store has none. After a large
+ * frame that is little: the beginning of the next one, which then gets a chunk without a copy of all that came.
+ */
 static uint32_t make_room(struct worker *worker, struct connection *connection)
 {
     uint32_t length = connection->input_length;
@@ -319,9 +354,11 @@ static uint32_t make_room(struct worker *worker, struct connection *connection)
         if (length > REJOINED_UP_TO && connection->input_at + length < (size < end ? size : end))
             return (size < end ? size : end) - connection->input_at - length;
     }
-    if (length == 0 || (length <= REJOINED_UP_TO && wanted <= READ_CHUNK / 2)) {
+    if (length == 0 || (wanted <= READ_CHUNK / 2 && (owner || length <= REJOINED_UP_TO))) {
         uint32_t room = wanted > READ_LEAST ? wanted : READ_LEAST;
-        return read_into_read_chunk(worker, connection, room) ? READ_CHUNK - worker->read_fill : 0;
+        if (!read_into_read_chunk(worker, connection, room))
+            return 0;
+        return connection->flags & CONNECTION_LARGE ? REJOINED_UP_TO : READ_CHUNK - worker->read_fill;
     }
     if (!move_to_own_chunk(worker, connection))
         return 0;
@@ -347,7 +384,12 @@ static void note_progress(struct worker *worker, struct connection *connection, 
 
 static void handle_input(struct worker *worker, struct connection *connection)
 {
+    bool large = connection->flags & CONNECTION_OWN_CHUNK && connection->input_length > READ_CHUNK / 2;
     uint64_t handled = handle_frames(worker, connection);
+    if (handled > 0)
+        connection->flags &= ~(unsigned)CONNECTION_LARGE;
+    if (handled > 0 && large)
+        connection->flags |= CONNECTION_LARGE;
     if (connection->input_length == 0)
         drop_input(worker, connection);
     note_progress(worker, connection, handled > 0);
@@ -396,9 +438,8 @@ void input_read(struct worker *worker, struct connection *connection)
         connection_watch(worker, connection);
         return;
     }
-    uint32_t share = worker->store.free_blocks / SHARE_OF_REST * BLOCK_SIZE;
-    if (room > share)
-        room = share;
+    if (room > share_of_rest(worker))
+        room = share_of_rest(worker);
     uint8_t *target = store_bytes(&worker->store, connection->input_chunk) + connection->input_at;
     ssize_t got = recv(connection->fd, target + connection->input_length, room, MSG_DONTWAIT);
     if (got > 0) {

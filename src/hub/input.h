@@ -4,7 +4,8 @@
  * Bytes are read into the worker's read chunk, handled where they stand, and passed on as ranges of it. A
  * MESSAGE is turned from the sender's form into the receivers' in place. What is left of an incomplete
  * frame stays at the end of the read chunk as long as nobody else reads; then it moves to a chunk of its
- * own, which is never more than four times as large as the bytes that came.
+ * own, which is not more than four times as large as the bytes that came. Who has just sent a large frame gets
+ * a chunk for a whole one at once, if that is no more than a sixteenth of what is free.
  */
 #ifndef RELAYHUB_INPUT_H
 #define RELAYHUB_INPUT_H

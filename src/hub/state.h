@@ -68,8 +68,9 @@ enum {
     CONNECTION_SHUT = 1 << 6,      /* our writing side is shut down */
     CONNECTION_CLOSE = 1 << 7,     /* to be closed at the end of the turn */
     CONNECTION_CLOSE_LISTED = 1 << 8,
-    CONNECTION_RESUMED = 1 << 9,   /* in the list of those whose wait is over */
-    CONNECTION_OWN_CHUNK = 1 << 10 /* the input has a chunk to itself */
+    CONNECTION_RESUMED = 1 << 9,    /* in the list of those whose wait is over */
+    CONNECTION_OWN_CHUNK = 1 << 10, /* the input has a chunk to itself */
+    CONNECTION_LARGE = 1 << 11      /* its last frame had: the next one probably needs one as well */
 };
 
 /*

@@ -1,4 +1,4 @@
-/* frame.c: the judgements on a frame's first word that are off the message path. */
+/* frame.c: see frame.h: runs of equal headers, and the judgements that are off the message path. */
 #include "protocol/frame.h"
 
 bool frame_valid_from_hub(uint32_t word)
@@ -36,4 +36,24 @@ const char *frame_refusal(uint32_t word)
     default:
         return "unknown frame type";
     }
+}
+
+uint32_t frame_readdress(uint8_t *at, size_t size, const uint8_t like[FRAME_DELIVERY_HEADER_SIZE], uint64_t sender)
+{
+    /* Equal headers are compared as they came: no byte is swapped, and no frame waits for the length before it. */
+    uint32_t word, like_word, frames = 0;
+    uint64_t id, like_id;
+
+    memcpy(&like_word, like, sizeof like_word);
+    memcpy(&like_id, like + FRAME_WORD_SIZE, sizeof like_id);
+    const size_t step = frame_size(be32toh(like_word));
+    sender = htobe64(sender);
+    for (; size >= step; size -= step, at += step, frames++) {
+        memcpy(&word, at, sizeof word);
+        memcpy(&id, at + FRAME_WORD_SIZE, sizeof id);
+        if (word != like_word || id != like_id)
+            break;
+        memcpy(at + FRAME_WORD_SIZE, &sender, sizeof sender);
+    }
+    return frames;
 }

@@ -122,6 +122,13 @@ static inline bool frame_valid_from_client(uint32_t word)
 bool frame_valid_from_hub(uint32_t word);
 
 /*
+ * Readdresses the frames from `at` on that begin with the word and the one id of `like`, which is a valid MESSAGE
+ * to one receiver: puts `sender` in the id's place, and so makes deliveries of them. Ends at the first that differs,
+ * or that does not end within `size` bytes. Returns how many they were.
+ */
+uint32_t frame_readdress(uint8_t *at, size_t size, const uint8_t like[FRAME_DELIVERY_HEADER_SIZE], uint64_t sender);
+
+/*
  * Why frame_valid_from_client() refuses this word: a constant string for an ERROR's body, or NULL
  * when it does not refuse it.
  */

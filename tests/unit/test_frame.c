@@ -109,6 +109,60 @@ START_TEST(test_loads_and_stores_need_no_alignment)
 }
 END_TEST
 
+#define ALIKE 5u
+
+/* Frames of `body` bytes to receiver 7, one behind the other; returns their size. */
+static size_t fill_frames(uint8_t *bytes, unsigned frames, uint32_t body)
+{
+    size_t size = 0;
+    for (unsigned i = 0; i < frames; i++) {
+        frame_store_word(bytes + size, frame_word(FRAME_MESSAGE, 1, body));
+        frame_store_id(bytes + size + FRAME_WORD_SIZE, 7);
+        memset(bytes + size + FRAME_DELIVERY_HEADER_SIZE, (int)('a' + i), body);
+        size += FRAME_DELIVERY_HEADER_SIZE + body;
+    }
+    return size;
+}
+
+/* What differs, from the third frame on, and where in it. */
+static const struct {
+    size_t at;
+    uint8_t value;
+} differences[] = {{0, 0x40}, {1, 0x40}, {3, 3}, {4, 1}, {11, 8}};
+
+START_TEST(test_readdress_stops_at_a_difference)
+{
+    uint8_t bytes[ALIKE * 32], like[FRAME_DELIVERY_HEADER_SIZE], expected[sizeof bytes];
+    size_t size = fill_frames(bytes, ALIKE, 2), step = size / ALIKE;
+
+    memcpy(like, bytes, sizeof like);
+    bytes[2 * step + differences[_i].at] = differences[_i].value;
+    memcpy(expected, bytes, size);
+    frame_store_id(expected + FRAME_WORD_SIZE, 0x0102030405060708);
+    frame_store_id(expected + step + FRAME_WORD_SIZE, 0x0102030405060708);
+    ck_assert_uint_eq(frame_readdress(bytes, size, like, 0x0102030405060708), 2);
+    ck_assert_mem_eq(bytes, expected, size);
+}
+END_TEST
+
+START_TEST(test_readdress_leaves_an_incomplete_frame)
+{
+    uint8_t bytes[ALIKE * 32], like[FRAME_DELIVERY_HEADER_SIZE];
+    const uint32_t bodies[] = {0, 1, 20};
+
+    for (size_t b = 0; b < sizeof bodies / sizeof bodies[0]; b++) {
+        size_t step = fill_frames(bytes, ALIKE, bodies[b]) / ALIKE;
+        memcpy(like, bytes, sizeof like);
+        for (size_t size = 0; size <= ALIKE * step; size++) {
+            fill_frames(bytes, ALIKE, bodies[b]);
+            ck_assert_uint_eq(frame_readdress(bytes, size, like, 9), size / step);
+            for (unsigned i = 0; i < ALIKE; i++)
+                ck_assert_uint_eq(frame_load_id(bytes + i * step + FRAME_WORD_SIZE), i < size / step ? 9 : 7);
+        }
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("frame");
@@ -120,6 +174,8 @@ int main(void)
     tcase_add_test(tests, test_sizes);
     tcase_add_test(tests, test_refusals_name_the_mistake);
     tcase_add_test(tests, test_loads_and_stores_need_no_alignment);
+    tcase_add_loop_test(tests, test_readdress_stops_at_a_difference, 0, sizeof differences / sizeof differences[0]);
+    tcase_add_test(tests, test_readdress_leaves_an_incomplete_frame);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);
