@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -78,6 +79,7 @@ static void finish_run(struct worker *worker, struct connection *connection, str
         return;
     connection->messages += run->messages;
     count(&worker->statistics->messages, run->messages);
+    worker->bytes_routed += run->length;
     relay_run(worker, connection, run);
     run->length = 0;
 }
@@ -420,35 +422,39 @@ static void discard_input(struct worker *worker, struct connection *connection)
         connection_doom(worker, connection);
 }
 
-void input_read(struct worker *worker, struct connection *connection)
+/* Finds room for a read, of at most the client's share of what is left. Returns 0 when the client has to wait. */
+static uint32_t room_to_read(struct worker *worker, struct connection *connection)
+{
+    uint32_t room = 0;
+    if (!must_wait(worker, connection)) {
+        room = make_room(worker, connection);
+        if (room == 0)
+            input_starve(worker, connection);
+    }
+    if (room == 0)
+        connection_watch(worker, connection);
+    return room < share_of_rest(worker) ? room : share_of_rest(worker);
+}
+
+bool input_read(struct worker *worker, struct connection *connection)
 {
     if (connection->flags & (CONNECTION_CLOSE | CONNECTION_RESUMED))
-        return;
+        return false;
     if (connection->flags & CONNECTION_REFUSED) {
         discard_input(worker, connection);
-        return;
+        return false;
     }
-    if (must_wait(worker, connection)) {
-        connection_watch(worker, connection);
-        return;
-    }
-    uint32_t room = make_room(worker, connection);
-    if (room == 0) {
-        input_starve(worker, connection);
-        connection_watch(worker, connection);
-        return;
-    }
-    if (room > share_of_rest(worker))
-        room = share_of_rest(worker);
+    uint32_t room = room_to_read(worker, connection);
+    if (room == 0)
+        return false;
     uint8_t *target = store_bytes(&worker->store, connection->input_chunk) + connection->input_at;
     ssize_t got = recv(connection->fd, target + connection->input_length, room, MSG_DONTWAIT);
     if (got > 0) {
         connection->input_length += (uint32_t)got;
-        worker->bytes_read += (uint32_t)got;
         if (worker->read_owner == place_of(worker, connection))
             worker->read_fill += (uint32_t)got;
         handle_input(worker, connection);
-        return;
+        return (uint32_t)got == room && connection->events & EPOLLIN;
     }
     if (connection->input_length == 0)
         drop_input(worker, connection);
@@ -456,6 +462,7 @@ void input_read(struct worker *worker, struct connection *connection)
         end_input(worker, connection);
     else if (errno != EAGAIN && errno != EINTR)
         connection_doom(worker, connection);
+    return false;
 }
 
 void input_resume(struct worker *worker, struct connection *connection)
@@ -463,7 +470,6 @@ void input_resume(struct worker *worker, struct connection *connection)
     if (connection->flags & (CONNECTION_CLOSE | CONNECTION_REFUSED | CONNECTION_ENDED))
         return;
     if (connection->waits_for == NO_KEY && connection->input_length > 0 && !must_wait(worker, connection)) {
-        worker->bytes_read += connection->input_length;
         handle_input(worker, connection);
         return;
     }

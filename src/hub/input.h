@@ -12,8 +12,11 @@
 
 #include "hub/state.h"
 
-/* The client's socket is readable: reads once and handles what is complete. */
-void input_read(struct worker *worker, struct connection *connection);
+/*
+ * The client's socket is readable: reads once and handles what is complete. True when the read was filled, so that
+ * there is probably more.
+ */
+bool input_read(struct worker *worker, struct connection *connection);
 
 /* The client was paused and may go on: handles what was read before. */
 void input_resume(struct worker *worker, struct connection *connection);

@@ -149,7 +149,7 @@ struct worker {
 
     uint32_t read_chunk, read_fill; /* where the next read goes */
     uint32_t read_owner;            /* whose input ends at read_fill, and can go on there */
-    uint32_t bytes_read;            /* since the queues were written last */
+    uint32_t bytes_routed;          /* since the queues were written last, once for all receivers */
     uint32_t reply_chunk, reply_fill;
 
     uint32_t dirty;                 /* queues to be written */

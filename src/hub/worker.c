@@ -29,8 +29,12 @@
 
 #define EVENTS 256
 
-/* Queues are written when so much was read in one turn, so that bodies are still in the cache. */
+/* Queues are written when so much was routed in one turn, so that bodies are still in the cache. */
 #define FLUSH_AFTER (256u * 1024u)
+
+/* With less than this routed a client who sends without a pause is read again: it says little to many. */
+#define READ_ON_BELOW (64u * 1024u)
+#define READS_A_TURN 8
 
 #define TICK 100       /* milliseconds between two looks at deadlines */
 #define LINGER 300     /* at the end, for clients to close, once all is written */
@@ -269,7 +273,7 @@ static void write_queues(struct worker *worker)
 {
     output_flush_all(worker);
     input_rewind(worker, false);
-    worker->bytes_read = 0;
+    worker->bytes_routed = 0;
 }
 
 static void resume_connections(struct worker *worker)
@@ -281,7 +285,7 @@ static void resume_connections(struct worker *worker)
         place = connection->resumed_next;
         connection->flags &= ~(unsigned)CONNECTION_RESUMED;
         input_resume(worker, connection);
-        if (worker->bytes_read >= FLUSH_AFTER)
+        if (worker->bytes_routed >= FLUSH_AFTER)
             write_queues(worker);
     }
 }
@@ -445,6 +449,14 @@ static int next_timeout(const struct worker *worker)
 
 /* ---- the loop ---- */
 
+static void read_client(struct worker *worker, struct connection *connection)
+{
+    for (int reads = 0; reads < READS_A_TURN && worker->bytes_routed < READ_ON_BELOW; reads++) {
+        if (!input_read(worker, connection))
+            break;
+    }
+}
+
 static void handle_event(struct worker_loop *loop, const struct epoll_event *event)
 {
     struct worker *worker = &loop->worker;
@@ -455,7 +467,7 @@ static void handle_event(struct worker_loop *loop, const struct epoll_event *eve
         if (event->events & EPOLLOUT)
             output_flush(worker, connection);
         if (event->events & (EPOLLIN | EPOLLHUP | EPOLLERR) && connection->events & EPOLLIN)
-            input_read(worker, connection);
+            read_client(worker, connection);
         else if (event->events & (EPOLLHUP | EPOLLERR) && !(event->events & EPOLLOUT))
             connection_doom(worker, connection);
     } else if (about == EVENT_CHANNEL) {
@@ -505,7 +517,7 @@ void worker_turn(struct worker_loop *loop, int longest)
     worker->now = milliseconds();
     for (int i = 0; i < ready; i++) {
         handle_event(loop, &events[i]);
-        if (worker->bytes_read >= FLUSH_AFTER)
+        if (worker->bytes_routed >= FLUSH_AFTER)
             write_queues(worker);
     }
     expire(worker);
