@@ -3,6 +3,28 @@
 
 #include "protocol/frame.h"
 
+/* The frames from the start on that equal the first one's header are readdressed, and not a byte else. */
+static void readdress(const uint8_t *data, size_t size, size_t step)
+{
+    const uint64_t sender = UINT64_C(0x0102030405060708);
+    uint8_t *bytes = malloc(size), like[FRAME_DELIVERY_HEADER_SIZE];
+
+    REQUIRE(bytes != NULL);
+    memcpy(bytes, data, size);
+    memcpy(like, data, sizeof like);
+    uint32_t frames = frame_readdress(bytes, size, like, sender);
+    for (size_t at = 0; at < size; at++) {
+        size_t frame = at / step, within = at % step;
+        bool id = frame < frames && within >= 4 && within < 12;
+        REQUIRE(bytes[at] == (id ? (uint8_t)(sender >> (8 * (11 - within))) : data[at]));
+    }
+    for (uint32_t frame = 0; frame < frames; frame++)
+        REQUIRE((frame + 1) * step <= size && memcmp(data + frame * step, like, sizeof like) == 0);
+    size_t next = frames * step;
+    REQUIRE(next + step > size || memcmp(data + next, like, sizeof like) != 0);
+    free(bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 4)
@@ -28,5 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     REQUIRE((frame_refusal(word) == NULL) == client);
     REQUIRE(frame_size(word) == 4 + 8 * count + length);
     REQUIRE(!client || frame_size(word) <= FRAME_MAX_SIZE);
+    if (client && type == 3 && count == 1 && size >= 12)
+        readdress(data, size, 12 + (size_t)length);
     return 0;
 }

@@ -27,10 +27,10 @@ static void write_seed(const uint8_t *bytes, size_t size)
 static const unsigned counts[] = {0, 1, 2, 254, 255};
 static const uint32_t lengths[] = {0, 1, 7, 8, 9, 100, 1048575, 1048576, 1048577, 2097151};
 
-/* Words only. */
+/* Words only, then messages with the same header, and one with another. */
 static void make_frame(void)
 {
-    uint8_t word[FRAME_WORD_SIZE];
+    uint8_t word[FRAME_WORD_SIZE], frames[5 * 40] = {0};
 
     for (unsigned type = 0; type < 8; type++) {
         for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
@@ -39,6 +39,14 @@ static void make_frame(void)
                 write_seed(word, sizeof word);
             }
         }
+    }
+    for (uint32_t body = 0; body <= 20; body += 10) {
+        size_t size = FRAME_DELIVERY_HEADER_SIZE + body;
+        for (unsigned i = 0; i < 5; i++) {
+            frame_store_word(frames + i * size, frame_word(FRAME_MESSAGE, 1, body));
+            frame_store_id(frames + i * size + FRAME_WORD_SIZE, i < 3 ? 1 : 2);
+        }
+        write_seed(frames, 5 * size);
     }
 }
 
