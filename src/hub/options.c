@@ -55,6 +55,8 @@ static const struct entry entries[] = {
      "and with no more than this it is so no longer"},
     {"store-share", SIZE, AT(limits.store_share), false, 1048576, 1073741824, "a size from 1M to 1G",
      "a receiver with more queued is cut off at once"},
+    {"max-congested", NUMBER, AT(limits.max_congested), false, 0, 4194304, "a number from 0 to 4194304",
+     "congested receivers one sender may have; 0: no limit"},
     {"drain-timeout", SECONDS, AT(limits.drain_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
      "how long a receiver may be congested"},
     {"frame-timeout", SECONDS, AT(limits.frame_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
@@ -81,6 +83,7 @@ static void set_defaults(struct options *options)
     options->limits = (struct limits){.high_watermark = 1u << 20,
                                       .low_watermark = 256u << 10,
                                       .store_share = 16u << 20,
+                                      .max_congested = 16,
                                       .drain_timeout = 10000,
                                       .frame_timeout = 30000,
                                       .grace_time = 10000};
@@ -318,6 +321,18 @@ static enum options_result read_arguments(struct options *options, int argc, cha
     return OPTIONS_RUN;
 }
 
+/* What is in order by itself, but not together. */
+static bool sizes_fit(const struct limits *limits, char reason[REASON_TEXT])
+{
+    if (limits->low_watermark >= limits->high_watermark)
+        snprintf(reason, REASON_TEXT, "--low-watermark takes a size below the one of --high-watermark");
+    else if (limits->high_watermark > limits->store_share)
+        snprintf(reason, REASON_TEXT, "--high-watermark takes a size up to the one of --store-share");
+    else
+        return true;
+    return false;
+}
+
 enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
 {
     struct options first;
@@ -334,9 +349,5 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
     if (first.listen_count > 0)
         options->listen_count = 0;
     result = read_arguments(options, argc, argv, reason);
-    if (result == OPTIONS_RUN && options->limits.low_watermark >= options->limits.high_watermark) {
-        snprintf(reason, REASON_TEXT, "--low-watermark takes a size below the one of --high-watermark");
-        return OPTIONS_BAD;
-    }
-    return result;
+    return result == OPTIONS_RUN && !sizes_fit(&options->limits, reason) ? OPTIONS_BAD : result;
 }

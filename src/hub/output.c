@@ -201,6 +201,13 @@ static void move_short_ranges(struct worker *worker, struct connection *connecti
     }
 }
 
+static uint64_t sender_of(const struct worker *worker, const struct range *range)
+{
+    if (range->number == NOT_A_MESSAGE)
+        return 0;
+    return frame_load_id(store_bytes(&worker->store, range->chunk) + range->offset + FRAME_WORD_SIZE);
+}
+
 void output_update_congestion(struct worker *worker, struct connection *connection)
 {
     bool congested = connection->flags & CONNECTION_CONGESTED;
@@ -211,6 +218,7 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
         connection->flags |= CONNECTION_CONGESTED;
         routes_set_congested(worker->shared, slot_of(worker, connection));
         deadline_set(worker, connection, DEADLINE_CONGESTED);
+        wait_charge(worker, connection, sender_of(worker, &worker->ranges[connection->last_range]));
         count(&worker->statistics->congested, 1);
     } else if (congested && connection->queued <= worker->limits.low_watermark) {
         connection->flags &= ~(unsigned)CONNECTION_CONGESTED;
@@ -304,7 +312,7 @@ static void skip_written(const struct worker *worker, struct range *range, uint3
 
 static unsigned sender_worker(const struct worker *worker, const struct range *range)
 {
-    uint64_t sender = frame_load_id(store_bytes(&worker->store, range->chunk) + range->offset + FRAME_WORD_SIZE);
+    uint64_t sender = sender_of(worker, range);
     INVARIANT(routes_slot(sender) < worker->shared->slots);
     return routes_worker(worker->shared, routes_slot(sender));
 }

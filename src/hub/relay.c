@@ -132,6 +132,8 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 {
     const struct shared *shared = worker->shared;
 
+    if (routes_held_for(shared, slot_of(worker, sender)) != SLOT_NONE)
+        wait_if_held(worker, sender);
     for (unsigned i = 0; i < count_ && sender->waits_for == NO_KEY; i++) {
         uint32_t slot = routes_slot(frame_load_id(receivers + i * FRAME_ID_SIZE));
         if (slot >= shared->slots)

@@ -42,6 +42,7 @@
     X(refused_frames)    /* frames answered with ERROR */                                                              \
     X(congested)         /* gauge: receivers over their high watermark */                                              \
     X(pauses)            /* times that a sender was paused */                                                          \
+    X(held)              /* of these: for too many congested receivers */                                              \
     X(cut_off)           /* clients that the hub cut off */                                                            \
     X(list_requests)     /* LIST requests answered */                                                                  \
     X(store_blocks_used) /* gauge: blocks of the arena held by connections and queues */                               \
@@ -61,10 +62,14 @@ struct worker_page {
     _Atomic uint64_t received[WORKERS_MAX]; /* bytes of bodies taken from each worker's records */
 };
 
-/* Whether a receiver (or a worker) is congested, and the workers whose senders wait for it. */
+/*
+ * Whether a receiver (or a worker) is congested, and the workers whose senders wait for it; and, for a client as a
+ * sender, that it keeps too many receivers congested.
+ */
 struct congestion {
     _Alignas(CACHE_LINE) _Atomic uint64_t waiters; /* a bit a worker */
     _Atomic uint32_t congested;
+    _Atomic uint32_t held_for; /* a receiver's slot + 1, or 0; see routes_hold() */
 };
 
 struct shared {

@@ -99,11 +99,12 @@ struct connection {
     uint32_t dirty_next;
     uint32_t resumed_next;
     uint32_t closing_next;
-    uint32_t address; /* for the master's count, see addresses.h */
+    uint32_t address;    /* for the master's count, see addresses.h */
+    uint64_t charged_to; /* while it is congested: the sender whose message made it so; 0: none */
     struct deadline_link output_deadline, input_deadline;
 };
 
-#define CONNECTION_SIZE 136u
+#define CONNECTION_SIZE 144u
 _Static_assert(sizeof(struct connection) == CONNECTION_SIZE, "what a connection costs; README and relayhubd(8) say so");
 
 /*

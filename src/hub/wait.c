@@ -46,6 +46,42 @@ void wait_for_congested(struct worker *worker, struct connection *sender, uint32
         wait_pause(worker, sender, key);
 }
 
+/* How many congested receivers are charged to `sender`, the latest first; not counted beyond `enough`. */
+static uint32_t count_charged(const struct worker *worker, uint64_t sender, uint32_t enough)
+{
+    uint32_t charged = 0;
+
+    for (uint32_t place = worker->deadlines[DEADLINE_CONGESTED].last; place != NOBODY && charged < enough;
+         place = worker->connections[place].output_deadline.previous)
+        charged += worker->connections[place].charged_to == sender;
+    return charged;
+}
+
+void wait_charge(struct worker *worker, struct connection *receiver, uint64_t sender)
+{
+    uint32_t limit = worker->limits.max_congested;
+
+    receiver->charged_to = sender;
+    if (limit == 0 || worker->limits.refuse || !routes_has(worker->shared, sender))
+        return;
+    if (count_charged(worker, sender, limit + 1) > limit)
+        routes_hold(worker->shared, routes_slot(sender), slot_of(worker, receiver));
+}
+
+void wait_if_held(struct worker *worker, struct connection *sender)
+{
+    uint32_t slot = slot_of(worker, sender), receiver = routes_held_for(worker->shared, slot);
+
+    if (receiver == SLOT_NONE || sender->waits_for != NO_KEY)
+        return;
+    if (worker->limits.max_congested > 0 && !worker->limits.refuse && routes_is_congested(worker->shared, receiver))
+        wait_for_congested(worker, sender, receiver);
+    if (sender->waits_for == NO_KEY)
+        routes_let_go(worker->shared, slot);
+    else
+        count(&worker->statistics->held, 1);
+}
+
 /* In bytes: what all workers together have under way stays well below a receiver's share of the store. */
 static uint32_t window(const struct worker *worker)
 {

@@ -17,6 +17,16 @@ void wait_pause(struct worker *worker, struct connection *sender, uint32_t key);
 void wait_for_congested(struct worker *worker, struct connection *sender, uint32_t key);
 
 /*
+ * The receiver became congested by a message of the client `sender`, 0 where it was none, and is charged to it. If
+ * more than limits.max_congested receivers of this worker are, the sender is held until this one is congested no
+ * longer: otherwise it could go on to the next one, and so keep a watermark of the store busy for each.
+ */
+void wait_charge(struct worker *worker, struct connection *receiver, uint64_t sender);
+
+/* Pauses a sender that is held. */
+void wait_if_held(struct worker *worker, struct connection *sender);
+
+/*
  * True when so many bytes of bodies are on their way to `target` that it has not taken yet, that no more
  * may follow: without this bound a fast worker would fill a slow one's queues before that can say that they
  * are congested.

@@ -128,8 +128,8 @@ START_TEST(test_store_share)
     static uint8_t body[1048576];
     struct client stuck;
 
-    /* A queue of this size is reached before the watermark pauses anybody. */
-    hub_start(&hub, harness_workers[_i], "--high-watermark", "512M", "--store-share", "4M", NULL);
+    /* No queue is congested before it is over its share, so nobody is paused. */
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "4M", "--store-share", "4M", NULL);
     client_open(&stuck, &hub);
     client_open(&clients[0], &hub);
     for (int i = 0; i < 64 && hub_statistic(&hub, "cut_off") == 0; i++)
@@ -230,6 +230,10 @@ START_TEST(test_bad_options)
     expect_usage("extra", NULL, "relayhubd: relayhubd takes options only, not 'extra'\n");
     expect_usage("--low-watermark", "2M",
                  "relayhubd: --low-watermark takes a size below the one of --high-watermark\n");
+    expect_usage("--high-watermark", "17M",
+                 "relayhubd: --high-watermark takes a size up to the one of --store-share\n");
+    expect_usage("--max-congested", "some",
+                 "relayhubd: --max-congested takes a number from 0 to 4194304, not 'some'\n");
 }
 END_TEST
 

@@ -33,6 +33,7 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(options.limits.high_watermark, 1u << 20);
     ck_assert_uint_eq(options.limits.low_watermark, 256u << 10);
     ck_assert_uint_eq(options.limits.store_share, 16u << 20);
+    ck_assert_uint_eq(options.limits.max_congested, 16);
     ck_assert_uint_eq(options.limits.drain_timeout, 10000);
     ck_assert_uint_eq(options.limits.frame_timeout, 30000);
     ck_assert_uint_eq(options.limits.idle_timeout, 0);
@@ -70,12 +71,20 @@ static const struct example examples[] = {
     {"--store-size", "1T", false},
     {"--store-size", "0.5G", true},
     {"--store-size", "64MB", false},
-    {"--high-watermark", "1G", true},
+    {"--high-watermark", "16M", true},
+    {"--high-watermark", "16385K", false}, /* above the store share */
+    {"--high-watermark", "1G", false},
     {"--high-watermark", "1.1G", false},
     {"--low-watermark", "0", true},
     {"--low-watermark", "1M", false}, /* not below the high one */
     {"--store-share", "1M", true},
     {"--store-share", "1023K", false},
+    {"--max-congested", "0", true},
+    {"--max-congested", "4194304", true},
+    {"--max-congested", "4194305", false},
+    {"--max-congested", "-1", false},
+    {"--max-congested", "1.5", false},
+    {"--max-congested", "1K", false},
     {"--drain-timeout", "0.01", true},
     {"--drain-timeout", "0.001", false},
     {"--frame-timeout", "86400", true},
@@ -253,11 +262,13 @@ static const struct {
     VALUE("--store-size", "1024G", store_size, UINT64_C(1) << 40),
     VALUE("--store-size", "8388608", store_size, 8388608),
     VALUE("--store-size", "1.5g", store_size, UINT64_C(3) << 29),
-    VALUE("--high-watermark", "1G", limits.high_watermark, 1u << 30),
+    VALUE("--high-watermark", "16M", limits.high_watermark, 16u << 20),
     VALUE("--high-watermark", "300k", limits.high_watermark, 300 * 1024),
     VALUE("--low-watermark", "0", limits.low_watermark, 0),
     VALUE("--low-watermark", "1048575", limits.low_watermark, 1048575),
     VALUE("--store-share", "1G", limits.store_share, 1u << 30),
+    VALUE("--max-congested", "0", limits.max_congested, 0),
+    VALUE("--max-congested", "4194304", limits.max_congested, 4194304),
     VALUE("--drain-timeout", "0.01", limits.drain_timeout, 10),
     VALUE("--drain-timeout", "1.001", limits.drain_timeout, 1001),
     VALUE("--frame-timeout", "86400", limits.frame_timeout, 86400000),
@@ -368,6 +379,20 @@ START_TEST(test_watermarks_are_compared_whatever_set_them)
 }
 END_TEST
 
+START_TEST(test_the_high_watermark_is_not_above_the_store_share)
+{
+    ck_assert_int_eq(read_options("--high-watermark", "4M", "--store-share", "4194303"), OPTIONS_BAD);
+    ck_assert_str_eq(reason, "--high-watermark takes a size up to the one of --store-share");
+    ck_assert_int_eq(read_options("--high-watermark", "4M", "--store-share", "4M"), OPTIONS_RUN);
+    ck_assert_int_eq(read_options("--store-share=1G", "--high-watermark=1G", NULL, NULL), OPTIONS_RUN);
+    ck_assert_uint_eq(options.limits.high_watermark, 1u << 30);
+    write_file("store-share 2M\n");
+    ck_assert_int_eq(read_options("--config", path, "--high-watermark", "3M"), OPTIONS_BAD);
+    ck_assert_int_eq(read_options("--config", path, "--high-watermark", "2M"), OPTIONS_RUN);
+    unlink(path);
+}
+END_TEST
+
 /* ---- the file ---- */
 
 START_TEST(test_the_command_line_wins_over_the_whole_file)
@@ -431,12 +456,12 @@ static const char *printed(const char *option)
     return text;
 }
 
-static const char *const names[] = {
-    "listen",        "workers",        "max-connections", "max-per-address", "connection-rate",
-    "store-size",    "high-watermark", "low-watermark",   "store-share",     "drain-timeout",
-    "frame-timeout", "idle-timeout",   "grace-time",      "slow-receiver",   "user",
-    "pid-file",      "config",         "foreground",      "no-sandbox",      "verbose",
-    "help",          "version"};
+static const char *const names[] = {"listen",          "workers",       "max-connections", "max-per-address",
+                                    "connection-rate", "store-size",    "high-watermark",  "low-watermark",
+                                    "store-share",     "max-congested", "drain-timeout",   "frame-timeout",
+                                    "idle-timeout",    "grace-time",    "slow-receiver",   "user",
+                                    "pid-file",        "config",        "foreground",      "no-sandbox",
+                                    "verbose",         "help",          "version"};
 
 START_TEST(test_help_names_every_option_in_a_line)
 {
@@ -527,6 +552,7 @@ int main(void)
     tcase_add_test(tests, test_texts_as_long_as_they_may_be_and_longer);
     tcase_add_test(tests, test_as_many_addresses_as_there_may_be);
     tcase_add_test(tests, test_watermarks_are_compared_whatever_set_them);
+    tcase_add_test(tests, test_the_high_watermark_is_not_above_the_store_share);
     tcase_add_test(tests, test_the_command_line_wins_over_the_whole_file);
     tcase_add_test(tests, test_a_mistake_in_the_file_is_one_although_the_command_line_wins);
     tcase_add_test(tests, test_a_file_may_be_empty_and_end_without_a_newline);

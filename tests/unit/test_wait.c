@@ -134,6 +134,157 @@ START_TEST(test_only_a_congested_receiver_is_waited_for)
 }
 END_TEST
 
+/* ---- senders with too many congested receivers ---- */
+
+/* The clients at these places of this worker are connected. */
+static void connect_places(uint32_t first, uint32_t last)
+{
+    for (uint32_t place = first; place <= last; place++)
+        sender(place)->id = routes_publish(&worker.routes, place);
+}
+
+/* As output_update_congestion() does it. */
+static void congest(uint32_t place, uint64_t charged_to)
+{
+    routes_set_congested(&shared, place);
+    deadline_set(&worker, sender(place), DEADLINE_CONGESTED);
+    wait_charge(&worker, sender(place), charged_to);
+}
+
+static void end_congestion(uint32_t place)
+{
+    deadline_clear_output(&worker, sender(place));
+    wait_end_congestion(&worker, place);
+}
+
+START_TEST(test_a_sender_is_held_for_the_receiver_that_is_too_many)
+{
+    worker.limits.max_congested = 2;
+    connect_places(1, 9);
+    congest(3, sender(1)->id);
+    congest(4, sender(1)->id);
+    congest(5, sender(2)->id); /* another sender's are not counted */
+    congest(6, 0);             /* and those of nobody neither */
+    congest(7, sender(2)->id);
+    wait_if_held(&worker, sender(1));
+    wait_if_held(&worker, sender(2));
+    ck_assert_uint_eq(worker.paused, 0);
+
+    congest(8, sender(1)->id);
+    wait_if_held(&worker, sender(2));
+    ck_assert_uint_eq(worker.paused, 0);
+    wait_if_held(&worker, sender(1));
+    ck_assert_uint_eq(sender(1)->waits_for, 8);
+    wait_if_held(&worker, sender(1)); /* who waits is not held once more */
+    ck_assert_uint_eq(atomic_load(&worker.statistics->held), 1);
+    ck_assert_uint_eq(atomic_load(&worker.statistics->pauses), 1);
+
+    end_congestion(3); /* not what it waits for */
+    check_resumed(0);
+    end_congestion(8);
+    check_resumed(1 << 1);
+    wait_if_held(&worker, sender(1));
+    ck_assert_uint_eq(worker.paused, 0);
+    ck_assert_uint_eq(routes_held_for(&shared, 1), SLOT_NONE); /* the hint is gone */
+}
+END_TEST
+
+/* What is congested no longer does not count. Place 10 + i is congested and drains again for each i. */
+START_TEST(test_receivers_that_drain_do_not_add_up)
+{
+    worker.limits.max_congested = 1;
+    connect_places(1, 20);
+    congest(3, sender(1)->id);
+    end_congestion(3);
+    for (uint32_t place = 10; place < 20; place++) {
+        congest(place, sender(1)->id);
+        wait_if_held(&worker, sender(1));
+        ck_assert_uint_eq(worker.paused, 0);
+        end_congestion(place);
+    }
+}
+END_TEST
+
+static const struct {
+    uint32_t max_congested, refuse, held;
+} no_limits[] = {{1, 0, 1}, {0, 0, 0}, {1, 1, 0}, {4, 0, 0}, {3, 0, 1}};
+
+START_TEST(test_when_the_limit_applies)
+{
+    worker.limits.max_congested = no_limits[_i].max_congested;
+    worker.limits.refuse = no_limits[_i].refuse;
+    connect_places(1, 9);
+    for (uint32_t place = 3; place < 7; place++)
+        congest(place, sender(1)->id);
+    wait_if_held(&worker, sender(1));
+    ck_assert_uint_eq(worker.paused, no_limits[_i].held);
+    ck_assert_uint_eq(atomic_load(&worker.statistics->held), no_limits[_i].held);
+}
+END_TEST
+
+/* As SIGHUP does it: who is not paused yet is not held any more. */
+START_TEST(test_the_limit_can_be_lifted)
+{
+    worker.limits.max_congested = 1;
+    connect_places(1, 9);
+    congest(3, sender(1)->id);
+    congest(4, sender(1)->id);
+    worker.limits.max_congested = 0;
+    wait_if_held(&worker, sender(1));
+    ck_assert_uint_eq(worker.paused, 0);
+    ck_assert_uint_eq(routes_held_for(&shared, 1), SLOT_NONE);
+}
+END_TEST
+
+/* The sender is a client of worker 1: this worker only leaves word. */
+START_TEST(test_a_sender_of_another_worker_is_held)
+{
+    uint32_t slot = worker.routes.range + 5;
+    uint64_t id = UINT64_C(1) << SLOT_BITS | slot;
+
+    atomic_store(&shared.ids[slot], id);
+    worker.limits.max_congested = 1;
+    congest(3, id);
+    ck_assert_uint_eq(routes_held_for(&shared, slot), SLOT_NONE);
+    congest(4, id);
+    ck_assert_uint_eq(routes_held_for(&shared, slot), 4);
+    ck_assert_uint_eq(worker.paused, 0);
+}
+END_TEST
+
+/* A frame in another worker's arena may name anybody as its sender. */
+START_TEST(test_senders_that_are_not_there_are_not_held)
+{
+    const uint64_t nobodies[] = {0, 1, UINT64_MAX, shared.slots, UINT64_C(1) << SLOT_BITS | 2};
+
+    worker.limits.max_congested = 1;
+    for (uint32_t i = 0; i < sizeof nobodies / sizeof nobodies[0]; i++) {
+        congest(10 + 2 * i, nobodies[i]);
+        congest(11 + 2 * i, nobodies[i]);
+    }
+    for (uint32_t key = 0; key < shared.slots + shared.workers; key++)
+        ck_assert_uint_eq(atomic_load(&shared.congestion[key].held_for), 0);
+}
+END_TEST
+
+START_TEST(test_any_hint_is_harmless)
+{
+    const uint32_t hints[] = {shared.slots + 1, shared.slots + 2, UINT32_MAX, 1, 500};
+
+    worker.limits.max_congested = 1;
+    connect_places(1, 1);
+    routes_set_congested(&shared, routes_worker_key(&shared, 0)); /* a key, but of no receiver */
+    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
+        atomic_store(&shared.congestion[1].held_for, hints[i]);
+        wait_if_held(&worker, sender(1));
+        ck_assert_uint_eq(worker.paused, 0);
+    }
+    atomic_store(&shared.congestion[1].held_for, 3);
+    sender(1)->id = routes_publish(&worker.routes, 1); /* the next client of this slot */
+    ck_assert_uint_eq(routes_held_for(&shared, 1), SLOT_NONE);
+}
+END_TEST
+
 /* ---- between workers ---- */
 
 START_TEST(test_the_end_of_congestion_wakes_all_workers_that_wait)
@@ -323,6 +474,13 @@ int main(void)
     tcase_add_test(tests, test_a_paused_sender_has_no_deadline_for_its_input);
     tcase_add_loop_test(tests, test_forgetting_from_anywhere, 0, 16);
     tcase_add_test(tests, test_only_a_congested_receiver_is_waited_for);
+    tcase_add_test(tests, test_a_sender_is_held_for_the_receiver_that_is_too_many);
+    tcase_add_test(tests, test_receivers_that_drain_do_not_add_up);
+    tcase_add_loop_test(tests, test_when_the_limit_applies, 0, sizeof no_limits / sizeof no_limits[0]);
+    tcase_add_test(tests, test_the_limit_can_be_lifted);
+    tcase_add_test(tests, test_a_sender_of_another_worker_is_held);
+    tcase_add_test(tests, test_senders_that_are_not_there_are_not_held);
+    tcase_add_test(tests, test_any_hint_is_harmless);
     tcase_add_test(tests, test_the_end_of_congestion_wakes_all_workers_that_wait);
     tcase_add_test(tests, test_a_worker_that_is_down_is_not_woken);
     tcase_add_test(tests, test_a_dead_worker_wakes_those_that_wait_for_it_or_its_clients);
