@@ -201,6 +201,7 @@ static void move_short_ranges(struct worker *worker, struct connection *connecti
     }
 }
 
+/* Whose message the range begins with; 0 for what the hub itself says. */
 static uint64_t sender_of(const struct worker *worker, const struct range *range)
 {
     if (range->number == NOT_A_MESSAGE)
