@@ -53,6 +53,7 @@ struct result {
     uint64_t kernel_empty;     /* memory of all TCP sockets before */
     double list_hub;           /* seconds of CPU time of the server, a LIST */
     double list_wall;          /* seconds, a LIST */
+    uint64_t listed;           /* clients that the last LIST named */
     struct histogram *latency; /* nanoseconds; NULL in other modes */
 };
 

@@ -44,21 +44,22 @@ static void need_files(unsigned count)
     }
 }
 
+/* When it is closed, also by the end of this process, then without TIME_WAIT, so that ports do not run out. */
+static int connect_brief(const struct options *options, unsigned source)
+{
+    struct linger linger = {.l_onoff = 1};
+    int fd = connect_server(options, source);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    return fd;
+}
+
 /* All of a batch are under way before the first has to answer. */
 static void connect_batch(const struct options *options, int *fds, uint64_t *ids, unsigned count, unsigned source)
 {
     for (unsigned i = 0; i < count; i++)
-        fds[i] = connect_server(options, source);
+        fds[i] = connect_brief(options, source);
     for (unsigned i = 0; i < count; i++)
         ids[i] = options->peer->join(fds[i], i, false);
-}
-
-/* Without TIME_WAIT, so that ports do not run out. */
-static void drop(int fd)
-{
-    struct linger linger = {.l_onoff = 1};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    close(fd);
 }
 
 void crowd_connect(const struct options *options, struct result *result)
@@ -78,7 +79,7 @@ void crowd_connect(const struct options *options, struct result *result)
         }
         connect_batch(options, fds, ids, BATCH, 0);
         for (unsigned i = 0; i < BATCH; i++)
-            drop(fds[i]);
+            close(fds[i]);
         made += BATCH;
         now = measure_now();
         if (now >= next) {
@@ -166,6 +167,7 @@ static void time_lists(const struct options *options, int fd, uint64_t *ids, str
             fail("a LIST has more clients than a hub can have");
         list_check(ids, options->connections, listed, count);
     }
+    result->listed = count;
     free(listed);
 }
 
@@ -213,7 +215,7 @@ void crowd_idle(const struct options *options, struct result *result)
     if (options->peer == &peer_relayhub && options->lists > 0)
         time_lists(options, fds[0], ids, result);
     for (unsigned i = 0; i < connections; i++)
-        drop(fds[i]);
+        close(fds[i]);
     free(fds);
     free(ids);
 }

@@ -60,8 +60,8 @@ static void people_idle(const struct result *result)
     printf("kernel memory  %.0f bytes a connection, both ends, all processes\n",
            (double)result->kernel_bytes / connections);
     if (result->list_wall > 0)
-        printf("LIST           %.2f ms until it was read, %.2f ms of the server's time\n", result->list_wall * 1e3,
-               result->list_hub * 1e3);
+        printf("LIST           of %" PRIu64 " clients: %.2f ms until it was read, %.2f ms of the server's time\n",
+               result->listed, result->list_wall * 1e3, result->list_hub * 1e3);
 }
 
 static void people_print(const struct result *result)
@@ -100,7 +100,8 @@ static void json_print(const struct result *result)
     const struct options *options = result->options;
     printf("{\"peer\":\"%s\",\"mode\":\"%s\",\"seconds\":%.6f", options->peer->name, options->mode, result->wall);
     printf(",\"senders\":%u,\"fan_out\":%u,\"body\":%zu", options->senders, options->fan_out, options->body);
-    printf(",\"own_busy\":%.4f,\"server_busy\":%.4f", result->own_busy, result->server_busy);
+    printf(",\"own_busy\":%.4f,\"server_busy\":%.4f,\"server_cpu\":%.6f", result->own_busy, result->server_busy,
+           result->server_busy * result->wall);
     if (result->checked > 0)
         printf(",\"messages\":%.3f,\"deliveries\":%.3f,\"bytes\":%.1f,\"checked\":%" PRIu64, result->messages,
                result->deliveries, result->bytes, result->checked);
@@ -108,9 +109,9 @@ static void json_print(const struct result *result)
         printf(",\"connections\":%.1f", result->connections);
     if (strcmp(options->mode, "idle") == 0)
         printf(",\"idle\":%u,\"user_bytes\":%" PRIu64 ",\"user_empty\":%" PRIu64 ",\"kernel_bytes\":%" PRIu64
-               ",\"kernel_empty\":%" PRIu64 ",\"list_seconds\":%.6f,\"list_hub_seconds\":%.6f",
+               ",\"kernel_empty\":%" PRIu64 ",\"listed\":%" PRIu64 ",\"list_seconds\":%.6f,\"list_hub_seconds\":%.6f",
                options->connections, result->user_bytes, result->user_empty, result->kernel_bytes, result->kernel_empty,
-               result->list_wall, result->list_hub);
+               result->listed, result->list_wall, result->list_hub);
     if (result->latency != NULL)
         json_latency(result->latency);
     printf("}\n");

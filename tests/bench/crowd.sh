@@ -14,65 +14,110 @@ for server in $present accept; do
     echo "$server $(median connect 0 0 "$server")"
 done | awk '{ v[$1] = $2; print } END { if (v["accept"] > 0) printf "relayhub : accept and hand off = %.2f\n", v["relayhub"] / v["accept"] }'
 
-# Waits until the hub of the crowd has so many clients.
+# A process may have only so many files open, and an address has only so many ports. So several processes hold the
+# connections, each from its own addresses, and the hub has as many workers. A quarter is left for all else.
+files=$(awk '/^Max open files/ { print $5 }' /proc/self/limits)
+[ "$files" != unlimited ] || files=1000000
+ports=$(awk '{ print $2 - $1 }' /proc/sys/net/ipv4/ip_local_port_range)
+a_process=$(((files < ports ? files : ports) * 3 / 4))
+
+holders_of() {
+    echo $((($1 + a_process - 1) / a_process))
+}
+
+# A number of the kernel's, or 0.
+system_limit() {
+    cat "/proc/sys/$1" 2>/dev/null || echo 0
+}
+
+# Why the machine cannot hold a crowd: the limit. Nothing where it can. Both ends of a connection are files, and
+# together they take less than 16 KB of memory.
+refusal() {
+    tracked=$(system_limit net/netfilter/nf_conntrack_count)
+    if [ "$(holders_of "$1")" -gt 64 ]; then
+        echo "a process may have $files files open (ulimit -Hn), and an address has $ports ports"
+    elif [ "$(system_limit fs/file-max)" -lt $(($1 * 2 + 10000)) ]; then
+        echo "all processes may have $(system_limit fs/file-max) files open (fs.file-max)"
+    elif [ "$tracked" -gt 0 ] && [ "$(system_limit net/netfilter/nf_conntrack_max)" -lt $((tracked + $1)) ]; then
+        echo "the firewall follows $(system_limit net/netfilter/nf_conntrack_max) connections (net.netfilter.nf_conntrack_max)"
+    elif [ "$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo)" -lt $(($1 * 16)) ]; then
+        echo "that takes $(($1 * 16 / 1000)) MB of memory"
+    fi
+}
+
+# Waits until the hub of the crowd has exactly so many clients.
 wait_for_crowd() {
-    for _ in $(seq 300); do
+    for _ in $(seq 600); do
         kill -USR1 "$pid_crowd"
         sleep 0.1
-        held=$(sed -n 's/.* statistics: .*connections=\([0-9]*\).*/\1/p' "$BENCH_DIR/crowd.log" | tail -n 1)
-        [ "${held:-0}" -lt "$1" ] || return 0
+        held=$(sed -n 's/.* statistics: .* connections=\([0-9]*\).*/\1/p' "$BENCH_DIR/crowd.log" | tail -n 1)
+        [ "${held:-0}" -ne "$1" ] || return 0
+        [ ! -s "$BENCH_DIR/holders" ] || break
     done
-    echo "bench: only ${held:-0} of $1 clients could connect" >&2
+    echo "bench: the hub has ${held:-0} clients, not $1: $(cat "$BENCH_DIR/holders")" >&2
     exit 1
 }
 
-# A hub of its own, which may hold so many. Where a process may have only so many files, a larger crowd
-# is left out. Several processes hold the connections. One more connection measures: without them, with them.
-per_process=$(($(ulimit -Hn 2>/dev/null | sed 's/[^0-9]//g;s/^$/20000/') * 3 / 4))
-[ "$per_process" -le 15000 ] || per_process=15000
-say 'idle connections: bytes each, LIST in milliseconds, and deliveries a second beside them (fan-out 1, 16 bytes)'
-printf '%8s %8s %10s %12s %10s %10s %12s\n' idle holders hub kernel 'LIST hub' 'LIST read' beside
-: >"$BENCH_DIR/crowds"
-relayhub_port=$port_relayhub
-relayhub_pid=$pid_relayhub
-for crowd in $crowds; do
-    if ! (ulimit -n $((crowd + 1000))) 2>/dev/null; then
-        echo "bench: a process may not have $crowd files open here: skipped"
-        continue
-    fi
-    holding=$(((crowd + per_process - 1) / per_process))
-    launch crowd $on_server "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 \
-        --max-connections $((crowd + 500))
-    port_from_log crowd 'listening on '
-    port_relayhub=$port_crowd
-    pid_relayhub=$pid_crowd
-    bench relayhub --seconds 0.2 --connections 1 --lists 0 idle
+# Starts the processes that hold a crowd together.
+hold_crowd() {
+    : >"$BENCH_DIR/holders" # what they complain of
+    holders=
+    for i in $(seq "$(holders_of "$1")"); do
+        share=$(($1 * i / $(holders_of "$1") - $1 * (i - 1) / $(holders_of "$1")))
+        $on_load "$RELAYHUB_BENCH" --hub "127.0.0.1:$port_crowd" --connections "$share" --lists 0 --seconds 600 idle \
+            >/dev/null 2>>"$BENCH_DIR/holders" &
+        holders="$holders $!"
+        started="$started $!"
+    done
+}
+
+# One more connection measures: without the crowd, and with it.
+measure_crowd() {
+    bench crowd --seconds 0.2 --connections 1 --lists 0 idle
     user=$(value "$line" user_empty)
     kernel=$(value "$line" kernel_empty)
-    holders=
-    for _ in $(seq "$holding"); do
-        $on_load "$RELAYHUB_BENCH" --hub "127.0.0.1:$port_crowd" --connections $((crowd / holding)) --lists 0 \
-            --seconds 600 idle >/dev/null &
-        holders="$holders $!"
-    done
-    started="$started $holders"
-    wait_for_crowd $((crowd / holding * holding))
-    bench relayhub --seconds 0.2 --connections 1 --lists 10 idle
-    printf '%s %s %s %s %s %s' $((crowd / holding * holding)) "$holding" $(($(value "$line" user_empty) - user)) \
-        $(($(value "$line" kernel_empty) - kernel)) "$(value "$line" list_hub_seconds)" \
-        "$(value "$line" list_seconds)" >>"$BENCH_DIR/crowds"
+    hold_crowd "$1"
+    wait_for_crowd "$1"
+    bench crowd --seconds 0.2 --connections 1 --lists 10 idle
+    if [ "$(value "$line" listed)" -ne "$1" ]; then # all but the one that asks
+        echo "bench: LIST names $(value "$line" listed) of $1 clients" >&2
+        exit 1
+    fi
+    printf '%s %s %s %s %s' "$1" $(($(value "$line" user_empty) - user)) $(($(value "$line" kernel_empty) - kernel)) \
+        "$(value "$line" list_hub_seconds)" "$(value "$line" list_seconds)" >>"$BENCH_DIR/crowds"
     for round in $(seq "$rounds"); do
-        bench relayhub --seconds "$seconds" throughput
-        note beside 1 "$crowd" relayhub deliveries
+        bench crowd --seconds "$seconds" throughput
+        note beside 1 "$1" relayhub deliveries
+        note_cost beside_cost 1 "$1" relayhub
     done
-    kill $holders "$pid_crowd"
-    wait $holders "$pid_crowd" 2>/dev/null || :
-    echo " $(median beside 1 "$crowd" relayhub)" >>"$BENCH_DIR/crowds"
-    tail -n 1 "$BENCH_DIR/crowds" |
-        awk '{ printf "%8d %8d %10.0f %12.0f %10.2f %10.2f %12.0f\n", $1, $2, $3 / $1, $4 / $1, $5 * 1e3, $6 * 1e3, $7 }'
+    echo " $(median beside 1 "$1" relayhub) $(median beside_cost 1 "$1" relayhub)" >>"$BENCH_DIR/crowds"
+}
+
+workers=1
+for crowd in $crowds; do
+    if [ "$crowd" -gt 0 ] && [ -z "$(refusal "$crowd")" ]; then
+        workers=$(holders_of "$crowd")
+    fi
 done
-port_relayhub=$relayhub_port
-pid_relayhub=$relayhub_pid
+say "idle connections on a hub of $workers workers: bytes each, LIST in milliseconds, and beside them deliveries a second
+   and nanoseconds of the hub's CPU time a delivery (fan-out 1, 16 bytes; from one worker to another if there are more)"
+printf '%8s %8s %8s %8s %10s %10s %12s %8s\n' idle holders hub kernel 'LIST hub' 'LIST read' deliveries ns
+: >"$BENCH_DIR/crowds"
+for crowd in $crowds; do
+    reason=$(refusal "$crowd")
+    if [ -n "$reason" ]; then
+        echo "bench: $crowd idle connections are left out: $reason"
+        continue
+    fi
+    launch crowd $on_server "$RELAYHUBD" --foreground --workers "$workers" --listen 127.0.0.1:0 \
+        --max-connections $((crowd + 500))
+    port_from_log crowd 'listening on '
+    measure_crowd "$crowd"
+    stop $holders "$pid_crowd"
+    tail -n 1 "$BENCH_DIR/crowds" | awk -v holders="$(holders_of "$crowd")" '{
+        each = $1 > 0 ? sprintf("%8.0f %8.0f", $2 / $1, $3 / $1) : sprintf("%8s %8s", "-", "-")
+        printf "%8d %8d %s %10.2f %10.2f %12.0f %8.2f\n", $1, holders, each, $4 * 1e3, $5 * 1e3, $6, $7 }'
+done
 awk '{ last = $0 } END { split(last, v, " "); if (v[1] > 0)
     printf "by arithmetic, 1,000,000 idle connections: %.0f MB in the hub, %.1f GB in the kernel (both ends)\n",
-        v[3] / v[1], v[4] / v[1] / 1e3 }' "$BENCH_DIR/crowds"
+        v[2] / v[1], v[3] / v[1] / 1e3 }' "$BENCH_DIR/crowds"

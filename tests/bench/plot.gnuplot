@@ -1,7 +1,8 @@
-# Deliveries a second over the body's size for each fan-out, and throughput beside idle connections.
-set terminal svg size 1200,900 background 'white'
+# bench.svg: deliveries a second over the body's size for each fan-out. cost.svg: the hub's CPU time over the number
+# of deliveries, and a delivery's over the number of idle connections.
+set terminal svg size 1500,450 background 'white'
 set output directory.'/bench.svg'
-set multiplot layout 2,2
+set multiplot layout 1,3
 set logscale xy
 set format x '%.0s %c'
 set format y '10^{%L}'
@@ -18,9 +19,23 @@ do for [fan_out in fan_outs] {
         table using 2:7 with lines dashtype 2 title 'floor 1', \
         table using 2:8 with lines dashtype 3 title 'floor 2'
 }
-set title 'relayhub beside idle connections (fan-out 1, 16 bytes)'
+unset multiplot
+
+set terminal svg size 1200,450 background 'white'
+set output directory.'/cost.svg'
+set multiplot layout 1,2
+unset logscale
+set xrange [0:*]
+set yrange [0:*]
+set format y '%g'
+set key left top
+set title "relayhub's CPU time, bodies of 16 bytes"
+set xlabel 'deliveries'
+set ylabel 'milliseconds'
+plot for [fan_out in fan_outs] directory.'/scaling' using ($1 == fan_out + 0 ? $2 : NaN):($3 * 1000) \
+    with linespoints linewidth 2 title 'fan-out '.fan_out
+set title "relayhub's CPU time a delivery, bodies of 16 bytes, fan-out 1"
 set xlabel 'idle connections'
-set yrange [1e6:*]
-set xrange [100:*]
-plot directory.'/crowds' using 1:7 with linespoints linewidth 2 title 'deliveries a second'
+set ylabel 'nanoseconds'
+plot directory.'/crowds' using 1:7 with linespoints linewidth 2 notitle
 unset multiplot

@@ -15,19 +15,19 @@ cells=$BENCH_DIR/cells       # kind, fan-out, body, server, value: one line a ru
 : >"$runs"
 : >"$cells"
 
-servers='relayhub nats redis mqtt floor1 floor2'
+servers='relayhub nats nats_tuned redis redis_tuned mqtt floor1 floor2'
 fan_outs='1 16 255'
 bodies='16 256 4096 65536 1048576'
 rounds=${BENCH_ROUNDS:-3}
 seconds=${BENCH_SECONDS:-0.5}
-crowds='1000 5000 10000 18000 100000'
+crowds='0 1000 10000 30000 100000'
 if [ "${BENCH_SHORT:-0}" = 1 ]; then
     servers='relayhub floor1 floor2'
     fan_outs='1 16'
     bodies='16 65536'
     rounds=1
     seconds=0.1
-    crowds='1000'
+    crowds='0 1000'
 fi
 
 # The load has the last processor; the server has the first, and more where it can use them. Left alone, the
@@ -53,13 +53,15 @@ value() {
     printf '%s\n' "$1" | sed -n "s/.*\"$2\":\\([-0-9.e+]*\\).*/\\1/p"
 }
 
-# bench SERVER OPTION...: one run; its line is in $line. Only relayhub's failure ends the benchmark.
+# bench SERVER OPTION...: one run; its line is in $line. Only a hub's failure ends the benchmark.
 bench() {
     server=$1
     shift
     eval "port=\$port_$server pid=\$pid_$server"
-    peer=$server
-    [ "$server" != accept ] || peer=relayhub
+    case $server in
+    accept | crowd | callgrind) peer=relayhub ;;
+    *) peer=${server%_tuned} ;;
+    esac
     if line=$($on_load timeout 120 "$RELAYHUB_BENCH" --json --peer "$peer" --hub "127.0.0.1:$port" --pid "$pid" \
         --warm-up 0.1 "$@" 2>"$BENCH_DIR/error"); then
         printf '%s\n' "$line" >>"$runs"
@@ -67,13 +69,19 @@ bench() {
     fi
     echo "bench: $server $*: $(cat "$BENCH_DIR/error")" >&2
     line=
-    [ "$server" != relayhub ] || exit 1
+    [ "$peer" != relayhub ] || exit 1
     return 1
 }
 
 # note KIND FAN_OUT BODY SERVER NAME: one value of the last run, for the medians.
 note() {
     echo "$1 $2 $3 $4 $(value "$line" "$5")" >>"$cells"
+}
+
+# The same with what a delivery cost the server, in nanoseconds of CPU time.
+note_cost() {
+    awk -v cell="$*" -v cpu="$(value "$line" server_cpu)" -v rate="$(value "$line" deliveries)" \
+        -v seconds="$(value "$line" seconds)" 'BEGIN { printf "%s %.3f\n", cell, cpu * 1e9 / rate / seconds }' >>"$cells"
 }
 
 # The median of a cell, or 0.
@@ -96,6 +104,7 @@ start accept
 . "$here/throughput.sh"
 . "$here/latency.sh"
 . "$here/crowd.sh"
+. "$here/scaling.sh"
 . "$here/cost.sh"
 . "$here/plot.sh"
 say "results are in $BENCH_DIR"

@@ -33,8 +33,7 @@ port_from_log() {
 free_port() {
     launch free "$FLOOR" relay
     port_from_log free 'listening on '
-    kill "$pid_free"
-    wait "$pid_free" 2>/dev/null || :
+    stop "$pid_free"
     echo "$port"
 }
 
@@ -80,11 +79,29 @@ start() {
         launch nats "$program" -a 127.0.0.1 -p "$port_nats"
         wait_for_port nats
         ;;
+    nats_tuned) # one thread on the server's processor, garbage collected a quarter as often, no haste with slow readers
+        program=$(find_server nats-server) || return 1
+        port_nats_tuned=$(free_port)
+        {
+            echo "listen: 127.0.0.1:$port_nats_tuned"
+            echo 'write_deadline: "30s"'
+            echo 'max_pending: 268435456'
+        } >"$BENCH_DIR/nats.conf"
+        launch nats_tuned env GOMAXPROCS=1 GOGC=400 $on_server "$program" -c "$BENCH_DIR/nats.conf"
+        wait_for_port nats_tuned
+        ;;
     redis)
         program=$(find_server redis-server) || return 1
         port_redis=$(free_port)
         launch redis $on_server "$program" --bind 127.0.0.1 --port "$port_redis" --save '' --appendonly no
         wait_for_port redis
+        ;;
+    redis_tuned) # a second thread that writes, on any processor, and no limit for slow readers
+        program=$(find_server redis-server) || return 1
+        port_redis_tuned=$(free_port)
+        launch redis_tuned "$program" --bind 127.0.0.1 --port "$port_redis_tuned" --save '' --appendonly no \
+            --io-threads 2 --client-output-buffer-limit pubsub 0 0 0
+        wait_for_port redis_tuned
         ;;
     mqtt) # without the limits that would have it drop messages
         program=$(find_server mosquitto) || return 1
@@ -102,12 +119,20 @@ start() {
     esac
 }
 
+# Ends these processes, and forgets them: their numbers may soon be another's.
+stop() {
+    kill "$@" 2>/dev/null || :
+    wait "$@" 2>/dev/null || :
+    kept=
+    for pid in $started; do
+        case " $* " in
+        *" $pid "*) ;;
+        *) kept="$kept $pid" ;;
+        esac
+    done
+    started=$kept
+}
+
 stop_all() {
-    for pid in $started; do
-        kill "$pid" 2>/dev/null || :
-    done
-    for pid in $started; do
-        wait "$pid" 2>/dev/null || :
-    done
-    started=
+    [ -z "$started" ] || stop $started
 }

@@ -15,18 +15,23 @@ for round in $(seq "$rounds"); do
     done
 done
 
+# The better median of a peer's default and tuned configuration.
+better() {
+    { median throughput "$1" "$2" "$3"; median throughput "$1" "$2" "$3_tuned"; } | sort -g | tail -n 1
+}
+
 # Medians, one line a cell: fan-out body and each server's.
 for fan_out in $fan_outs; do
     for body in $bodies; do
         printf '%s %s' "$fan_out" "$body"
         for server in relayhub nats redis mqtt floor1 floor2; do
-            printf ' %s' "$(median throughput "$fan_out" "$body" "$server")"
+            printf ' %s' "$(better "$fan_out" "$body" "$server")"
         done
         echo
     done
 done >"$BENCH_DIR/table"
 
-say "deliveries a second (medians of $rounds), and relayhub in relation to others"
+say "deliveries a second (medians of $rounds), and relayhub in relation to others; of nats and redis the better of two"
 awk '
 function short(x) { return x == 0 ? "-" : x >= 1e6 ? sprintf("%.2f M", x / 1e6) : x >= 1e4 ? sprintf("%.1f k", x / 1e3) : sprintf("%.0f", x) }
 function ratio(a, b) { return b == 0 ? "-" : sprintf("%.2f", a / b) }
@@ -38,6 +43,15 @@ BEGIN {
     best = $4; if ($5 > best) best = $5; if ($6 > best) best = $6
     printf format, $1, $2, short($3), short($4), short($5), short($6), short($7), short($8), ratio($3, best), ratio($3, $7), ratio($3, $8)
 }' "$BENCH_DIR/table"
+
+for server in nats redis; do
+    for fan_out in $fan_outs; do
+        for body in $bodies; do
+            echo "$server $(median throughput "$fan_out" "$body" "$server") $(better "$fan_out" "$body" "$server")"
+        done
+    done
+done | awk '$3 > 0 { cells[$1]++; tuned[$1] += $3 > $2 }
+END { for (server in cells) printf "%s: tuned is better than default in %d of %d cells\n", server, tuned[server], cells[server] }'
 
 say 'how busy load and server were at fan-out 1 and the smallest body, in processors'
 for server in $present; do
