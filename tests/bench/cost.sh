@@ -33,14 +33,8 @@ instructions_of() {
     launch callgrind valgrind --tool=callgrind --trace-children=yes "--callgrind-out-file=$BENCH_DIR/callgrind.out.%p" \
         "$RELAYHUBD" --foreground --no-sandbox --workers 1 --listen 127.0.0.1:0
     port_from_log callgrind 'listening on '
-    saved="$port_relayhub $pid_relayhub"
-    port_relayhub=$port_callgrind
-    pid_relayhub=$pid_callgrind
-    bench relayhub --warm-up 0 --seconds 100 --count "$1" throughput
-    port_relayhub=${saved% *}
-    pid_relayhub=${saved#* }
-    kill "$pid_callgrind"
-    wait "$pid_callgrind" 2>/dev/null || :
+    bench callgrind --warm-up 0 --seconds 100 --count "$1" throughput
+    stop "$pid_callgrind"
     cat "$BENCH_DIR"/callgrind.out.* | awk '$1 == "totals:" { sum += $2 } END { printf "%.0f", sum }'
 }
 
