@@ -16,14 +16,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* For the master's limits: this client has a place no longer. */
+static void count_closed(struct worker *worker, uint32_t address)
+{
+    count(&worker->statistics->closed, 1);
+    addresses_count_closed(worker->shared, worker->index, address);
+}
+
+void connection_lose(struct worker *worker, uint32_t address)
+{
+    log_line(LOG_WARNING, "worker %u has no descriptor for a client", worker->index);
+    count_closed(worker, address);
+}
+
 void connection_open(struct worker *worker, int fd, uint32_t address)
 {
     uint32_t slot = routes_take_slot(&worker->routes);
     if (slot == SLOT_NONE) {
         log_line(LOG_WARNING, "worker %u has no slot for a client", worker->index);
         close(fd);
-        count(&worker->statistics->closed, 1);
-        addresses_count_closed(worker->shared, worker->index, address);
+        count_closed(worker, address);
         return;
     }
     struct connection *connection = &worker->connections[slot - worker->routes.first];
@@ -133,6 +145,5 @@ void connection_close(struct worker *worker, struct connection *connection)
     routes_return_slot(&worker->routes, slot_of(worker, connection));
     worker->connection_count--;
     count(&worker->statistics->connections, (uint64_t)-1);
-    count(&worker->statistics->closed, 1);
-    addresses_count_closed(worker->shared, worker->index, connection->address);
+    count_closed(worker, connection->address);
 }

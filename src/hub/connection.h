@@ -12,6 +12,9 @@
  */
 void connection_open(struct worker *worker, int fd, uint32_t address);
 
+/* A client whose socket did not arrive, as this process is out of descriptors: it has no place any more. */
+void connection_lose(struct worker *worker, uint32_t address);
+
 /* Has epoll watch the connection for what it now waits for, no more and no less. */
 void connection_watch(struct worker *worker, struct connection *connection);
 

@@ -77,12 +77,14 @@ int handoff_receive(int channel, struct handoff *message)
     if (got == 0 && count == 0)
         return 0;
     if (got != (ssize_t)PAYLOAD || header.msg_flags & MSG_TRUNC || message->kind < HANDOFF_CLIENTS ||
-        message->kind > HANDOFF_READY || (count > 0 && message->kind != HANDOFF_CLIENTS)) {
+        message->kind > HANDOFF_READY || (count > 0 && message->kind != HANDOFF_CLIENTS) ||
+        (message->kind == HANDOFF_CLIENTS && (message->count < count || message->count > HANDOFF_CLIENTS_MAX))) {
         while (count > 0)
             close(message->fds[--count]);
         return -EPROTO;
     }
     /* Fewer than sent arrive where this process is out of descriptors: those clients see a close. */
+    message->lost = message->kind == HANDOFF_CLIENTS ? message->count - count : 0;
     message->count = count;
     return 1;
 }

@@ -29,6 +29,7 @@ struct handoff {
     uint32_t kind;
     uint32_t worker;
     uint32_t count;
+    uint32_t lost; /* of those sent, behind `count`: no descriptors were free for them, so they are closed */
     struct limits limits;
     uint32_t addresses[HANDOFF_CLIENTS_MAX]; /* with clients: their entries in addresses.h */
     int fds[HANDOFF_CLIENTS_MAX];            /* not sent as they stand here, but by SCM_RIGHTS */

@@ -221,6 +221,8 @@ static void adopt_clients(struct worker *worker, const struct handoff *message)
 {
     for (uint32_t i = 0; i < message->count; i++)
         connection_open(worker, message->fds[i], message->addresses[i]);
+    for (uint32_t i = 0; i < message->lost; i++)
+        connection_lose(worker, message->addresses[message->count + i]);
 }
 
 static void handle_message(struct worker_loop *loop, const struct handoff *message)

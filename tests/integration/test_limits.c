@@ -185,6 +185,8 @@ END_TEST
 
 START_TEST(test_few_descriptors)
 {
+    static struct client many[300];
+    struct client extra;
     struct rlimit few = {.rlim_cur = 300, .rlim_max = 300};
     struct rlimit before;
 
@@ -196,9 +198,130 @@ START_TEST(test_few_descriptors)
     hub_await(&hub, "--max-connections is lowered from 10000 to ", 0);
     unsigned most = (unsigned)atoi(strstr(hub.text, "10000 to ") + 9);
     ck_assert_uint_ge(most, 20);
-    ck_assert_uint_lt(most, 300 * harness_workers[_i]);
-    for (unsigned i = 0; i < most && i < 20; i++)
+    ck_assert_uint_lt(most, 250); /* for this process has no more descriptors either */
+    for (unsigned i = 0; i < most; i++)
+        client_open(&many[i], &hub);
+    /* So the hub never runs out: who is too many hears it at once, and a place that is free is given again. */
+    client_open_silent(&extra, &hub);
+    expect_error(&extra, "too many connections");
+    expect_close(&extra);
+    client_close(&extra);
+    for (unsigned i = 0; i < 10; i++)
+        client_close(&many[i]);
+    hub_await_statistic(&hub, "connections", most - 10);
+    for (unsigned i = 0; i < 10; i++)
+        client_open(&many[i], &hub);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* ---- descriptors that run out although the hub was careful: somebody lowers the limit of its processes ---- */
+
+/* From now on the process can open so many more descriptors. */
+static void allow_descriptors(pid_t pid, unsigned more)
+{
+    struct rlimit limit;
+    unsigned number = 0;
+    char path[64];
+
+    for (unsigned vacant = 0;; number++) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%u", (int)pid, number);
+        if (access(path, F_OK) < 0 && vacant++ == more)
+            break;
+    }
+    ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, NULL, &limit), 0);
+    limit.rlim_cur = number;
+    ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, &limit, NULL), 0);
+}
+
+/* Seconds of processor time that it has used. */
+static double processor_time(pid_t pid)
+{
+    char path[64], text[1024];
+    unsigned long user, system;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(fgets(text, sizeof text, file));
+    fclose(file);
+    const char *rest = strrchr(text, ')'); /* behind the name, which may hold anything */
+    ck_assert_int_eq(sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static void expect_no_spin(pid_t pid)
+{
+    double before = processor_time(pid);
+
+    poll(NULL, 0, 1000);
+    double share = processor_time(pid) - before;
+    ck_assert_msg(share < 0.1, "a process uses %.0f %% of a processor while it is out of descriptors", share * 100);
+}
+
+START_TEST(test_the_master_runs_out_of_descriptors)
+{
+    struct frame frame;
+
+    hub_start(&hub, harness_workers[_i], NULL);
+    client_open(&clients[0], &hub);
+    hub_statistic(&hub, "connections"); /* behind this the master has closed what it handed over */
+    allow_descriptors(hub.pid, 0);
+    for (int i = 1; i <= 10; i++) {
+        client_open_silent(&clients[i], &hub);
+        client_request(&clients[i], FRAME_IDENTITY);
+    }
+    hub_await(&hub, "accepting pauses: Too many open files", 0);
+    expect_no_spin(hub.pid);
+    for (int i = 1; i <= 10; i++)
+        ck_assert(is_silent(&clients[i], 0)); /* it waits, it was not closed */
+    client_message_to(&clients[0], &clients[0], "served");
+    expect_text(&clients[0], &clients[0], "served");
+
+    /* One descriptor is enough for all that wait, one after another, as each goes on to a worker. */
+    allow_descriptors(hub.pid, 1);
+    for (int i = 1; i <= 10; i++) {
+        client_receive(&clients[i], &frame);
+        ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+    }
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_workers_run_out_of_descriptors)
+{
+    const unsigned workers = harness_workers[_i], most = 8;
+    pid_t pids[WORKERS_MOST];
+    struct client extra;
+
+    hub_start(&hub, workers, "--max-connections", "8", "--max-per-address", "8", NULL);
+    for (unsigned i = 0; i < workers; i++)
+        client_open(&clients[i], &hub); /* one of each worker, which has all that it needs then */
+    for (unsigned i = 0; i < workers; i++) {
+        pids[i] = hub_worker(&hub, i);
+        allow_descriptors(pids[i], 0);
+    }
+    /* What is handed to them from now on is closed by the kernel. */
+    for (unsigned i = 0; i < most; i++) {
+        client_open_silent(&extra, &hub);
+        expect_close(&extra);
+        client_close(&extra);
+    }
+    expect_no_spin(pids[0]);
+    for (unsigned i = 0; i < workers; i++) {
+        client_message_to(&clients[i], &clients[0], "served");
+        expect_text(&clients[0], &clients[i], "served");
+    }
+
+    /* A client that leaves makes room for the next one; and none that was lost keeps a place of the limits. */
+    client_close(&clients[0]);
+    hub_await_statistic(&hub, "closed", most + 1);
+    client_open(&clients[0], &hub);
+    for (unsigned i = 0; i < workers; i++)
+        allow_descriptors(pids[i], most);
+    for (unsigned i = workers; i < most; i++)
         client_open(&clients[i], &hub);
+    ck_assert_uint_eq(hub_statistic(&hub, "worker_deaths"), 0);
     hub_stop(&hub);
 }
 END_TEST
@@ -249,6 +372,8 @@ int main(void)
     tcase_add_test(tests, test_incomplete_frames_do_not_fill_the_store);
     tcase_add_test(tests, test_full_store_pauses_and_recovers);
     tcase_add_loop_test(tests, test_few_descriptors, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_the_master_runs_out_of_descriptors, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_workers_run_out_of_descriptors, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_bad_options);
     return run_case(tests, "limits");
 }

@@ -128,6 +128,11 @@ START_TEST(test_garbage_is_refused_and_its_descriptors_closed)
     message = (struct handoff){.kind = 99};
     ck_assert_int_eq(handoff_send(channel[0], &message), 0);
     ck_assert_int_eq(handoff_receive(channel[1], &message), -EPROTO);
+
+    /* More clients than a message has room for, none of which came. */
+    message = (struct handoff){.kind = HANDOFF_CLIENTS, .count = HANDOFF_CLIENTS_MAX + 1};
+    ck_assert_int_gt(send(channel[0], &message, offsetof(struct handoff, fds), 0), 0);
+    ck_assert_int_eq(handoff_receive(channel[1], &message), -EPROTO);
 }
 END_TEST
 
@@ -229,7 +234,7 @@ static void receive_without_room(void *context)
     close(free_fd);
     EXPECT(setrlimit(RLIMIT_NOFILE, &limit) == 0);
     EXPECT(handoff_receive(channel[1], &got) == 1);
-    EXPECT(got.kind == HANDOFF_CLIENTS && got.count == 2);
+    EXPECT(got.kind == HANDOFF_CLIENTS && got.count == 2 && got.lost == 3);
     for (uint32_t i = 0; i < got.count; i++)
         EXPECT(close(got.fds[i]) == 0);
     EXPECT(handoff_receive(channel[1], &got) == -EAGAIN);
