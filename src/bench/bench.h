@@ -23,7 +23,8 @@ struct options {
     struct sockaddr_storage server;
     socklen_t server_size;
     unsigned senders;
-    unsigned fan_out; /* receivers of each sender; no two senders have one in common */
+    unsigned fan_out; /* receivers of each sender */
+    bool shared;      /* throughput: all senders have the same ones; else no two have one in common */
     unsigned idle;    /* connections that do nothing meanwhile */
     size_t body;      /* bytes */
     size_t window;    /* throughput: bytes under way to each receiver, at least two messages */

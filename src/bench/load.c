@@ -27,8 +27,9 @@
 struct end {
     int fd;
     struct sender *sends; /* the sender that this is; NULL: a receiver */
-    struct sender *from;  /* a receiver's sender */
-    struct cursor read;   /* of deliveries, or answers */
+    struct sender *from;  /* a receiver's only sender */
+    struct cursor read;   /* of its deliveries, or of answers */
+    struct mixture mixed; /* of all senders' deliveries, if they share their receivers */
 };
 
 struct sender {
@@ -46,6 +47,7 @@ struct load {
     const struct options *options;
     struct histogram *latency; /* NULL: throughput */
     struct sender *senders;
+    uint64_t *ids; /* the senders' */
     int epoll;
     uint64_t start;  /* of the schedule */
     uint64_t from;   /* the first time whose latency counts */
@@ -89,10 +91,22 @@ static uint64_t window_messages(const struct options *options, const struct peer
     return larger(smaller(messages, MAX_UNDER_WAY / options->fan_out), 2);
 }
 
-static void sender_open(struct load *load, struct sender *sender, unsigned number)
+/* Makes a receiver ready for what any of the senders may send. */
+static void receiver_mix(const struct load *load, struct end *end)
+{
+    unsigned count = load->options->senders;
+    end->from = NULL;
+    end->mixed =
+        (struct mixture){.count = count, .senders = load->ids, .cursors = calloc(count, sizeof(struct cursor))};
+    if (end->mixed.cursors == NULL)
+        fail("not enough memory");
+    for (unsigned i = 0; i < count; i++)
+        end->mixed.cursors[i].stream = &load->senders[i].streams.deliveries;
+}
+
+static void receivers_open(struct load *load, struct sender *sender)
 {
     const struct options *options = load->options;
-    sender->group = (struct peer_group){.number = number, .fan_out = options->fan_out};
     struct end *receivers = calloc(options->fan_out, sizeof *receivers);
     if (receivers == NULL)
         fail("not enough memory");
@@ -100,16 +114,38 @@ static void sender_open(struct load *load, struct sender *sender, unsigned numbe
     for (unsigned i = 0; i < options->fan_out; i++) {
         struct end *end = &sender->receivers[i];
         *end = (struct end){.fd = connect_server(options, 0), .from = sender};
-        sender->group.receivers[i] = options->peer->join(end->fd, number, true);
+        sender->group.receivers[i] = options->peer->join(end->fd, sender->group.number, true);
         end->read.stream = &sender->streams.deliveries;
+        if (options->shared)
+            receiver_mix(load, end);
+    }
+}
+
+/* What a sender's receiver has read of what this sender sent. */
+static const struct cursor *received(const struct load *load, const struct sender *sender, unsigned receiver)
+{
+    const struct end *end = &sender->receivers[receiver];
+    return load->options->shared ? &end->mixed.cursors[sender->group.number] : &end->read;
+}
+
+static void sender_open(struct load *load, struct sender *sender, unsigned number)
+{
+    const struct options *options = load->options;
+    bool takes_over = options->shared && number > 0;
+    sender->group = (struct peer_group){.number = number, .fan_out = options->fan_out};
+    if (takes_over) {
+        sender->receivers = load->senders[0].receivers;
+        memcpy(sender->group.receivers, load->senders[0].group.receivers, sizeof sender->group.receivers);
+    } else {
+        receivers_open(load, sender);
     }
     sender->end = (struct end){.fd = connect_server(options, 0), .sends = sender};
-    sender->group.sender = options->peer->join(sender->end.fd, number, false);
+    sender->group.sender = load->ids[number] = options->peer->join(sender->end.fd, number, false);
     load->window = window_messages(options, &sender->group);
     streams_build(&sender->streams, options->peer, &sender->group, options->body, load->window + 1);
     sender->end.read.stream = &sender->streams.answers;
     sender->written.stream = &sender->streams.requests;
-    for (unsigned i = 0; i < options->fan_out; i++)
+    for (unsigned i = 0; i < options->fan_out && !takes_over; i++)
         end_watch(load, &sender->receivers[i]);
     end_watch(load, &sender->end);
 }
@@ -118,13 +154,18 @@ static void load_close(struct load *load)
 {
     for (unsigned s = 0; s < load->options->senders; s++) {
         struct sender *sender = &load->senders[s];
-        for (unsigned i = 0; i < load->options->fan_out; i++)
-            close(sender->receivers[i].fd);
         close(sender->end.fd);
         streams_free(&sender->streams);
+        if (load->options->shared && s > 0)
+            continue;
+        for (unsigned i = 0; i < load->options->fan_out; i++) {
+            close(sender->receivers[i].fd);
+            free(sender->receivers[i].mixed.cursors);
+        }
         free(sender->receivers);
     }
     free(load->senders);
+    free(load->ids);
     close(load->epoll);
 }
 
@@ -164,7 +205,10 @@ static bool end_read(struct load *load, struct end *end)
         return false;
     if (n <= 0)
         fail("the server closed a connection%s%s", n < 0 ? ": " : "", n < 0 ? strerror(errno) : "");
-    answer_interruptions(load, end, cursor_check(&end->read, load->options->peer, load->bytes, (size_t)n));
+    if (end->mixed.count > 0)
+        mixture_check(&end->mixed, load->options->peer, load->bytes, (size_t)n);
+    else
+        answer_interruptions(load, end, cursor_check(&end->read, load->options->peer, load->bytes, (size_t)n));
     if (load->latency != NULL && end->from != NULL)
         note_latency(load, before / end->read.stream->message, end->read.passed / end->read.stream->message);
     return (size_t)n == sizeof load->bytes;
@@ -176,8 +220,8 @@ static uint64_t slowest(const struct load *load, const struct sender *sender)
 {
     uint64_t least = UINT64_MAX;
     for (unsigned i = 0; i < load->options->fan_out; i++)
-        if (sender->receivers[i].read.passed < least)
-            least = sender->receivers[i].read.passed;
+        if (received(load, sender, i)->passed < least)
+            least = received(load, sender, i)->passed;
     return least / sender->streams.deliveries.message;
 }
 
@@ -271,7 +315,7 @@ static struct sums load_sum(const struct load *load)
         const struct sender *sender = &load->senders[s];
         sums.messages += (double)sender->written.passed / (double)sender->streams.requests.message;
         for (unsigned i = 0; i < load->options->fan_out; i++)
-            sums.deliveries += (double)sender->receivers[i].read.passed / (double)sender->streams.deliveries.message;
+            sums.deliveries += (double)received(load, sender, i)->passed / (double)sender->streams.deliveries.message;
     }
     return sums;
 }
@@ -329,7 +373,8 @@ void load_run(const struct options *options, struct result *result)
     load = (struct load){.options = options, .latency = result->latency, .last = UINT64_MAX};
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
     load.senders = calloc(options->senders, sizeof *load.senders);
-    if (load.epoll < 0 || load.senders == NULL)
+    load.ids = calloc(options->senders, sizeof *load.ids);
+    if (load.epoll < 0 || load.senders == NULL || load.ids == NULL)
         fail("cannot start: %s", strerror(errno));
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); /* to be woken when the next message is due, and not later */
     for (unsigned i = 0; i < options->senders; i++)

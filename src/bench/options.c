@@ -26,6 +26,7 @@ static const char usage_text[] =
     "  --pid PID           the server's process: its busy time and memory are measured too\n"
     "  --senders N         [1]\n"
     "  --fan-out N         receivers of each message, 1 to 255 [1]\n"
+    "  --shared            throughput: all senders send to the same receivers\n"
     "  --body SIZE         bytes of each message, 0 to 1048576 [16]\n"
     "  --window SIZE       bytes under way to each receiver, at least two messages [512K]\n"
     "  --rate N            latency: messages a second of each sender [10000]\n"
@@ -43,6 +44,7 @@ enum choice {
     PID,
     SENDERS,
     FAN_OUT,
+    SHARED,
     BODY,
     WINDOW,
     RATE,
@@ -56,23 +58,15 @@ enum choice {
     VERSION_
 };
 
-static const struct option long_options[] = {{"peer", 1, NULL, PEER},
-                                             {"hub", 1, NULL, HUB},
-                                             {"pid", 1, NULL, PID},
-                                             {"senders", 1, NULL, SENDERS},
-                                             {"fan-out", 1, NULL, FAN_OUT},
-                                             {"body", 1, NULL, BODY},
-                                             {"window", 1, NULL, WINDOW},
-                                             {"rate", 1, NULL, RATE},
-                                             {"connections", 1, NULL, CONNECTIONS},
-                                             {"lists", 1, NULL, LISTS},
-                                             {"seconds", 1, NULL, SECONDS},
-                                             {"warm-up", 1, NULL, WARM_UP},
-                                             {"count", 1, NULL, COUNT},
-                                             {"json", 0, NULL, JSON},
-                                             {"help", 0, NULL, HELP},
-                                             {"version", 0, NULL, VERSION_},
-                                             {0}};
+static const struct option long_options[] = {{"peer", 1, NULL, PEER},        {"hub", 1, NULL, HUB},
+                                             {"pid", 1, NULL, PID},          {"senders", 1, NULL, SENDERS},
+                                             {"fan-out", 1, NULL, FAN_OUT},  {"shared", 0, NULL, SHARED},
+                                             {"body", 1, NULL, BODY},        {"window", 1, NULL, WINDOW},
+                                             {"rate", 1, NULL, RATE},        {"connections", 1, NULL, CONNECTIONS},
+                                             {"lists", 1, NULL, LISTS},      {"seconds", 1, NULL, SECONDS},
+                                             {"warm-up", 1, NULL, WARM_UP},  {"count", 1, NULL, COUNT},
+                                             {"json", 0, NULL, JSON},        {"help", 0, NULL, HELP},
+                                             {"version", 0, NULL, VERSION_}, {0}};
 
 static _Noreturn void refuse(const char *what, const char *value)
 {
@@ -153,6 +147,9 @@ static void set(struct options *options, int option, const char *value)
     case FAN_OUT:
         options->fan_out = (unsigned)number(value, 1, PEER_MAX_FAN_OUT, "--fan-out takes a number from 1 to 255");
         break;
+    case SHARED:
+        options->shared = true;
+        break;
     case BODY:
         options->body = (size_t)number(value, 0, MAX_BODY, "--body takes a size from 0 to 1048576");
         break;
@@ -213,6 +210,10 @@ void options_read(int argc, char **argv, struct options *options)
             options->mode = modes[i];
     if (options->mode == NULL)
         refuse("the mode is throughput, latency, connect or idle", argv[optind]);
+    if (options->shared && strcmp(options->mode, "throughput") != 0)
+        refuse("--shared is for throughput", options->mode);
+    if (options->shared && options->peer->sender == NULL)
+        refuse("--shared takes a peer whose deliveries say who sent them", options->peer->name);
     if (options->server_size == 0)
         set_default_server(options);
 }

@@ -13,7 +13,8 @@
 #include <stdint.h>
 
 #define PEER_MAX_FAN_OUT 255u
-#define PEER_MAX_HEADER 4096u /* no peer has more bytes than this around a body */
+#define PEER_MAX_HEADER 4096u  /* no peer has more bytes than this around a body */
+#define PEER_SENDER_HEADER 12u /* so many bytes of a delivery say who sent it, if the peer does */
 
 /* A sender and its receivers. */
 struct peer_group {
@@ -35,6 +36,9 @@ struct peer {
     size_t (*request)(uint8_t *at, const struct peer_group *group, const uint8_t *body, size_t size);
     size_t (*delivery)(uint8_t *at, const struct peer_group *group, const uint8_t *body, size_t size);
     size_t (*answer)(uint8_t *at, const struct peer_group *group);
+
+    /* The sender's id in the first bytes of a delivery. NULL: a delivery does not say who sent it. */
+    uint64_t (*sender)(const uint8_t *header);
 
     /* What a server may say between two messages; NULL: nothing. */
     const char *interruption;

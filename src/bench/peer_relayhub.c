@@ -35,8 +35,14 @@ static size_t delivery(uint8_t *at, const struct peer_group *group, const uint8_
     return message(at, &group->sender, 1, body, size);
 }
 
+static uint64_t sender(const uint8_t *header)
+{
+    return frame_load_id(header + FRAME_WORD_SIZE);
+}
+_Static_assert(PEER_SENDER_HEADER == FRAME_WORD_SIZE + FRAME_ID_SIZE, "where a delivery's body starts");
+
 const struct peer peer_relayhub = {
-    .name = "relayhub", .port = 7411, .join = join, .request = request, .delivery = delivery};
+    .name = "relayhub", .port = 7411, .join = join, .request = request, .delivery = delivery, .sender = sender};
 
 /* The floors know their receivers beforehand, and give the sender this id. */
 static uint64_t join_floor(int fd, unsigned group, bool receives)

@@ -34,8 +34,8 @@ static void people_busy(const struct result *result)
 static void people_load(const struct result *result)
 {
     const struct options *options = result->options;
-    printf("load           %u senders, fan-out %u, bodies of %zu bytes\n", options->senders, options->fan_out,
-           options->body);
+    printf("load           %u senders, fan-out %u%s, bodies of %zu bytes\n", options->senders, options->fan_out,
+           options->shared ? " to the same receivers" : "", options->body);
     printf("messages in    %.0f a second\n", result->messages);
     printf("deliveries     %.0f a second, %.1f MB/s of bodies\n", result->deliveries, result->bytes / 1e6);
     printf("checked        %" PRIu64 " deliveries: none lost, none wrong\n", result->checked);
@@ -99,7 +99,8 @@ static void json_print(const struct result *result)
 {
     const struct options *options = result->options;
     printf("{\"peer\":\"%s\",\"mode\":\"%s\",\"seconds\":%.6f", options->peer->name, options->mode, result->wall);
-    printf(",\"senders\":%u,\"fan_out\":%u,\"body\":%zu", options->senders, options->fan_out, options->body);
+    printf(",\"senders\":%u,\"fan_out\":%u,\"shared\":%s,\"body\":%zu", options->senders, options->fan_out,
+           options->shared ? "true" : "false", options->body);
     printf(",\"own_busy\":%.4f,\"server_busy\":%.4f,\"server_cpu\":%.6f", result->own_busy, result->server_busy,
            result->server_busy * result->wall);
     if (result->checked > 0)

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define COMPARED 64u /* bytes that are compared at a time to find a difference */
+
 /* The number where it fits, then xorshift from group and number. */
 static void fill_body(uint8_t *body, size_t size, unsigned group, uint64_t number)
 {
@@ -63,6 +65,8 @@ void streams_free(struct streams *streams)
 static size_t same_bytes(const uint8_t *one, const uint8_t *other, size_t size)
 {
     size_t same = 0;
+    while (size - same >= COMPARED && memcmp(one + same, other + same, COMPARED) == 0)
+        same += COMPARED;
     while (same < size && one[same] == other[same])
         same++;
     return same;
@@ -111,4 +115,65 @@ unsigned cursor_check(struct cursor *cursor, const struct peer *peer, const uint
         size -= part;
     }
     return interruptions;
+}
+
+/* Senders often take turns, so the search starts with the next one. */
+static void mixture_find(struct mixture *mixture, uint64_t sender)
+{
+    for (unsigned i = 1; i <= mixture->count; i++) {
+        unsigned at = (mixture->current + i) % mixture->count;
+        if (mixture->senders[at] == sender) {
+            mixture->current = at;
+            return;
+        }
+    }
+    fail("a delivery has a sender that there is not");
+}
+
+/* Takes what there is of a message's header. Returns how much that was. */
+static size_t mixture_header(struct mixture *mixture, const struct peer *peer, const uint8_t *bytes, size_t size)
+{
+    size_t part = sizeof mixture->header - mixture->held < size ? sizeof mixture->header - mixture->held : size;
+    memcpy(mixture->header + mixture->held, bytes, part);
+    mixture->held += part;
+    if (mixture->held == sizeof mixture->header) {
+        mixture_find(mixture, peer->sender(mixture->header));
+        cursor_check(&mixture->cursors[mixture->current], peer, mixture->header, sizeof mixture->header);
+        mixture->held = 0;
+        mixture->within = !cursor_between(&mixture->cursors[mixture->current]);
+    }
+    return part;
+}
+
+/* Takes whole messages of the sender that had the last one, if more of them follow. Returns their size. */
+static size_t mixture_run(struct mixture *mixture, const uint8_t *bytes, size_t size)
+{
+    struct cursor *cursor = &mixture->cursors[mixture->current];
+    size_t part = cursor_left(cursor) < size ? cursor_left(cursor) : size;
+    if (mixture->held > 0)
+        return 0;
+    part = same_bytes(bytes, cursor->stream->bytes + cursor->at, part);
+    part -= part % cursor->stream->message;
+    cursor_pass(cursor, part);
+    return part;
+}
+
+void mixture_check(struct mixture *mixture, const struct peer *peer, const uint8_t *bytes, size_t size)
+{
+    while (size > 0) {
+        size_t part;
+        if (!mixture->within) {
+            part = mixture_run(mixture, bytes, size);
+            if (part == 0)
+                part = mixture_header(mixture, peer, bytes, size);
+        } else {
+            struct cursor *cursor = &mixture->cursors[mixture->current];
+            part = cursor->stream->message - cursor->at % cursor->stream->message;
+            part = part < size ? part : size;
+            cursor_check(cursor, peer, bytes, part);
+            mixture->within = !cursor_between(cursor);
+        }
+        bytes += part;
+        size -= part;
+    }
 }

@@ -61,4 +61,21 @@ static inline bool cursor_between(const struct cursor *cursor)
  */
 unsigned cursor_check(struct cursor *cursor, const struct peer *peer, const uint8_t *bytes, size_t size);
 
+/*
+ * What comes on one connection from several senders: messages of several streams, each whole. Who sent one stands
+ * at its start.
+ */
+struct mixture {
+    struct cursor *cursors;  /* one for each sender */
+    const uint64_t *senders; /* their ids */
+    unsigned count;
+    unsigned current;                   /* whose message came last */
+    bool within;                        /* and it is not at its end yet */
+    uint8_t header[PEER_SENDER_HEADER]; /* of the next one, as far as it has come */
+    size_t held;
+};
+
+/* As cursor_check(), with the cursor of whoever sent it. */
+void mixture_check(struct mixture *mixture, const struct peer *peer, const uint8_t *bytes, size_t size);
+
 #endif

@@ -53,6 +53,21 @@ for server in nats redis; do
 done | awk '$3 > 0 { cells[$1]++; tuned[$1] += $3 > $2 }
 END { for (server in cells) printf "%s: tuned is better than default in %d of %d cells\n", server, tuned[server], cells[server] }'
 
+# The second fan-out, as in a room where several speak.
+set -- $fan_outs
+for round in $(seq "$rounds"); do
+    for body in $bodies; do
+        bench relayhub --seconds "$seconds" --senders 4 --fan-out "$2" --body "$body" throughput
+        note four_senders "$2" "$body" relayhub deliveries
+        bench relayhub --seconds "$seconds" --senders 4 --fan-out "$2" --body "$body" --shared throughput
+        note four_senders_shared "$2" "$body" relayhub deliveries
+    done
+done
+say "deliveries a second of relayhub with 4 senders at fan-out $2: receivers of their own, and the same receivers"
+for body in $bodies; do
+    echo "$body $(median four_senders "$2" "$body" relayhub) $(median four_senders_shared "$2" "$body" relayhub)"
+done | awk 'BEGIN { printf "%8s %12s %12s\n", "body", "own", "the same" } { printf "%8d %12.0f %12.0f\n", $1, $2, $3 }'
+
 say 'how busy load and server were at fan-out 1 and the smallest body, in processors'
 for server in $present; do
     set -- $bodies
