@@ -6,11 +6,14 @@
  *     floor requests   reads relayhub's real requests and writes the real deliveries, one writev for each receiver
  *                      and read (more only where there are more pieces than one call takes)
  *     floor accept     accepts, hands the connection to a process that serves it, and answers one IDENTITY
+ *     floor splice | vmsplice | zerocopy
+ *                      as relay, but without a copy through user space: see copy.h
  *
- * It prints "listening on 127.0.0.1:PORT". The first connection that sends is the sender and all others are its
- * receivers; when it closes, all are closed and the next ones may come. All calls block, so there is no waiting
- * for events either.
+ * It prints "listening on ADDRESS:PORT", where the address is the second argument or 127.0.0.1. The first connection
+ * that sends is the sender and all others are its receivers; when it closes, all are closed and the next ones may come.
+ * All calls block, so there is no waiting for events either.
  */
+#include "copy.h"
 #include "protocol/frame.h"
 
 #include <arpa/inet.h>
@@ -44,16 +47,17 @@ static void need(int result, const char *what)
     }
 }
 
-static int listen_anywhere(void)
+static int listen_anywhere(const char *where)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     need(fd, "socket");
+    need(inet_pton(AF_INET, where, &address.sin_addr) - 1, where);
     need(bind(fd, (struct sockaddr *)&address, size), "bind");
     need(listen(fd, SOMAXCONN), "listen");
     need(getsockname(fd, (struct sockaddr *)&address, &size), "getsockname");
-    printf("listening on 127.0.0.1:%u\n", ntohs(address.sin_port));
+    printf("listening on %s:%u\n", where, ntohs(address.sin_port));
     fflush(stdout);
     return fd;
 }
@@ -99,6 +103,17 @@ static void relay_bytes(int sender)
         for (nfds_t i = 1; i < count; i++)
             if (write(connections[i].fd, buffer, (size_t)n) < 0)
                 return;
+}
+
+/* The way of copy.h that the first argument names. */
+static copy_way *way;
+
+static void relay_uncopied(int sender)
+{
+    int receivers[MAX_CONNECTIONS];
+    for (nfds_t i = 1; i < count; i++)
+        receivers[i - 1] = connections[i].fd;
+    way(sender, receivers, count - 1);
 }
 
 /* What one read brought, as pieces of the buffer. */
@@ -264,14 +279,20 @@ static void accept_and_hand_off(int listener)
 
 int main(int argc, char **argv)
 {
-    const char *work = argc == 2 ? argv[1] : "";
+    const char *work = argc > 1 ? argv[1] : "", *where = argc > 2 ? argv[2] : "127.0.0.1";
     signal(SIGPIPE, SIG_IGN);
-    if (strcmp(work, "relay") == 0)
-        relay(listen_anywhere(), relay_bytes);
+    way = strcmp(work, "splice") == 0     ? copy_splice
+          : strcmp(work, "vmsplice") == 0 ? copy_vmsplice
+          : strcmp(work, "zerocopy") == 0 ? copy_zerocopy
+                                          : NULL;
+    if (way != NULL)
+        relay(listen_anywhere(where), relay_uncopied);
+    else if (strcmp(work, "relay") == 0)
+        relay(listen_anywhere(where), relay_bytes);
     else if (strcmp(work, "requests") == 0)
-        relay(listen_anywhere(), relay_requests);
+        relay(listen_anywhere(where), relay_requests);
     else if (strcmp(work, "accept") == 0)
-        accept_and_hand_off(listen_anywhere());
-    fprintf(stderr, "usage: floor relay | requests | accept\n");
+        accept_and_hand_off(listen_anywhere(where));
+    fprintf(stderr, "usage: floor relay | requests | accept | splice | vmsplice | zerocopy [ADDRESS]\n");
     return EXIT_FAILURE;
 }

@@ -106,5 +106,6 @@ start accept
 . "$here/crowd.sh"
 . "$here/scaling.sh"
 . "$here/cost.sh"
+[ "${BENCH_SHORT:-0}" = 1 ] || . "$here/copy.sh"
 . "$here/plot.sh"
 say "results are in $BENCH_DIR"
