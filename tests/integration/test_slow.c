@@ -308,7 +308,7 @@ END_TEST
 #define FAN_OUT_BODY 10000u
 #define FLOOD 400u  /* messages of this size in a run that is to be paused */
 #define BURST 8u    /* and in one of many short runs */
-#define BURSTS 200u /* of each kind, whose medians are compared */
+#define BURSTS 200u /* of each kind, whose quickest tenths are compared */
 #define TRIES 8
 
 static struct client many[MANY]; /* the first one is stuck */
@@ -385,7 +385,10 @@ static int ascending(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-/* By how much a stuck receiver prolongs the median of many short runs, taken in turns with others without it. */
+/*
+ * By how much a stuck receiver prolongs short runs, taken in turns with others without it. What else the machine
+ * does only prolongs some, so the longest of the quickest tenth stands for all.
+ */
 static double cost_of_stuck_one(unsigned workers)
 {
     static double without[BURSTS], with[BURSTS];
@@ -396,9 +399,9 @@ static double cost_of_stuck_one(unsigned workers)
     }
     qsort(without, BURSTS, sizeof *without, ascending);
     qsort(with, BURSTS, sizeof *with, ascending);
-    double cost = with[BURSTS / 2] / without[BURSTS / 2] - 1;
+    double before = without[BURSTS / 10], after = with[BURSTS / 10], cost = after / before - 1;
     printf("refuse, %u workers: %u messages to 99 receivers take %.3f ms, beside a stuck one %.3f ms: %+.1f %%\n",
-           workers, BURST, without[BURSTS / 2] * 1000, with[BURSTS / 2] * 1000, cost * 100);
+           workers, BURST, before * 1000, after * 1000, cost * 100);
     return cost;
 }
 
