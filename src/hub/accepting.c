@@ -1,0 +1,219 @@
+/* accepting.c: see accepting.h. */
+#include "hub/accepting.h"
+
+#include "hub/log.h"
+
+#include "protocol/frame.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Descriptors that a worker needs beside its clients: pipes, channel, epoll, log. */
+#define SPARE_DESCRIPTORS (2u * WORKERS_MAX + 2u * HANDOFF_CLIENTS_MAX)
+
+#define PAUSE 100 /* milliseconds, when descriptors or memory ran out */
+
+/* ---- limits of the system ---- */
+
+/* So many clients can one process hold, after the limit was raised as far as `clients` need and it goes. */
+static uint32_t clients_a_process(uint32_t clients)
+{
+    rlim_t wanted = (rlim_t)clients + SPARE_DESCRIPTORS;
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted) {
+        struct rlimit raised = {.rlim_cur = wanted, .rlim_max = limit.rlim_max > wanted ? limit.rlim_max : wanted};
+        if (setrlimit(RLIMIT_NOFILE, &raised) < 0) {
+            raised.rlim_cur = raised.rlim_max = limit.rlim_max;
+            setrlimit(RLIMIT_NOFILE, &raised);
+        }
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return limit.rlim_cur >= wanted             ? clients
+           : limit.rlim_cur > SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - SPARE_DESCRIPTORS
+                                                : 1;
+}
+
+/* Each client is held by one worker, so what one process may hold counts once a worker. */
+void accepting_raise_limits(struct accepting *accepting, struct options *options)
+{
+    accepting->clients_a_worker = clients_a_process(options->max_connections);
+    uint64_t possible = (uint64_t)accepting->clients_a_worker * options->workers;
+
+    if (possible >= options->max_connections)
+        return;
+    log_line(LOG_WARNING, "--max-connections is lowered from %u to %llu: a worker may have only %u descriptors",
+             options->max_connections, (unsigned long long)possible, accepting->clients_a_worker + SPARE_DESCRIPTORS);
+    options->max_connections = (uint32_t)possible;
+}
+
+/* ---- accepting ---- */
+
+/* So many clients a worker has. */
+static uint64_t load_of(const struct crew *crew, unsigned index)
+{
+    const struct member *member = &crew->members[index];
+    uint64_t closed =
+        atomic_load_explicit(&shared_page(&crew->shared, index)->statistics.closed, memory_order_relaxed) -
+        member->closed_before;
+    uint64_t given = member->handed + member->batch.count;
+    return closed < given ? given - closed : 0;
+}
+
+static uint64_t total_load(const struct crew *crew)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < crew->shared.workers; i++)
+        total += crew->members[i].state == MEMBER_RUNNING ? load_of(crew, i) : 0;
+    return total;
+}
+
+/* The running worker with the fewest clients and room in its batch, or NULL. */
+static struct member *choose_worker(const struct accepting *accepting)
+{
+    struct crew *crew = accepting->crew;
+    struct member *best = NULL;
+    uint64_t best_load = 0;
+
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        struct member *member = &crew->members[i];
+        if (member->state != MEMBER_RUNNING || member->strangers != 0 || member->batch.count == HANDOFF_CLIENTS_MAX)
+            continue;
+        uint64_t load = load_of(crew, i);
+        if (load >= accepting->clients_a_worker)
+            continue;
+        if (best == NULL || load < best_load) {
+            best = member;
+            best_load = load;
+        }
+    }
+    return best;
+}
+
+/* The hub does not take this client: says why in a frame, as far as the socket takes it at once, and closes. */
+static void turn_away(struct accepting *accepting, int fd, const char *reason)
+{
+    uint8_t frame[FRAME_WORD_SIZE + 64];
+    uint32_t length = (uint32_t)strlen(reason);
+
+    frame_store_word(frame, frame_word(FRAME_ERROR, 0, length));
+    memcpy(frame + FRAME_WORD_SIZE, reason, length);
+    (void)send(fd, frame, FRAME_WORD_SIZE + length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    accepting->turned_away++;
+    shutdown(fd, SHUT_WR);
+    close(fd);
+}
+
+static void pause_accepting(struct accepting *accepting, const char *why)
+{
+    const struct crew *crew = accepting->crew;
+
+    if (accepting->again != 0)
+        return;
+    log_line(LOG_WARNING, "accepting pauses: %s", why);
+    accepting->again = crew->now + PAUSE;
+    for (unsigned i = 0; i < crew->listeners.count; i++)
+        crew_watch(crew, crew->listeners.fds[i], 0, EPOLL_CTL_DEL);
+}
+
+void accepting_begin(struct accepting *accepting)
+{
+    const struct crew *crew = accepting->crew;
+
+    for (unsigned i = 0; i < crew->listeners.count; i++)
+        crew_watch(crew, crew->listeners.fds[i], EVENT_LISTENER + i, EPOLL_CTL_ADD);
+}
+
+void accepting_resume(struct accepting *accepting)
+{
+    const struct crew *crew = accepting->crew;
+
+    if (accepting->again == 0 || crew->now < accepting->again || crew->ending)
+        return;
+    accepting->again = 0;
+    accepting_begin(accepting);
+}
+
+/* Hands over what was accepted for a worker. What its channel does not take now is kept until the next turn. */
+static void send_batch(struct accepting *accepting, struct member *member)
+{
+    if (member->batch.count == 0)
+        return;
+    member->batch.kind = HANDOFF_CLIENTS;
+    int result = member->state == MEMBER_RUNNING ? handoff_send(member->channel, &member->batch) : -EPIPE;
+    if (result == -EAGAIN) {
+        pause_accepting(accepting, "a worker is behind");
+        return;
+    }
+    /* With its worker dead, a client sees a close. */
+    if (result == 0)
+        member->handed += member->batch.count;
+    while (member->batch.count > 0)
+        close(member->batch.fds[--member->batch.count]);
+}
+
+void accepting_hand_over(struct accepting *accepting)
+{
+    struct crew *crew = accepting->crew;
+
+    for (unsigned i = 0; i < crew->shared.workers; i++)
+        send_batch(accepting, &crew->members[i]);
+}
+
+/* Why a client of this address is turned away, or NULL. */
+static const char *verdict_on(struct crew *crew, const struct sockaddr *source, uint32_t *address)
+{
+    switch (addresses_admit(&crew->addresses, source, crew->now, address)) {
+    case ADDRESSES_TOO_MANY:
+        return "too many connections from your address";
+    case ADDRESSES_TOO_FAST:
+        return "too many new connections from your address";
+    case ADDRESSES_WELCOME:
+        break;
+    }
+    return NULL;
+}
+
+void accepting_take(struct accepting *accepting, unsigned listener)
+{
+    struct crew *crew = accepting->crew;
+    if (accepting->again != 0 || crew->ending)
+        return;
+    uint64_t room = total_load(crew);
+    room = room < crew->options->max_connections ? crew->options->max_connections - room : 0;
+
+    for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++) {
+        struct member *member = room > 0 ? choose_worker(accepting) : NULL;
+        if (member == NULL && room > 0) {
+            pause_accepting(accepting, "no worker can take a client");
+            return;
+        }
+        struct sockaddr_storage source;
+        socklen_t size = sizeof source;
+        int fd =
+            accept4(crew->listeners.fds[listener], (struct sockaddr *)&source, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                pause_accepting(accepting, strerror(errno));
+            return; /* nothing left, or a client that is gone again */
+        }
+        const char *refusal = room == 0 ? "too many connections" : NULL;
+        uint32_t address = ADDRESS_NONE;
+        if (refusal == NULL)
+            refusal = verdict_on(crew, (struct sockaddr *)&source, &address);
+        if (refusal != NULL) {
+            turn_away(accepting, fd, refusal);
+            continue;
+        }
+        room--;
+        accepting->accepted++;
+        addresses_handed(&crew->addresses, address, (unsigned)(member - crew->members));
+        member->batch.addresses[member->batch.count] = address;
+        member->batch.fds[member->batch.count++] = fd;
+    }
+}

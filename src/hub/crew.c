@@ -1,0 +1,344 @@
+/* crew.c: see crew.h. */
+#include "hub/crew.h"
+
+#include "hub/inbox.h"
+#include "hub/log.h"
+#include "hub/routes.h"
+#include "hub/store.h"
+#include "hub/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define REFORK_DELAY 200 /* milliseconds between two starts of one worker */
+
+int crew_watch(const struct crew *crew, int fd, uint32_t about, int operation)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = about};
+    return epoll_ctl(crew->epoll, operation, fd, &event);
+}
+
+/* ---- workers ---- */
+
+uint64_t crew_running(const struct crew *crew)
+{
+    uint64_t running = 0;
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        if (crew->members[i].state == MEMBER_RUNNING)
+            running |= UINT64_C(1) << i;
+    }
+    return running;
+}
+
+/* In the child: what only the master uses, and the inboxes of all others. */
+static void close_others_ends(struct crew *crew, unsigned index)
+{
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        struct member *member = &crew->members[i];
+        if (i != index)
+            close(member->pipe[0]);
+        if (member->channel >= 0)
+            close(member->channel);
+        for (uint32_t k = 0; k < member->batch.count; k++)
+            close(member->batch.fds[k]);
+    }
+    listen_close(&crew->listeners);
+    close(crew->epoll);
+    close(crew->signals);
+}
+
+/* In the child: becomes the worker. */
+static _Noreturn void become_worker(struct crew *crew, unsigned index, int channel, bool successor)
+{
+    struct worker_setup setup = {.shared = &crew->shared,
+                                 .index = index,
+                                 .successor = successor,
+                                 .up = crew_running(crew) | UINT64_C(1) << index,
+                                 .channel = channel,
+                                 .inbox = crew->members[index].pipe[0],
+                                 .limits = crew->options->limits,
+                                 .sandbox = !crew->options->no_sandbox};
+    char name[16];
+
+    for (unsigned i = 0; i < crew->shared.workers; i++)
+        setup.outboxes[i] = crew->members[i].pipe[1];
+    close_others_ends(crew, index);
+    /* A first worker starts together with all others. */
+    if (!successor)
+        setup.up = crew->shared.workers == 64 ? UINT64_MAX : (UINT64_C(1) << crew->shared.workers) - 1;
+    snprintf(name, sizeof name, "relayhubd: w%u", index);
+    prctl(PR_SET_NAME, name);
+    /* Only the master acts on these; a terminal sends SIGINT to all. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
+    sigprocmask(SIG_SETMASK, &crew->old_mask, NULL);
+    _exit(worker_run(&setup));
+}
+
+static bool start_worker(struct crew *crew, unsigned index, bool successor)
+{
+    struct member *member = &crew->members[index];
+    int ends[2];
+
+    if (handoff_pair(ends) < 0) {
+        log_line(LOG_ERR, "cannot make a channel for worker %u: %s", index, strerror(errno));
+        return false;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(ends[0]);
+        member->channel = -1;
+        become_worker(crew, index, ends[1], successor);
+    }
+    close(ends[1]);
+    if (pid < 0) {
+        log_line(LOG_ERR, "cannot fork worker %u: %s", index, strerror(errno));
+        close(ends[0]);
+        return false;
+    }
+    const struct statistics *statistics = &shared_page(&crew->shared, index)->statistics;
+    member->pid = pid;
+    member->channel = ends[0];
+    member->state = MEMBER_RUNNING;
+    member->forget = member->remember = member->unacked = member->strangers = 0;
+    member->tell_limits = member->tell_stop = member->tell_finish = member->stopped = false;
+    member->handed = 0;
+    member->closed_before = atomic_load_explicit(&statistics->closed, memory_order_relaxed);
+    member->started = crew->now;
+    crew_watch(crew, member->channel, index, EPOLL_CTL_ADD);
+    log_line(LOG_NOTICE, "worker %u started, pid %d", index, (int)pid);
+    return true;
+}
+
+bool crew_make_pipes(struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        crew->members[i].channel = crew->members[i].pid = -1;
+        if (inbox_pipe(crew->members[i].pipe) < 0)
+            return false;
+    }
+    return true;
+}
+
+bool crew_start(struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        if (!start_worker(crew, i, false))
+            return false;
+    }
+    return true;
+}
+
+/* ---- telling workers; what the channel does not take now is told later ---- */
+
+static bool tell(const struct crew *crew, struct member *member, enum handoff_kind kind, unsigned about)
+{
+    struct handoff message = {.kind = (uint32_t)kind, .worker = about, .limits = crew->options->limits};
+    return handoff_send(member->channel, &message) != -EAGAIN;
+}
+
+static void tell_bits(const struct crew *crew, struct member *member, enum handoff_kind kind, uint64_t *bits)
+{
+    while (*bits != 0 && tell(crew, member, kind, (unsigned)__builtin_ctzll(*bits)))
+        *bits &= *bits - 1;
+}
+
+static void tell_flag(const struct crew *crew, struct member *member, enum handoff_kind kind, bool *flag)
+{
+    if (*flag && tell(crew, member, kind, 0))
+        *flag = false;
+}
+
+void crew_tell(struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        struct member *member = &crew->members[i];
+        if (member->state != MEMBER_RUNNING)
+            continue;
+        tell_bits(crew, member, HANDOFF_DOWN, &member->forget);
+        tell_bits(crew, member, HANDOFF_UP, &member->remember);
+        tell_flag(crew, member, HANDOFF_LIMITS, &member->tell_limits);
+        tell_flag(crew, member, HANDOFF_STOP, &member->tell_stop);
+        tell_flag(crew, member, HANDOFF_FINISH, &member->tell_finish);
+    }
+}
+
+bool crew_busy(const struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        const struct member *member = &crew->members[i];
+        if (member->state != MEMBER_RUNNING || member->forget || member->remember || member->tell_limits ||
+            member->tell_stop || member->tell_finish)
+            return true;
+    }
+    return false;
+}
+
+void crew_tell_limits(struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->shared.workers; i++)
+        crew->members[i].tell_limits = true;
+}
+
+/* ---- the death of a worker ---- */
+
+/* Every other worker has forgotten it: nobody acts on its old state any more, so it can be reset. */
+static void bury(struct crew *crew, unsigned index)
+{
+    struct member *member = &crew->members[index];
+    inbox_discard(member->pipe[0]);
+    store_reset_holder(&crew->shared, index);
+    /* Not left to the successor: the others may send to it before its first step. */
+    for (unsigned i = 0; i < crew->shared.workers; i++)
+        atomic_store(&shared_page(&crew->shared, index)->received[i], 0);
+    member->state = MEMBER_WAITING;
+}
+
+static void forgotten_by(struct crew *crew, unsigned index, unsigned by)
+{
+    struct member *member = &crew->members[index];
+    if (member->state != MEMBER_DYING)
+        return;
+    member->unacked &= ~(UINT64_C(1) << by);
+    if (member->unacked == 0)
+        bury(crew, index);
+}
+
+static void reset_gauges(const struct shared *shared, unsigned index)
+{
+    struct statistics *statistics = &shared_page(shared, index)->statistics;
+    uint64_t left = atomic_load_explicit(&statistics->connections, memory_order_relaxed);
+    atomic_fetch_add_explicit(&statistics->closed, left, memory_order_relaxed);
+    atomic_store_explicit(&statistics->connections, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->congested, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->store_blocks_used, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->ranges_used, 0, memory_order_relaxed);
+    atomic_store_explicit(&shared_page(shared, index)->starved, 0, memory_order_relaxed);
+}
+
+static void worker_died(struct crew *crew, unsigned index, int status)
+{
+    struct member *member = &crew->members[index];
+
+    if (WIFSIGNALED(status))
+        log_line(LOG_ERR, "worker %u (pid %d) was killed by signal %d", index, (int)member->pid, WTERMSIG(status));
+    else if (!crew->ending || WEXITSTATUS(status) != 0)
+        log_line(LOG_ERR, "worker %u (pid %d) ended with status %d", index, (int)member->pid, WEXITSTATUS(status));
+    close(member->channel);
+    member->channel = -1;
+    member->pid = -1;
+    member->state = MEMBER_DYING;
+    crew->deaths += !crew->ending;
+    reset_gauges(&crew->shared, index);
+    routes_reset_range(&crew->shared, index);
+    addresses_forget_worker(&crew->addresses, index);
+    member->unacked = crew_running(crew);
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        struct member *other = &crew->members[i];
+        forgotten_by(crew, i, index); /* the dead acts on nothing */
+        other->strangers &= ~(UINT64_C(1) << index);
+        if (i == index || other->state != MEMBER_RUNNING)
+            continue;
+        other->remember &= ~(UINT64_C(1) << index);
+        other->forget |= UINT64_C(1) << index;
+    }
+    if (member->unacked == 0)
+        bury(crew, index);
+}
+
+static bool somebody_dying(const struct crew *crew)
+{
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        if (crew->members[i].state == MEMBER_DYING)
+            return true;
+    }
+    return false;
+}
+
+void crew_replace(struct crew *crew)
+{
+    /* A successor takes over what the counters of the store say: bury() must not reset any meanwhile. */
+    if (crew->ending || somebody_dying(crew))
+        return;
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        struct member *member = &crew->members[i];
+        if (member->state != MEMBER_WAITING || crew->now - member->started < REFORK_DELAY)
+            continue;
+        if (!start_worker(crew, i, true)) {
+            member->started = crew->now;
+            continue;
+        }
+        for (unsigned other = 0; other < crew->shared.workers; other++) {
+            if (other == i || crew->members[other].state != MEMBER_RUNNING)
+                continue;
+            crew->members[other].remember |= UINT64_C(1) << i;
+            crew->members[i].strangers |= UINT64_C(1) << other;
+        }
+    }
+}
+
+void crew_reap(struct crew *crew)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        for (unsigned i = 0; i < crew->shared.workers; i++) {
+            if (crew->members[i].pid == pid)
+                worker_died(crew, i, status);
+        }
+    }
+}
+
+void crew_hear(struct crew *crew, unsigned index)
+{
+    struct member *member = &crew->members[index];
+    struct handoff message;
+
+    while (member->channel >= 0 && handoff_receive(member->channel, &message) > 0) {
+        /* What a worker says is not trusted: it may have been taken over. */
+        if (message.kind == HANDOFF_DOWN && message.worker < crew->shared.workers)
+            forgotten_by(crew, message.worker, index);
+        else if (message.kind == HANDOFF_UP && message.worker < crew->shared.workers)
+            crew->members[message.worker].strangers &= ~(UINT64_C(1) << index);
+        else if (message.kind == HANDOFF_STOP)
+            member->stopped = true;
+        for (uint32_t i = 0; message.kind == HANDOFF_CLIENTS && i < message.count; i++)
+            close(message.fds[i]);
+    }
+}
+
+/* ---- the end ---- */
+
+void crew_stop(struct crew *crew)
+{
+    crew->ending = true;
+    for (unsigned i = 0; i < crew->shared.workers; i++)
+        crew->members[i].tell_stop = true;
+}
+
+/* All records are in the pipes once every worker has stopped reading: only then may they finish. */
+void crew_advance_end(struct crew *crew, uint64_t since)
+{
+    bool all_stopped = true, late = since > crew->options->limits.grace_time / 2;
+    uint64_t limit = crew->options->limits.grace_time + 500;
+
+    for (unsigned i = 0; i < crew->shared.workers; i++)
+        all_stopped &= crew->members[i].state != MEMBER_RUNNING || crew->members[i].stopped;
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        struct member *member = &crew->members[i];
+        if (member->state != MEMBER_RUNNING)
+            continue;
+        if (all_stopped || late)
+            member->tell_finish = true;
+        if (since > limit)
+            kill(member->pid, SIGKILL);
+    }
+}

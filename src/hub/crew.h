@@ -1,0 +1,91 @@
+/*
+ * crew.h: the workers as the master sees them: starts them, tells them what they must know, and replaces those that
+ * die, once all others have forgotten the dead. For the master process alone, which has one crew.
+ */
+#ifndef RELAYHUB_CREW_H
+#define RELAYHUB_CREW_H
+
+#include "hub/addresses.h"
+#include "hub/handoff.h"
+#include "hub/listen.h"
+#include "hub/options.h"
+#include "hub/shared.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum member_state {
+    MEMBER_RUNNING,
+    MEMBER_DYING,  /* dead; the others have not all forgotten it yet */
+    MEMBER_WAITING /* dead and forgotten; to be forked again */
+};
+
+/* One worker. The pipe outlives the process. */
+struct member {
+    enum member_state state;
+    pid_t pid;
+    int channel; /* its events are about its index, see crew_watch() */
+    int pipe[2];
+    uint64_t forget;    /* bits of the dead workers that it must still be told about */
+    uint64_t remember;  /* bits of the successors that it must still be told about */
+    uint64_t unacked;   /* for a dead one: who has not forgotten it yet */
+    uint64_t strangers; /* for a successor: who does not know of it yet; it gets no clients before they do */
+    bool tell_limits, tell_stop, tell_finish, stopped;
+    uint64_t handed;        /* clients handed over since it started */
+    uint64_t closed_before; /* its count of closed clients when it started */
+    uint64_t started;       /* milliseconds */
+    struct handoff batch;   /* clients accepted for it in this turn, see accepting.h */
+};
+
+struct crew {
+    const struct options *options;
+    struct shared shared;
+    struct addresses addresses; /* what a worker that dies had of each */
+    struct listeners listeners; /* these and the next two a child closes */
+    int epoll, signals;
+    sigset_t old_mask; /* the signals that a child may get */
+    uint64_t now;      /* milliseconds of CLOCK_MONOTONIC, taken once a turn */
+    uint64_t deaths;
+    bool ending; /* the hub ends: nobody is replaced */
+    struct member members[WORKERS_MAX];
+};
+
+/* Has the master's epoll tell of `fd` as `about`, below WORKERS_MAX the channel of a worker; or no more. */
+int crew_watch(const struct crew *crew, int fd, uint32_t about, int operation);
+
+/* Makes the workers' pipes. False with errno set where there are no descriptors for them. */
+bool crew_make_pipes(struct crew *crew);
+
+/* Forks all workers. False after an error was logged. Returns in the master only, as the next two. */
+bool crew_start(struct crew *crew);
+
+/* Takes the status of children that died, and has all others forget them. */
+void crew_reap(struct crew *crew);
+
+/* Forks successors of those that are forgotten by all. */
+void crew_replace(struct crew *crew);
+
+/* Takes what a worker says on its channel. */
+void crew_hear(struct crew *crew, unsigned index);
+
+/* Tells each worker what it has to know and was not told yet, as far as the channels take it. */
+void crew_tell(struct crew *crew);
+
+/* True while there is something to tell or to wait for, so that the master has to look again soon. */
+bool crew_busy(const struct crew *crew);
+
+/* The options have new limits. */
+void crew_tell_limits(struct crew *crew);
+
+/* The hub ends: the workers stop reading. */
+void crew_stop(struct crew *crew);
+
+/* The hub has been ending for so many milliseconds: all finish once all have stopped, or are killed. */
+void crew_advance_end(struct crew *crew, uint64_t since);
+
+/* The workers that run, a bit each. */
+uint64_t crew_running(const struct crew *crew);
+
+#endif
