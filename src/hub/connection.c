@@ -142,6 +142,9 @@ void connection_close(struct worker *worker, struct connection *connection)
         epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, &none);
     close(connection->fd);
     connection->id = 0;
+    /* For the next client of the slot. The page of whoever sent nothing was never touched, and shall not be now. */
+    if (connection->messages > 0)
+        routes_let_go(worker->shared, slot_of(worker, connection));
     routes_return_slot(&worker->routes, slot_of(worker, connection));
     worker->connection_count--;
     count(&worker->statistics->connections, (uint64_t)-1);

@@ -78,8 +78,7 @@ uint64_t routes_publish(struct routes *routes, uint32_t slot)
     uint64_t id;
 
     INVARIANT(slot - routes->first < routes->range);
-    routes_let_go(shared, slot); /* whom its last client was held for is nothing to this one */
-    do {                         /* twice at the most: the id 0 means a free slot */
+    do { /* twice at the most: the id 0 means a free slot */
         uint32_t spent = atomic_load_explicit(&shared->generations[slot], memory_order_relaxed);
         /* Counted before the id can be seen, so that a death in between cannot give it again. */
         atomic_store_explicit(&shared->generations[slot], spent + 1, memory_order_relaxed);
