@@ -2,6 +2,13 @@
 
 for round in $(seq "$rounds"); do
     echo "bench: throughput, round $round of $rounds"
+    # A process keeps its luck with memory and cache as long as it lives: each round has new ones.
+    if [ "$round" -gt 1 ]; then
+        for server in $present; do
+            eval "stop \$pid_$server"
+            start "$server"
+        done
+    fi
     for fan_out in $fan_outs; do
         for body in $bodies; do
             for server in $present; do
