@@ -1,6 +1,7 @@
 # Part of run.sh: connections a second, what idle ones cost, LIST among them, and throughput beside them.
 
-for round in $(seq "$rounds"); do
+connect_rounds=$((rounds * 2 - 1))
+for round in $(seq "$connect_rounds"); do
     for server in $present accept; do
         case $server in floor?) continue ;; esac
         if bench "$server" --seconds "$seconds" connect; then
@@ -8,7 +9,7 @@ for round in $(seq "$rounds"); do
         fi
     done
 done
-say "connections a second, with the first answer (medians of $rounds)"
+say "connections a second, with the first answer (medians of $connect_rounds)"
 for server in $present accept; do
     case $server in floor?) continue ;; esac
     echo "$server $(median connect 0 0 "$server")"
