@@ -70,6 +70,8 @@ static uint32_t random_below(uint32_t limit)
 
 /* ---- players ---- */
 
+static bool one_is_stopped; /* a worker, by us */
+
 static bool try_connect(struct client *client)
 {
     struct sockaddr_in address = {
@@ -77,8 +79,11 @@ static bool try_connect(struct client *client)
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_ge(client->fd, 0);
     ck_assert_msg(connect(client->fd, (struct sockaddr *)&address, sizeof address) == 0, "the hub does not accept");
-    /* Its worker may be stopped or killed just now: then there is no answer in time, or an end. */
-    struct timeval patience = {.tv_sec = 5};
+    /*
+     * Its worker may be stopped or killed just now: then there is no answer in time, or an end. Not much time, since
+     * a worker that was stopped soon after its start has few clients, and gets all new ones.
+     */
+    struct timeval patience = {.tv_sec = one_is_stopped ? 0 : 5, .tv_usec = one_is_stopped ? 50000 : 0};
     setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     uint8_t answer[FRAME_WORD_SIZE + FRAME_ID_SIZE];
     frame_store_word(answer, frame_word(FRAME_IDENTITY, 0, 0));
@@ -363,7 +368,9 @@ static void stop_and_continue(void)
     pid_t pid = hub_worker(&hub, random_below(WORKERS));
     if (kill(pid, SIGSTOP) != 0)
         return;
+    one_is_stopped = true;
     play((int)(10 + random_below(150)), true);
+    one_is_stopped = false;
     kill(pid, SIGCONT);
     tally.stops++;
 }
