@@ -1,10 +1,11 @@
 /*
  * fuzz_connection.c: the loops of two real workers of one hub, with clients on socket pairs, and the routing within
  * each and between them. The input is a script: which client says which bytes, who reads, who leaves, when which loop
- * takes a turn, and what a slow receiver causes.
+ * takes a turn, and what a slow receiver causes. The pipes are small, and the script may take most of a store away
+ * and let time pass, so that a few bytes reach what else takes a full hub.
  *
- * Every client gets a sequence of valid frames, and from each sender messages in the order in which they were sent.
- * After each script all that the workers owned is back.
+ * Every client gets a sequence of valid frames, and from each sender messages whole and in the order in which they
+ * were sent. Once all clients read, no sender stays paused. After each script all that the workers owned is back.
  */
 #include "fuzz.h"
 
@@ -14,6 +15,7 @@
 #include "hub/state.h"
 #include "hub/worker.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +24,7 @@
 
 static struct shared shared;
 static struct worker_loop *loops[WORKERS];
+static uint32_t taken_away[WORKERS]; /* a chunk of each store that nobody else can use, or CHUNK_NONE */
 
 /* Clients with an even number are those of the first worker. */
 struct client {
@@ -66,7 +69,7 @@ static void set_up(void)
     log_open(false, false); /* what the hub says of clients that it cuts off is of no interest here */
     REQUIRE(shared_create(&shared, WORKERS, 1000, WORKERS * ARENA_LEAST) == 0);
     for (unsigned i = 0; i < WORKERS; i++) {
-        REQUIRE(inbox_pipe(pipe_ends) == 0);
+        REQUIRE(inbox_pipe(pipe_ends) == 0 && fcntl(pipe_ends[1], F_SETPIPE_SZ, PIPE_BUF) >= 0);
         inboxes[i] = pipe_ends[0];
         setup.outboxes[i] = pipe_ends[1];
     }
@@ -76,35 +79,48 @@ static void set_up(void)
         setup.channel = channel[1];
         setup.inbox = inboxes[i];
         REQUIRE((loops[i] = worker_open(&setup)) != NULL);
+        taken_away[i] = CHUNK_NONE;
     }
     atexit(tear_down);
     for (int i = 0; i < CLIENTS; i++)
         REQUIRE((clients[i].bytes = malloc(FRAME_MAX_SIZE + 65536)) != NULL &&
-                (clients[i].words = malloc(2 * FRAME_MAX_SIZE)) != NULL);
+                (clients[i].words = calloc(2, FRAME_MAX_SIZE)) != NULL);
+}
+
+/* The id that a worker gave to a client just now. Slots are given out in turns: it is next to the last one. */
+static uint64_t new_id(unsigned which, int fd)
+{
+    static uint32_t last[WORKERS];
+    const struct worker *worker = worker_state(loops[which]);
+
+    for (uint32_t i = 0; i < worker->routes.range; i++) {
+        uint32_t place = (last[which] + i) % worker->routes.range;
+        if (worker->connections[place].id != 0 && worker->connections[place].fd == fd) {
+            last[which] = place;
+            return worker->connections[place].id;
+        }
+    }
+    return 0;
 }
 
 static void open_client(struct client *client)
 {
     int ends[2], size = 32768;
-    struct worker *worker = worker_state(loops[worker_of(client)]);
+    unsigned which = worker_of(client);
 
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
     setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    connection_open(worker, ends[1], UINT32_MAX);
+    connection_open(worker_state(loops[which]), ends[1], UINT32_MAX);
     client->fd = ends[0];
     client->fill = 0;
-    client->id = 0;
+    client->id = new_id(which, ends[1]);
+    REQUIRE(client->id != 0);
     client->said = 0;
     client->spoken = client->spoken_end = 0;
     memset(client->heard, 0, sizeof client->heard);
     for (unsigned i = 0; i < CLIENTS; i++)
         clients[i].heard[client - clients] = 0;
-    for (uint32_t place = 0; place < worker->routes.range; place++) {
-        if (worker->connections[place].id != 0 && worker->connections[place].fd == ends[1])
-            client->id = worker->connections[place].id;
-    }
-    REQUIRE(client->id != 0);
 }
 
 static void close_client(struct client *client)
@@ -114,24 +130,51 @@ static void close_client(struct client *client)
     client->fd = -1;
 }
 
-/* What stands in front of a stamped body: its number, and what no other body has there. */
+/*
+ * Bodies carry stamps at regular distances: the number of the message, and what stands there in no other body. Who
+ * gets one stamp has to get all of them.
+ */
 #define STAMP_SIZE (2 * FRAME_ID_SIZE)
+#define STAMP_DISTANCE 1024u
 
-static uint64_t stamp_of(uint64_t sender, uint64_t number)
+static uint64_t stamp_of(uint64_t sender, uint64_t number, uint32_t length, uint32_t at)
 {
     uint64_t mixed = (sender ^ number * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xbf58476d1ce4e5b9);
+    mixed ^= ((uint64_t)length << 32 | at) * UINT64_C(0x94d049bb133111eb);
     return mixed ^ mixed >> 31;
 }
 
+static void write_stamps(uint8_t *body, uint32_t length, uint64_t sender, uint64_t number)
+{
+    for (uint32_t at = 0; at + STAMP_SIZE <= length; at += STAMP_DISTANCE) {
+        frame_store_id(body + at, number);
+        frame_store_id(body + at + FRAME_ID_SIZE, stamp_of(sender, number, length, at));
+    }
+}
+
+/* The number of a stamped message, 0 for another one. */
+static uint64_t check_stamps(const uint8_t *body, uint32_t length, uint64_t sender)
+{
+    uint64_t first = 0;
+
+    for (uint32_t at = 0; at + STAMP_SIZE <= length; at += STAMP_DISTANCE) {
+        uint64_t number = frame_load_id(body + at);
+        if (frame_load_id(body + at + FRAME_ID_SIZE) != stamp_of(sender, number, length, at))
+            number = 0;
+        if (at == 0)
+            first = number;
+        REQUIRE(number == first);
+    }
+    return first;
+}
+
 /* A message of a client that is still there comes behind all that came of it before. */
-static void check_order(struct client *client, const uint8_t *frame)
+static void check_message(struct client *client, const uint8_t *frame)
 {
     uint64_t sender = frame_load_id(frame + FRAME_WORD_SIZE);
-    uint64_t number = frame_load_id(frame + FRAME_DELIVERY_HEADER_SIZE);
+    uint64_t number = check_stamps(frame + FRAME_DELIVERY_HEADER_SIZE, frame_length(frame_load_word(frame)), sender);
 
-    if (frame_load_id(frame + FRAME_DELIVERY_HEADER_SIZE + FRAME_ID_SIZE) != stamp_of(sender, number))
-        return;
-    for (unsigned i = 0; i < CLIENTS; i++) {
+    for (unsigned i = 0; i < CLIENTS && number > 0; i++) {
         if (clients[i].id == sender) {
             REQUIRE(number > client->heard[i]);
             client->heard[i] = number;
@@ -151,8 +194,8 @@ static void take_frames(struct client *client)
             break;
         if (frame_type(word) == FRAME_IDENTITY)
             REQUIRE(frame_load_id(client->bytes + at + FRAME_WORD_SIZE) == client->id);
-        if (frame_type(word) == FRAME_MESSAGE && frame_length(word) >= STAMP_SIZE)
-            check_order(client, client->bytes + at);
+        if (frame_type(word) == FRAME_MESSAGE)
+            check_message(client, client->bytes + at);
         at += frame_size(word);
     }
     client->fill -= at;
@@ -210,12 +253,11 @@ static void say(struct client *client, const uint8_t *data, size_t size)
     speak(client);
 }
 
-/* A MESSAGE with a body of up to 1 MiB, which a script of a few bytes could not hold. */
-static void say_large(struct client *client, uint32_t length, uint8_t receivers)
+/* A MESSAGE with stamps in its body, to be said next. */
+static void add_message(struct client *client, uint32_t length, unsigned receivers)
 {
-    unsigned count = (unsigned)__builtin_popcount(receivers);
-    uint32_t word = frame_word(FRAME_MESSAGE, count, length);
-    uint8_t *bytes = count == 0 ? NULL : room_for_words(client, frame_size(word));
+    uint32_t word = frame_word(FRAME_MESSAGE, (unsigned)__builtin_popcount(receivers), length);
+    uint8_t *bytes = room_for_words(client, frame_size(word));
 
     if (bytes == NULL)
         return;
@@ -227,10 +269,24 @@ static void say_large(struct client *client, uint32_t length, uint8_t receivers)
             bytes += FRAME_ID_SIZE;
         }
     }
-    memset(bytes, 'x', length);
-    if (length >= STAMP_SIZE) {
-        frame_store_id(bytes, ++client->said);
-        frame_store_id(bytes + FRAME_ID_SIZE, stamp_of(client->id, client->said));
+    write_stamps(bytes, length, client->id, ++client->said);
+}
+
+/* One of up to 1 MiB to all receivers, which a script of a few bytes could not hold. */
+static void say_large(struct client *client, uint32_t length, unsigned receivers)
+{
+    add_message(client, length, receivers);
+    speak(client);
+}
+
+/* Many small ones, eight of a length in a row, each to all receivers or to one after the other. */
+static void say_many(struct client *client, unsigned count, unsigned receivers, bool to_all)
+{
+    for (unsigned left = 0; count > 0; count--) {
+        if (left == 0)
+            left = receivers;
+        add_message(client, STAMP_SIZE + count / 8 % 2, to_all ? receivers : left & -left);
+        left &= left - 1;
     }
     speak(client);
 }
@@ -243,12 +299,53 @@ static void turn(unsigned which)
         speak(&clients[i]);
 }
 
-/* As after a SIGHUP; and turns without anything said before. */
-static void change_policy(unsigned how)
+/* As if this had happened so many milliseconds ago. */
+static void pass_time(uint32_t milliseconds)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
-        worker_state(loops[i])->limits.refuse = how & 1;
-        if (how >> 1 >> i & 1)
+        struct worker *worker = worker_state(loops[i]);
+        for (uint32_t place = 0; place < worker->routes.fresh; place++) {
+            worker->connections[place].output_deadline.since -= milliseconds;
+            worker->connections[place].input_deadline.since -= milliseconds;
+        }
+        worker->starved_since -= milliseconds;
+    }
+}
+
+/* Most of a worker's store is used by clients that are not here. */
+static void take_store_away(unsigned which, bool away)
+{
+    struct store *store = &worker_state(loops[which])->store;
+
+    if (away && taken_away[which] == CHUNK_NONE) {
+        taken_away[which] = store_allocate(store, (store->blocks - 288) * BLOCK_SIZE);
+    } else if (!away && taken_away[which] != CHUNK_NONE) {
+        store_release(store, taken_away[which]);
+        taken_away[which] = CHUNK_NONE;
+    }
+}
+
+/* A bit each of what may happen that no client does. */
+enum {
+    REFUSES = 1 << 0,  /* as after a SIGHUP: what is done with slow receivers */
+    TURN = 1 << 1,     /* 2 bits: turns of these workers */
+    TIME = 1 << 3,     /* 2 bits: which deadlines are over */
+    SHORTAGE = 1 << 5, /* 2 bits: these workers' stores */
+    IDLE = 1 << 7      /* as after a SIGHUP: whether clients may be idle for ever */
+};
+
+static void happen(unsigned what)
+{
+    static const uint32_t times[] = {0, 60, 1100, 2100};
+
+    if (what / TIME % 4 != 0)
+        pass_time(times[what / TIME % 4]);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        struct limits *limits = &worker_state(loops[i])->limits;
+        limits->refuse = what & REFUSES;
+        limits->idle_timeout = what & IDLE ? 2000 : 0;
+        take_store_away(i, what / SHORTAGE >> i & 1);
+        if (what / TURN >> i & 1)
             turn(i);
     }
 }
@@ -261,18 +358,20 @@ static void run_script(const uint8_t *data, size_t size)
         uint8_t what = data[at];
         struct client *client = &clients[what % CLIENTS];
         size_t length = (size_t)data[at + 1] << 8 | data[at + 2];
+        unsigned receivers = (unsigned)length % 63 + 1;
         at += 3;
         switch (what / CLIENTS % 8) {
         case 0:
         case 1:
-        case 2:
             length = length % 300 < size - at ? length % 300 : size - at;
             say(client, data + at, length);
             at += length;
             break;
+        case 2:
+            say_many(client, (unsigned)length % 0x8000 / 32 + 1, receivers, length >= 0x8000);
+            break;
         case 3:
-            say_large(client, (uint32_t)(length < 0x8000 ? length * 2 : (length - 0x8000) * 32),
-                      (uint8_t)(length % 63 + 1));
+            say_large(client, (uint32_t)(length < 0x8000 ? length * 2 : (length - 0x8000) * 32), receivers);
             break;
         case 4:
             read_client(client);
@@ -286,7 +385,7 @@ static void run_script(const uint8_t *data, size_t size)
             open_client(client);
             break;
         default:
-            change_policy((unsigned)length);
+            happen((unsigned)length);
             break;
         }
         if (what & 0x80)
@@ -294,28 +393,64 @@ static void run_script(const uint8_t *data, size_t size)
     }
 }
 
-static bool all_closed(void)
+static void turn_all(void)
+{
+    for (unsigned i = 0; i < WORKERS; i++)
+        worker_turn(loops[i], 0);
+}
+
+static bool any_paused(void)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
-        const struct worker *worker = worker_state(loops[i]);
-        if (worker->connection_count > 0 || worker->store.free_blocks < worker->store.blocks)
+        if (worker_state(loops[i])->paused > 0)
+            return true;
+    }
+    return false;
+}
+
+/* All clients read, and whoever was paused for another goes on. */
+static void read_all(void)
+{
+    for (int turns = 0; turns < 4 || (any_paused() && turns < 1000); turns++) {
+        turn_all();
+        for (int i = 0; i < CLIENTS; i++)
+            read_client(&clients[i]);
+        for (unsigned i = 0; i < WORKERS; i++)
+            worker_state(loops[i])->starved_since--; /* it looks again whether it has room */
+    }
+    REQUIRE(!any_paused());
+}
+
+/* Nothing is under way from this worker to another, and it holds nothing. */
+static bool is_idle(const struct worker *worker)
+{
+    for (unsigned i = 0; i < WORKERS; i++) {
+        if (!outbox_empty(&worker->outboxes[i]) || worker->returns[i].first != NO_RANGE ||
+            worker->sent[i] != atomic_load(&shared_page(&shared, i)->received[worker->index]))
+            return false;
+    }
+    return worker->connection_count == 0 && worker->ranges_used == 0 && worker->paused == 0 && !worker->starved &&
+           worker->store.lent_count == 0 && worker->store.free_blocks == worker->store.blocks;
+}
+
+static bool all_idle(void)
+{
+    for (unsigned i = 0; i < WORKERS; i++) {
+        if (!is_idle(worker_state(loops[i])))
             return false;
     }
     return true;
 }
 
-static void turn_all(int longest)
+static void close_all(void)
 {
-    for (unsigned i = 0; i < WORKERS; i++)
-        worker_turn(loops[i], longest);
-}
-
-static void require_idle(const struct worker *worker)
-{
-    REQUIRE(worker->connection_count == 0);
-    REQUIRE(worker->ranges_used == 0);
-    REQUIRE(worker->paused == 0);
-    REQUIRE(worker->store.free_blocks == worker->store.blocks);
+    for (int i = 0; i < CLIENTS; i++)
+        close_client(&clients[i]);
+    for (int turns = 0; turns < 1000 && !all_idle(); turns++) {
+        turn_all();
+        if (turns >= 20)
+            pass_time(1);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -324,21 +459,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         set_up();
     for (int i = 0; i < CLIENTS; i++)
         open_client(&clients[i]);
-    change_policy(0);
+    happen(0);
     run_script(data, size);
-    for (int turns = 0; turns < 4; turns++) {
-        turn_all(0);
-        for (int i = 0; i < CLIENTS; i++)
-            read_client(&clients[i]);
-    }
-    for (int i = 0; i < CLIENTS; i++)
-        close_client(&clients[i]);
-    for (int turns = 0; turns < 1000 && !all_closed(); turns++)
-        turn_all(turns < 20 ? 0 : 1);
+    happen(0);
+    read_all();
+    close_all();
 
-    for (unsigned i = 0; i < WORKERS; i++)
-        require_idle(worker_state(loops[i]));
+    REQUIRE(all_idle());
     for (uint32_t slot = 0; slot < shared.slots; slot++)
-        REQUIRE(atomic_load(&shared.ids[slot]) == 0 && atomic_load(&shared.congestion[slot].congested) == 0);
+        REQUIRE(atomic_load(&shared.ids[slot]) == 0);
+    for (uint32_t key = 0; key < shared.slots + WORKERS; key++)
+        REQUIRE(atomic_load(&shared.congestion[key].congested) == 0);
     return 0;
 }

@@ -50,48 +50,84 @@ static void make_frame(void)
     }
 }
 
-/* A step of fuzz_connection's script: client, kind of step, a turn behind it or not, and a length. */
+/* Steps of fuzz_connection's script; see run_script() there. */
+enum { STEP_SAY = 0, STEP_MANY = 2, STEP_LARGE = 3, STEP_READ = 4, STEP_SHUT = 5, STEP_OPEN = 6, STEP_HAPPEN = 7 };
+
+/* A client, a kind of step, a length, and a turn of the client's worker behind it. */
 static size_t step(uint8_t *at, unsigned client, unsigned kind, unsigned length)
 {
-    at[0] = (uint8_t)(120 + client + 6 * (kind + 4)); /* 120 is a multiple of 6 * 4 */
-    if (at[0] / 6 % 8 != kind)
-        at[0] = (uint8_t)(client + 6 * kind);
+    at[0] = (uint8_t)(144 + client + 6 * kind); /* 144 is a multiple of 6 * 8, and its first bit is set */
     at[1] = (uint8_t)(length >> 8);
     at[2] = (uint8_t)length;
     return 3;
 }
 
 /* Frames of a client, whole and split at each byte, with clients that read, leave and do not read. */
-static void make_connection(void)
+static void make_requests(void)
 {
     for (unsigned type = 0; type < 8; type++) {
-        for (unsigned count = 0; count < 4; count++) {
+        for (unsigned count = 0; count < 5; count++) {
             uint8_t frame[60] = {0}, script[400];
-            uint32_t word = frame_word((enum frame_type)type, count, count == 3 ? 20 : 0);
+            uint32_t word = frame_word((enum frame_type)type, count, count >= 3 ? 20 : 0);
             frame_store_word(frame, word);
             for (unsigned i = 0; i < count; i++)
-                frame[FRAME_WORD_SIZE + i * 8 + 7] = (uint8_t)(0xf0 + i);
+                frame[FRAME_WORD_SIZE + i * 8 + 7] = (uint8_t)(0xf0 + i / 2); /* twice each */
             size_t size = frame_size(word);
             for (size_t split = 1; split <= size; split += size / 4 + 1) {
-                size_t used = step(script, 0, 0, (unsigned)split);
+                size_t used = step(script, 0, STEP_SAY, (unsigned)split);
                 memcpy(script + used, frame, split);
                 used += split;
-                used += step(script + used, 0, 1, (unsigned)(size - split));
+                used += step(script + used, 0, STEP_SAY, (unsigned)(size - split));
                 memcpy(script + used, frame + split, size - split);
                 used += size - split;
-                used += step(script + used, 1, 4, 0);
-                used += step(script + used, type % 6, 5 + type % 2, 0);
+                used += step(script + used, 1, STEP_READ, 0);
+                used += step(script + used, type % 6, type % 2 == 0 ? STEP_SHUT : STEP_OPEN, 0);
                 write_seed(script, used);
             }
         }
     }
-    for (unsigned refuse = 0; refuse < 2; refuse++) { /* large messages to clients that read now and then, or never */
+}
+
+/* Large messages to clients that read now and then, or never, while one thing happens and is over again. */
+static void make_crowd(void)
+{
+    for (unsigned happens = 0; happens < 8; happens++) { /* see happen() in fuzz_connection.c */
         uint8_t script[3000];
-        size_t used = step(script, 0, 7, refuse);
-        for (unsigned i = 0; i < 400; i++)
-            used += step(script + used, i % 6, i % 5 == 4 ? 4 : 3, i * 577 % 65536);
+        size_t used = 0;
+        for (unsigned i = 0; i < 400; i++) {
+            if (i % 20 == 0)
+                used += step(script + used, 0, STEP_HAPPEN, i % 40 == 0 ? 1u << happens : 0);
+            used += step(script + used, i % 6, i % 5 == 4 ? STEP_READ : STEP_LARGE, i * 577 % 65536);
+        }
         write_seed(script, used);
     }
+}
+
+/* So many small messages to two clients of another worker, which takes no turn, that their records fill its pipe. */
+static void make_many(void)
+{
+    const unsigned receivers = 1 << 1 | 1 << 3; /* a length names them modulo 63, and about 1000 messages */
+    const unsigned to_each = 518 * 63 + receivers - 1, to_all = 1036 * 63 + receivers - 1;
+    uint8_t script[100];
+    size_t used = 0;
+
+    for (unsigned i = 0; i < 6; i++)
+        used += step(script + used, 0, STEP_MANY, to_each);
+    write_seed(script, used);
+    used += step(script + used, 0, STEP_SHUT, 0); /* its barrier is behind them */
+    for (unsigned i = 0; i < 6; i++)
+        used += step(script + used, 1, STEP_READ, 0);
+    write_seed(script, used);
+    used += step(script + used, 3, STEP_OPEN, 0); /* nothing more reaches its id */
+    used += step(script + used, 2, STEP_MANY, to_all);
+    write_seed(script, used);
+}
+
+static void make_connection(void)
+{
+    make_requests();
+    make_crowd();
+    make_many();
 }
 
 #define LIBRARY_CALLS 12 /* see call() in fuzz_library.c; the last one receives, the one before does nothing */
