@@ -56,10 +56,12 @@ static int connect_brief(const struct options *options, unsigned source)
 /* All of a batch are under way before the first has to answer. */
 static void connect_batch(const struct options *options, int *fds, uint64_t *ids, unsigned count, unsigned source)
 {
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         fds[i] = connect_brief(options, source);
+        options->peer->join(fds[i], i, false);
+    }
     for (unsigned i = 0; i < count; i++)
-        ids[i] = options->peer->join(fds[i], i, false);
+        ids[i] = options->peer->joined(fds[i], false);
 }
 
 void crowd_connect(const struct options *options, struct result *result)

@@ -28,8 +28,12 @@ struct peer {
     const char *name;
     uint16_t port; /* its default */
 
-    /* Makes a fresh, blocking connection ready to receive for a group, or to send. Returns its id, or 0. */
-    uint64_t (*join)(int fd, unsigned group, bool receives);
+    /*
+     * Make a fresh, blocking connection ready to receive for a group, or to send: one writes all requests that this
+     * takes, the other waits for the answers and returns the connection's id, or 0.
+     */
+    void (*join)(int fd, unsigned group, bool receives);
+    uint64_t (*joined)(int fd, bool receives);
 
     /* Writes one message to `at`, as it is sent, as it is received, and as the sender's answer to it (NULL where
      * it gets none). Returns the size, which depends on the group and the body's size alone. */
@@ -50,7 +54,7 @@ const struct peer *peer_find(const char *name);
 
 extern const struct peer peer_relayhub, peer_nats, peer_redis, peer_mqtt, peer_floor1, peer_floor2;
 
-/* Blocking helpers for join: all of it, or the program ends. */
+/* Blocking helpers for these two: all of it, or the program ends. */
 void peer_write(int fd, const void *bytes, size_t size);
 void peer_read(int fd, void *bytes, size_t size);
 void peer_read_until(int fd, const char *end); /* up to and with these characters */

@@ -3,10 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static uint64_t join(int fd, unsigned group, bool receives)
+static void join(int fd, unsigned group, bool receives)
 {
     char text[128];
-    peer_read_until(fd, "\r\n"); /* INFO */
     snprintf(text, sizeof text, "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n");
     peer_write(fd, text, strlen(text));
     if (receives) {
@@ -14,7 +13,12 @@ static uint64_t join(int fd, unsigned group, bool receives)
         peer_write(fd, text, strlen(text));
     }
     peer_write(fd, "PING\r\n", 6);
-    peer_read_until(fd, "PONG\r\n");
+}
+
+static uint64_t joined(int fd, bool receives)
+{
+    (void)receives;
+    peer_read_until(fd, "PONG\r\n"); /* INFO comes before */
     return 0;
 }
 
@@ -38,6 +42,7 @@ static size_t delivery(uint8_t *at, const struct peer_group *group, const uint8_
 const struct peer peer_nats = {.name = "nats",
                                .port = 4222,
                                .join = join,
+                               .joined = joined,
                                .request = request,
                                .delivery = delivery,
                                .interruption = "PING\r\n",

@@ -7,17 +7,20 @@
 #define CHANNEL "g%05u"
 #define CHANNEL_SIZE 6
 
-static uint64_t join(int fd, unsigned group, bool receives)
+static void join(int fd, unsigned group, bool receives)
 {
     char text[64];
     if (receives) {
         snprintf(text, sizeof text, "*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n" CHANNEL "\r\n", CHANNEL_SIZE, group);
         peer_write(fd, text, strlen(text));
-        peer_read_until(fd, ":1\r\n");
     } else {
         peer_write(fd, "*1\r\n$4\r\nPING\r\n", 14);
-        peer_read_until(fd, "+PONG\r\n");
     }
+}
+
+static uint64_t joined(int fd, bool receives)
+{
+    peer_read_until(fd, receives ? ":1\r\n" : "+PONG\r\n");
     return 0;
 }
 
@@ -46,5 +49,10 @@ static size_t answer(uint8_t *at, const struct peer_group *group)
     return (size_t)sprintf((char *)at, ":%u\r\n", group->fan_out);
 }
 
-const struct peer peer_redis = {
-    .name = "redis", .port = 6379, .join = join, .request = request, .delivery = delivery, .answer = answer};
+const struct peer peer_redis = {.name = "redis",
+                                .port = 6379,
+                                .join = join,
+                                .joined = joined,
+                                .request = request,
+                                .delivery = delivery,
+                                .answer = answer};

@@ -1,13 +1,19 @@
 #include "bench/bench.h"
 #include "protocol/frame.h"
 
-static uint64_t join(int fd, unsigned group, bool receives)
+static void join(int fd, unsigned group, bool receives)
 {
-    uint8_t bytes[FRAME_WORD_SIZE + FRAME_ID_SIZE];
+    uint8_t bytes[FRAME_WORD_SIZE];
     (void)group;
     (void)receives;
     frame_store_word(bytes, frame_word(FRAME_IDENTITY, 0, 0));
-    peer_write(fd, bytes, FRAME_WORD_SIZE);
+    peer_write(fd, bytes, sizeof bytes);
+}
+
+static uint64_t joined(int fd, bool receives)
+{
+    uint8_t bytes[FRAME_WORD_SIZE + FRAME_ID_SIZE];
+    (void)receives;
     peer_read(fd, bytes, sizeof bytes);
     if (frame_load_word(bytes) != frame_word(FRAME_IDENTITY, 1, 0))
         fail("the hub's answer to IDENTITY is another frame");
@@ -41,19 +47,32 @@ static uint64_t sender(const uint8_t *header)
 }
 _Static_assert(PEER_SENDER_HEADER == FRAME_WORD_SIZE + FRAME_ID_SIZE, "where a delivery's body starts");
 
-const struct peer peer_relayhub = {
-    .name = "relayhub", .port = 7411, .join = join, .request = request, .delivery = delivery, .sender = sender};
+const struct peer peer_relayhub = {.name = "relayhub",
+                                   .port = 7411,
+                                   .join = join,
+                                   .joined = joined,
+                                   .request = request,
+                                   .delivery = delivery,
+                                   .sender = sender};
 
 /* The floors know their receivers beforehand, and give the sender this id. */
-static uint64_t join_floor(int fd, unsigned group, bool receives)
+static void join_floor(int fd, unsigned group, bool receives)
 {
     (void)fd;
     (void)group;
+    (void)receives;
+}
+
+static uint64_t joined_floor(int fd, bool receives)
+{
+    (void)fd;
     (void)receives;
     return 1;
 }
 
 /* The first floor writes what it reads. */
-const struct peer peer_floor1 = {.name = "floor1", .join = join_floor, .request = delivery, .delivery = delivery};
+const struct peer peer_floor1 = {
+    .name = "floor1", .join = join_floor, .joined = joined_floor, .request = delivery, .delivery = delivery};
 
-const struct peer peer_floor2 = {.name = "floor2", .join = join_floor, .request = request, .delivery = delivery};
+const struct peer peer_floor2 = {
+    .name = "floor2", .join = join_floor, .joined = joined_floor, .request = request, .delivery = delivery};
