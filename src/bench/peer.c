@@ -35,28 +35,37 @@ void peer_write(int fd, const void *bytes, size_t size)
     }
 }
 
+/* Reads some bytes. Returns how many. */
+static size_t read_some(int fd, void *bytes, size_t room)
+{
+    ssize_t n;
+    do
+        n = recv(fd, bytes, room, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        fail("the server does not answer: %s", strerror(errno));
+    if (n == 0)
+        fail("the server closed a connection");
+    return (size_t)n;
+}
+
 void peer_read(int fd, void *bytes, size_t size)
 {
     uint8_t *at = bytes;
     while (size > 0) {
-        ssize_t n = recv(fd, at, size, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            fail("the server does not answer: %s", strerror(errno));
-        if (n == 0)
-            fail("the server closed a connection");
+        size_t n = read_some(fd, at, size);
         at += n;
-        size -= (size_t)n;
+        size -= n;
     }
 }
 
 void peer_read_until(int fd, const char *end)
 {
-    size_t size = strlen(end);
-    char last[16] = {0};
-    while (memcmp(last, end, size) != 0) {
-        memmove(last, last + 1, size - 1);
-        peer_read(fd, last + size - 1, 1);
+    char text[4096];
+    size_t size = strlen(end), held = 0;
+    while (held < size || memcmp(text + held - size, end, size) != 0) {
+        if (held == sizeof text)
+            fail("the server's answer is too long");
+        held += read_some(fd, text + held, sizeof text - held);
     }
 }

@@ -57,6 +57,6 @@ extern const struct peer peer_relayhub, peer_nats, peer_redis, peer_mqtt, peer_f
 /* Blocking helpers for these two: all of it, or the program ends. */
 void peer_write(int fd, const void *bytes, size_t size);
 void peer_read(int fd, void *bytes, size_t size);
-void peer_read_until(int fd, const char *end); /* up to and with these characters */
+void peer_read_until(int fd, const char *end); /* an answer that ends with these characters, at most 4 KiB */
 
 #endif
