@@ -52,7 +52,7 @@ check() {
         check mandoc -Tlint -Wwarning man/*
     fi
     if have shellcheck; then
-        check shellcheck autogen.sh .ci/run $(grep -l '^#!' $(find src tests -name '*.sh'))
+        check shellcheck -x -P SCRIPTDIR autogen.sh .ci/run $(grep -l '^#!' $(find src tests -name '*.sh'))
     fi
 }
 

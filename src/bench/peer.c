@@ -63,9 +63,9 @@ void peer_read_until(int fd, const char *end)
 {
     char text[4096];
     size_t size = strlen(end), held = 0;
-    while (held < size || memcmp(text + held - size, end, size) != 0) {
+    do {
         if (held == sizeof text)
             fail("the server's answer is too long");
         held += read_some(fd, text + held, sizeof text - held);
-    }
+    } while (held < size || memcmp(text + held - size, end, size) != 0);
 }

@@ -73,6 +73,9 @@ bool is_text(const void *body, size_t length);
  */
 void print_escaped(FILE *out, const void *body, size_t length);
 
+/* Prints a MESSAGE event as such a line, with its sender. */
+void print_message(FILE *out, const struct relayhub_event *event);
+
 /* The same as a JSON string with its quotes, for valid UTF-8; and as base64 between quotes, for anything. */
 void print_json_text(FILE *out, const void *body, size_t length);
 void print_base64(FILE *out, const void *body, size_t length);

@@ -45,9 +45,7 @@ static void show_event(const struct relayhub_event *event, void *argument)
 
     switch (event->type) {
     case RELAYHUB_MESSAGE:
-        printf("from %" PRIu64 ": ", event->sender);
-        print_escaped(stdout, event->body, event->length);
-        putchar('\n');
+        print_message(stdout, event);
         break;
     case RELAYHUB_UNDELIVERED:
         for (size_t i = 0; i < event->receiver_count; i++)

@@ -24,13 +24,11 @@ static void print_json(const struct relayhub_event *event)
     puts("}");
 }
 
-static void print_message(enum format format, const struct relayhub_event *event)
+static void print_as(enum format format, const struct relayhub_event *event)
 {
     switch (format) {
     case FORMAT_TEXT:
-        printf("from %" PRIu64 ": ", event->sender);
-        print_escaped(stdout, event->body, event->length);
-        putchar('\n');
+        print_message(stdout, event);
         break;
     case FORMAT_JSON:
         print_json(event);
@@ -68,7 +66,7 @@ static int print_messages(const struct settings *settings, struct relayhub *hub)
             status = hub_refused(&event);
         if (event.type != RELAYHUB_MESSAGE)
             continue;
-        print_message(settings->format, &event);
+        print_as(settings->format, &event);
         if (++printed == settings->count)
             break;
     }

@@ -1,6 +1,7 @@
 /* command_text.c: a message's body for people, as JSON and as base64. */
 #include "client/command.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 /*
@@ -79,6 +80,13 @@ void print_escaped(FILE *out, const void *body, size_t length)
         at += size;
         length -= size;
     }
+}
+
+void print_message(FILE *out, const struct relayhub_event *event)
+{
+    fprintf(out, "from %" PRIu64 ": ", event->sender);
+    print_escaped(out, event->body, event->length);
+    putc('\n', out);
 }
 
 void print_json_text(FILE *out, const void *body, size_t length)

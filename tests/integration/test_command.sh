@@ -4,29 +4,9 @@
 set -u
 [ -n "${RELAYHUBD:-}" ] && [ -n "${RELAYHUB:-}" ] || exit 77
 
-dir=$(mktemp -d) || exit 1
-hub_pid='' helper_pids=''
 unset RELAYHUB_HUB
-
-clean_up() {
-    # A stopped process takes no other signal, so it is continued first.
-    for pid in $helper_pids $hub_pid; do
-        kill -CONT "$pid" 2>/dev/null
-        kill "$pid" 2>/dev/null
-    done
-    wait
-    rm -rf "$dir"
-}
-trap clean_up EXIT
-trap 'exit 1' HUP INT TERM
-
-fail() {
-    printf 'FAIL: %s\n' "$*" >&2
-    for file in "$dir"/*.err; do
-        sed "s|^|${file##*/}: |" "$file" >&2
-    done
-    exit 1
-}
+# shellcheck source=hub.sh
+. "$(dirname "$0")/hub.sh"
 
 # relayhub, bounded in time.
 relayhub() {
@@ -42,42 +22,8 @@ expect() {
     [ $status -eq "$wanted" ] || fail "relayhub $*: status $status instead of $wanted"
 }
 
-# Waits until FILE has a line that matches PATTERN, and prints the part in \(...\).
-await_line() {
-    for _ in $(seq 200); do
-        found=$(sed -n "s/$2/\1/p" "$1" 2>/dev/null | head -n 1)
-        if [ -n "$found" ]; then
-            echo "$found"
-            return 0
-        fi
-        sleep 0.05
-    done
-    return 1
-}
-
-# Waits for a process of ours and checks its exit status: await_exit STATUS PID WHAT
-await_exit() {
-    wait "$2"
-    status=$?
-    [ $status -eq "$1" ] || fail "$3: status $status instead of $1"
-}
-
 same() {
     [ "$1" = "$2" ] || fail "$3: \"$1\" instead of \"$2\""
-}
-
-start_hub() {
-    "$RELAYHUBD" --foreground --workers "$1" --listen 127.0.0.1:0 2>"$dir/hub.err" &
-    hub_pid=$!
-    RELAYHUB_HUB=$(await_line "$dir/hub.err" '.*listening on \(127.0.0.1:[0-9]*\)') || fail "the hub does not listen"
-    await_line "$dir/hub.err" '.*\(ready\).*' >/dev/null || fail "the hub is not ready"
-    export RELAYHUB_HUB
-}
-
-stop_hub() {
-    kill "$hub_pid"
-    await_exit 0 "$hub_pid" "relayhubd"
-    hub_pid=
 }
 
 # Starts a listener: listen NAME ID_PATTERN OPTION...; sets pid and id. Raw listeners say their id on standard error.
@@ -87,7 +33,7 @@ listen() {
     rm -f "$dir/$name" "$dir/$name.err" # those of the listener before must not be read
     timeout 60 "$RELAYHUB" listen "$@" >"$dir/$name" 2>"$dir/$name.err" &
     pid=$!
-    helper_pids="$helper_pids $pid"
+    pids="$pids $pid"
     case "$*" in
     *raw*) id=$(await_line "$dir/$name.err" "$pattern") ;;
     *) id=$(await_line "$dir/$name" "$pattern") ;;
@@ -212,7 +158,7 @@ chat() {
         one) one_pid=$! ;;
         two) two_pid=$! ;;
         esac
-        helper_pids="$helper_pids $!"
+        pids="$pids $!"
     done
     exec 3>"$dir/one.in" 4>"$dir/two.in"
     one=$(await_line "$dir/one" '^id \([0-9]*\)$') || fail "chat says no id"

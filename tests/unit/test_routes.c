@@ -1,12 +1,10 @@
 /* test_routes.c: the shared user_id table, and congestion between two processes. */
 #include "hub/routes.h"
 
-#include "child.h"
+#include "race.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <time.h>
 
 static struct shared shared;
@@ -146,29 +144,6 @@ END_TEST
  * A receiver's worker (the parent) ends a congestion while a sender's worker (the child) is about to wait for
  * that. In each round the wait is refused, or the waiter is found.
  */
-#define RACE_SECONDS 1
-#define RACE_ROUNDS 1000000u
-
-static struct race {
-    _Alignas(CACHE_LINE) _Atomic uint32_t round;
-    _Alignas(CACHE_LINE) _Atomic uint32_t answered;
-    _Atomic uint32_t waits;
-} * race;
-
-static void await(const _Atomic uint32_t *counter, uint32_t value)
-{
-    for (unsigned spins = 0; atomic_load(counter) != value; spins++) {
-        if (spins > 1000)
-            sched_yield();
-    }
-}
-
-static void pause_for(unsigned spins)
-{
-    for (volatile unsigned i = 0; i < spins; i++)
-        ;
-}
-
 static void wait_each_round(void *context)
 {
     (void)context;
@@ -185,9 +160,7 @@ START_TEST(test_no_wake_is_lost)
     uint32_t round = 0, waits = 0, lost = 0;
     time_t end = time(NULL) + RACE_SECONDS;
 
-    race = mmap(NULL, sizeof *race, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ck_assert_ptr_ne(race, MAP_FAILED);
-    pid_t child = child_start(wait_each_round, NULL);
+    pid_t child = race_start(wait_each_round);
     while (round < RACE_ROUNDS && time(NULL) <= end) {
         routes_clear_congested(&shared, 5); /* a waiter that was refused may still be noted */
         routes_set_congested(&shared, 5);
@@ -199,8 +172,7 @@ START_TEST(test_no_wake_is_lost)
         waits += waited;
         lost += waited && woken != 2;
     }
-    child_kill(child);
-    munmap(race, sizeof *race);
+    race_end(child);
     ck_assert_msg(lost == 0, "%u of %u waits were lost in %u rounds", lost, waits, round);
     ck_assert_uint_gt(round, 1);
 }

@@ -1,13 +1,9 @@
 /* test_wait.c: senders that are paused, and who wakes them. */
 #include "hub/wait.h"
 
-#include "child.h"
 #include "hub/deadline.h"
+#include "race.h"
 #include "worker_fixture.h"
-
-#include <sched.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #define KEY 17u
 
@@ -398,29 +394,6 @@ END_TEST
  * Worker 1 (the child) finds the window to worker 0 (the parent) full and is about to wait, while that one
  * takes what was sent. In each round the sender goes on at once, or a wake is on its way to it.
  */
-#define RACE_SECONDS 1
-#define RACE_ROUNDS 1000000u
-
-static struct race {
-    _Alignas(CACHE_LINE) _Atomic uint32_t round;
-    _Alignas(CACHE_LINE) _Atomic uint32_t answered;
-    _Atomic uint32_t waits;
-} * race;
-
-static void await(const _Atomic uint32_t *counter, uint32_t value)
-{
-    for (unsigned spins = 0; atomic_load(counter) != value; spins++) {
-        if (spins > 1000)
-            sched_yield();
-    }
-}
-
-static void pause_for(unsigned spins)
-{
-    for (volatile unsigned i = 0; i < spins; i++)
-        ;
-}
-
 static void wait_each_round(void *context)
 {
     (void)context;
@@ -441,9 +414,7 @@ START_TEST(test_no_wait_for_the_window_is_lost)
     uint32_t key = routes_worker_key(&shared, 0), round = 0, waits = 0, lost = 0;
     time_t end = time(NULL) + RACE_SECONDS;
 
-    race = mmap(NULL, sizeof *race, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ck_assert_ptr_ne(race, MAP_FAILED);
-    pid_t child = child_start(wait_each_round, NULL);
+    pid_t child = race_start(wait_each_round);
     while (round < RACE_ROUNDS && time(NULL) <= end) {
         atomic_store(&shared.congestion[key].waiters, 0); /* a waiter that went on may still be noted */
         woken(key);
@@ -456,8 +427,7 @@ START_TEST(test_no_wait_for_the_window_is_lost)
         waits += waited;
         lost += waited && woken(key) == 0;
     }
-    child_kill(child);
-    munmap(race, sizeof *race);
+    race_end(child);
     ck_assert_msg(lost == 0, "%u of %u waits were lost in %u rounds", lost, waits, round);
     ck_assert_uint_gt(round, 1);
 }
