@@ -73,7 +73,7 @@ static uint64_t total_load(const struct crew *crew)
     return total;
 }
 
-/* The running worker with the fewest clients and room in its batch, or NULL. */
+/* The running worker with the fewest clients that can take another one, or NULL. */
 static struct member *choose_worker(const struct accepting *accepting)
 {
     struct crew *crew = accepting->crew;
@@ -82,7 +82,8 @@ static struct member *choose_worker(const struct accepting *accepting)
 
     for (unsigned i = 0; i < crew->shared.workers; i++) {
         struct member *member = &crew->members[i];
-        if (member->state != MEMBER_RUNNING || member->strangers != 0 || member->batch.count == HANDOFF_CLIENTS_MAX)
+        if (member->state != MEMBER_RUNNING || member->strangers != 0 || member->behind ||
+            member->batch.count == HANDOFF_CLIENTS_MAX)
             continue;
         uint64_t load = load_of(crew, i);
         if (load >= accepting->clients_a_worker)
@@ -140,16 +141,18 @@ void accepting_resume(struct accepting *accepting)
 }
 
 /* Hands over what was accepted for a worker. What its channel does not take now is kept until the next turn. */
-static void send_batch(struct accepting *accepting, struct member *member)
+static void send_batch(const struct crew *crew, struct member *member)
 {
     if (member->batch.count == 0)
         return;
     member->batch.kind = HANDOFF_CLIENTS;
     int result = member->state == MEMBER_RUNNING ? handoff_send(member->channel, &member->batch) : -EPIPE;
-    if (result == -EAGAIN) {
-        pause_accepting(accepting, "a worker is behind");
+    if (result == -EAGAIN && !member->behind)
+        log_line(LOG_WARNING, "worker %u is behind: it gets no more clients for now",
+                 (unsigned)(member - crew->members));
+    member->behind = result == -EAGAIN;
+    if (member->behind)
         return;
-    }
     /* With its worker dead, a client sees a close. */
     if (result == 0)
         member->handed += member->batch.count;
@@ -162,7 +165,7 @@ void accepting_hand_over(struct accepting *accepting)
     struct crew *crew = accepting->crew;
 
     for (unsigned i = 0; i < crew->shared.workers; i++)
-        send_batch(accepting, &crew->members[i]);
+        send_batch(crew, &crew->members[i]);
 }
 
 /* Why a client of this address is turned away, or NULL. */

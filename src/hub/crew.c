@@ -175,7 +175,7 @@ bool crew_busy(const struct crew *crew)
     for (unsigned i = 0; i < crew->shared.workers; i++) {
         const struct member *member = &crew->members[i];
         if (member->state != MEMBER_RUNNING || member->forget || member->remember || member->tell_limits ||
-            member->tell_stop || member->tell_finish)
+            member->tell_stop || member->tell_finish || member->behind)
             return true;
     }
     return false;

@@ -37,6 +37,7 @@ struct member {
     uint64_t closed_before; /* its count of closed clients when it started */
     uint64_t started;       /* milliseconds */
     struct handoff batch;   /* clients accepted for it in this turn, see accepting.h */
+    bool behind;            /* its channel has no room for that batch yet: others get the clients */
 };
 
 struct crew {

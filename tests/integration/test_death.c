@@ -188,12 +188,47 @@ START_TEST(test_master_dies)
 }
 END_TEST
 
+/*
+ * A worker that does nothing keeps the clients that were handed to it already, and costs the others' no time: this
+ * many in a row are answered at once, and at last the rest as well.
+ */
+START_TEST(test_a_stopped_worker_stops_no_other)
+{
+    enum { MOST = 500, IN_A_ROW = 50 };
+    static struct client comers[MOST];
+    bool stuck[MOST];
+    unsigned count = 0, row = 0, stuck_count = 0;
+
+    hub_start(&hub, 2, NULL);
+    pid_t stopped = hub_worker(&hub, 0);
+    ck_assert_int_eq(kill(stopped, SIGSTOP), 0);
+    for (; count < MOST && row < IN_A_ROW; count++) {
+        client_open_silent(&comers[count], &hub);
+        client_request(&comers[count], FRAME_IDENTITY);
+        stuck[count] = is_silent(&comers[count], patient(50));
+        stuck_count += stuck[count];
+        row = stuck[count] ? 0 : row + 1;
+    }
+    ck_assert_int_eq(kill(stopped, SIGCONT), 0);
+    ck_assert_msg(row == IN_A_ROW, "%u of %u clients were not answered at once", stuck_count, count);
+    ck_assert_uint_gt(stuck_count, 0);
+    for (unsigned i = 0; i < count; i++) {
+        struct frame frame;
+        client_receive(&comers[i], &frame);
+        ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+        client_close(&comers[i]);
+    }
+    hub_stop(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("death");
     tcase_add_loop_test(tests, test_worker_dies_under_load, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_messages_held_for_slow_receivers_survive_their_senders_worker);
     tcase_add_loop_test(tests, test_all_workers_die_again_and_again, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_a_stopped_worker_stops_no_other);
     tcase_add_loop_test(tests, test_master_dies, 0, WORKER_COUNTS);
     return run_case(tests, "death");
 }
