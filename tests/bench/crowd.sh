@@ -1,7 +1,6 @@
 # Part of run.sh: connections a second, what idle ones cost, LIST among them, and throughput beside them.
 
-connect_rounds=$((rounds * 2 - 1))
-for round in $(seq "$connect_rounds"); do
+for round in $(seq "$rounds"); do
     for server in $present accept; do
         case $server in floor?) continue ;; esac
         if bench "$server" --seconds "$seconds" connect; then
@@ -9,11 +8,12 @@ for round in $(seq "$connect_rounds"); do
         fi
     done
 done
-say "connections a second, with the first answer (medians of $connect_rounds)"
+say "connections a second, with the first answer (medians of $rounds)"
 for server in $present accept; do
     case $server in floor?) continue ;; esac
     echo "$server $(median connect 0 0 "$server")"
-done | awk '{ v[$1] = $2; print } END { if (v["accept"] > 0) printf "relayhub : accept and hand off = %.2f\n", v["relayhub"] / v["accept"] }'
+done
+printf 'relayhub : accept and hand off = %.2f\n' "$(median_ratio connect 0 0 accept)"
 
 # A process may have only so many files open, and an address has only so many ports. So several processes hold the
 # connections, each from its own addresses, and the hub has as many workers. A quarter is left for all else.
@@ -86,7 +86,7 @@ measure_crowd() {
     fi
     printf '%s %s %s %s %s' "$1" $(($(value "$line" user_empty) - user)) $(($(value "$line" kernel_empty) - kernel)) \
         "$(value "$line" list_hub_seconds)" "$(value "$line" list_seconds)" >>"$BENCH_DIR/crowds"
-    for round in $(seq $((rounds * 2))); do # more, as the difference that matters is small
+    for round in $(seq "$rounds"); do
         bench crowd --seconds "$seconds" throughput
         note beside 1 "$1" relayhub deliveries
         note_cost beside_cost 1 "$1" relayhub

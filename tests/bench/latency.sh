@@ -5,9 +5,8 @@ rate=$(awk -v body="$1" '$1 == 1 && $2 == body {
     best = $4; if ($5 > best) best = $5; if ($6 > best) best = $6
     printf "%d", (best > 0 ? best / 2 : 100000) }' "$BENCH_DIR/table")
 lower=$((rate / 20))
-latency_rounds=$((rounds * 2 - 1)) # the far end of a histogram needs more of them
 
-for round in $(seq "$latency_rounds"); do
+for round in $(seq "$rounds"); do
     for at in $lower $rate; do
         for server in $present; do
             if bench "$server" --seconds "$seconds" --body "$1" --rate "$at" latency; then
@@ -20,7 +19,7 @@ for round in $(seq "$latency_rounds"); do
 done
 
 for at in $lower $rate; do
-    say "latency in microseconds at $at messages a second, bodies of $1 bytes, fan-out 1 (medians of $latency_rounds)"
+    say "latency in microseconds at $at messages a second, bodies of $1 bytes, fan-out 1 (medians of $rounds)"
     printf '%-9s %9s %9s %9s %9s %9s\n' server p50 p90 p99 p99.9 max
     for server in $present; do
         printf '%-9s' "$server"

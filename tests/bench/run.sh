@@ -15,11 +15,11 @@ cells=$BENCH_DIR/cells       # kind, fan-out, body, server, value: one line a ru
 : >"$runs"
 : >"$cells"
 
-servers='relayhub nats nats_tuned redis redis_tuned mqtt floor1 floor2'
+servers='relayhub floor1 floor2 nats nats_tuned redis redis_tuned mqtt'
 fan_outs='1 16 255'
 bodies='16 256 4096 65536 1048576'
-rounds=${BENCH_ROUNDS:-3}
-seconds=${BENCH_SECONDS:-0.5}
+rounds=${BENCH_ROUNDS:-5}
+seconds=${BENCH_SECONDS:-0.3}
 crowds='0 1000 10000 30000 100000'
 if [ "${BENCH_SHORT:-0}" = 1 ]; then
     servers='relayhub floor1 floor2'
@@ -84,11 +84,23 @@ note_cost() {
         -v seconds="$(value "$line" seconds)" 'BEGIN { printf "%s %.3f\n", cell, cpu * 1e9 / rate / seconds }' >>"$cells"
 }
 
-# The median of a cell, or 0.
+# The middle one of some numbers, or 0.
+middle() {
+    sort -g | awk '{ v[NR] = $1 } END { print NR == 0 ? 0 : NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+}
+
+# The median of a cell, or 0: median KIND FAN_OUT BODY SERVER
 median() {
-    awk -v kind="$1" -v fan="$2" -v body="$3" -v server="$4" \
-        '$1 == kind && $2 == fan && $3 == body && $4 == server { print $5 }' "$cells" | sort -g |
-        awk '{ v[NR] = $1 } END { print NR == 0 ? 0 : NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+    awk -v cell="$*" '$1 " " $2 " " $3 " " $4 == cell { print $5 }' "$cells" | middle
+}
+
+# The median of relayhub's figures over another's of the same round, or 0: median_ratio KIND FAN_OUT BODY SERVER
+# A virtual machine has slow seconds, when others use the processor: they change the figures more than the ratio.
+median_ratio() {
+    awk -v cell="$1 $2 $3" -v other="$4" '
+        $1 " " $2 " " $3 == cell && $4 == "relayhub" { hub[++hubs] = $5 }
+        $1 " " $2 " " $3 == cell && $4 == other { figure[++figures] = $5 }
+        END { for (i = 1; i <= hubs && i <= figures; i++) print hub[i] / figure[i] }' "$cells" | middle
 }
 
 present=
