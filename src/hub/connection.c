@@ -2,11 +2,11 @@
 #include "hub/connection.h"
 
 #include "hub/addresses.h"
+#include "hub/backpressure.h"
 #include "hub/deadline.h"
 #include "hub/invariant.h"
 #include "hub/log.h"
 #include "hub/output.h"
-#include "hub/wait.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -15,6 +15,42 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* ---- what epoll watches ---- */
+
+static uint32_t wanted_events(const struct worker *worker, const struct connection *connection)
+{
+    uint32_t events = 0;
+    bool heard = !worker->stopped || connection->flags & CONNECTION_REFUSED;
+
+    if (connection->flags & CONNECTION_CLOSE)
+        return 0;
+    if (connection->waits_for == NO_KEY && heard && !(connection->flags & CONNECTION_ENDED))
+        events |= EPOLLIN;
+    else if (!(connection->flags & (CONNECTION_ENDED | CONNECTION_NO_MORE)))
+        events |= EPOLLRDHUP; /* so that the end of a client that is not read is noticed */
+    if (connection->flags & CONNECTION_BLOCKED)
+        events |= EPOLLOUT;
+    return events;
+}
+
+static void set_events(struct worker *worker, struct connection *connection, uint32_t events, int operation)
+{
+    struct epoll_event event = {.events = events, .data.u64 = place_of(worker, connection)};
+    if (epoll_ctl(worker->epoll, operation, connection->fd, &event) < 0) {
+        log_line(LOG_WARNING, "a client cannot be watched: %s", strerror(errno));
+        connection_doom(worker, connection);
+        return;
+    }
+    connection->events = events;
+}
+
+static void start_watching(struct worker *worker, struct connection *connection)
+{
+    set_events(worker, connection, wanted_events(worker, connection), EPOLL_CTL_ADD);
+}
+
+/* ---- from the beginning to the end ---- */
 
 /* For the master's limits: this client has a place no longer. */
 static void count_closed(struct worker *worker, uint32_t address)
@@ -44,25 +80,12 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
     connection->fd = fd;
     connection->address = address;
     connection->waits_for = NO_KEY;
-    connection->input_chunk = CHUNK_NONE;
     connection->id = routes_publish(&worker->routes, slot);
     worker->connection_count++;
     count(&worker->statistics->connections, 1);
     if (worker->limits.idle_timeout > 0)
         deadline_set(worker, connection, DEADLINE_IDLE);
-    connection_watch(worker, connection);
-}
-
-static uint32_t wanted_events(const struct worker *worker, const struct connection *connection)
-{
-    uint32_t events = 0;
-    bool heard = !worker->stopped || connection->flags & CONNECTION_REFUSED;
-
-    if (connection->waits_for == NO_KEY && heard && !(connection->flags & (CONNECTION_ENDED | CONNECTION_CLOSE)))
-        events |= EPOLLIN;
-    if (connection->flags & CONNECTION_BLOCKED)
-        events |= EPOLLOUT;
-    return events;
+    start_watching(worker, connection);
 }
 
 void connection_watch(struct worker *worker, struct connection *connection)
@@ -70,15 +93,7 @@ void connection_watch(struct worker *worker, struct connection *connection)
     uint32_t wanted = wanted_events(worker, connection);
     if (wanted == connection->events)
         return;
-    /* Out of the set where nothing is wanted, as epoll reports EPOLLHUP and EPOLLERR in any case. */
-    int operation = connection->events == 0 ? EPOLL_CTL_ADD : wanted == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
-    struct epoll_event event = {.events = wanted, .data.u64 = place_of(worker, connection)};
-    if (epoll_ctl(worker->epoll, operation, connection->fd, &event) < 0) {
-        log_line(LOG_WARNING, "a client cannot be watched: %s", strerror(errno));
-        connection_doom(worker, connection);
-        return;
-    }
-    connection->events = wanted;
+    set_events(worker, connection, wanted, EPOLL_CTL_MOD);
 }
 
 void connection_doom(struct worker *worker, struct connection *connection)
@@ -87,8 +102,15 @@ void connection_doom(struct worker *worker, struct connection *connection)
     if (connection->flags & CONNECTION_CLOSE_LISTED)
         return;
     connection->flags |= CONNECTION_CLOSE_LISTED;
-    connection->closing_next = worker->closing;
-    worker->closing = place_of(worker, connection);
+    line_append(worker, &worker->closing, LINK_CLOSING, place_of(worker, connection));
+}
+
+void connection_drop_input(struct worker *worker, struct connection *connection)
+{
+    if (connection->input_room > 0)
+        store_release(&worker->store, connection->input_at, connection->input_room);
+    connection->input_room = connection->input_length = 0;
+    connection->flags &= ~(unsigned)CONNECTION_CLAIMED;
 }
 
 void connection_withdraw(struct worker *worker, struct connection *connection)
@@ -128,23 +150,16 @@ void connection_close(struct worker *worker, struct connection *connection)
 {
     struct epoll_event none = {0};
 
-    INVARIANT(!(connection->flags & (CONNECTION_DIRTY | CONNECTION_RESUMED)));
+    INVARIANT(!(connection->flags & (CONNECTION_DIRTY | CONNECTION_IN_LINE)));
     connection_withdraw(worker, connection);
-    output_return_all(worker, connection);
+    output_return_queue(worker, connection, UINT32_MAX);
     wait_forget(worker, connection);
     deadline_clear_input(worker, connection);
     deadline_clear_output(worker, connection);
-    if (connection->input_chunk != CHUNK_NONE)
-        store_release(&worker->store, connection->input_chunk);
-    if (worker->read_owner == place_of(worker, connection))
-        worker->read_owner = NOBODY;
-    if (connection->events != 0)
-        epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, &none);
+    connection_drop_input(worker, connection);
+    epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, &none);
     close(connection->fd);
     connection->id = 0;
-    /* For the next client of the slot. The page of whoever sent nothing was never touched, and shall not be now. */
-    if (connection->messages > 0)
-        routes_let_go(worker->shared, slot_of(worker, connection));
     routes_return_slot(&worker->routes, slot_of(worker, connection));
     worker->connection_count--;
     count(&worker->statistics->connections, (uint64_t)-1);

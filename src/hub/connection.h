@@ -21,10 +21,10 @@ void connection_watch(struct worker *worker, struct connection *connection);
 /* Notes that the connection is to be closed at the end of this turn. */
 void connection_doom(struct worker *worker, struct connection *connection);
 
-/*
- * No new message finds the client any more; what is queued for it is still written, and at the end it is
- * closed (connection_close_if_done()).
- */
+/* Forgets what was read from it and not handled, and gives the memory back. */
+void connection_drop_input(struct worker *worker, struct connection *connection);
+
+/* No new message finds the client any more; what is queued for it is still written. */
 void connection_withdraw(struct worker *worker, struct connection *connection);
 
 /*
@@ -36,7 +36,7 @@ void connection_advance_end(struct worker *worker, struct connection *connection
 /* Cuts a client off: what it did not read yet is thrown away by the kernel as well. */
 void connection_cut_off(struct worker *worker, struct connection *connection, const char *why);
 
-/* Closes it and frees its slot. What was queued for it goes back to the senders. Only between turns. */
+/* Closes it and frees its slot. What was queued for it goes back to the senders. Only when it is in no list. */
 void connection_close(struct worker *worker, struct connection *connection);
 
 #endif

@@ -220,7 +220,7 @@ static void reset_gauges(const struct shared *shared, unsigned index)
     atomic_store_explicit(&statistics->congested, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->store_blocks_used, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->ranges_used, 0, memory_order_relaxed);
-    atomic_store_explicit(&shared_page(shared, index)->starved, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->waiting_for_store, 0, memory_order_relaxed);
 }
 
 static void worker_died(struct crew *crew, unsigned index, int status)

@@ -6,9 +6,9 @@
  * PIPE_BUF bytes, which pipe(7) writes atomically. Records from one worker to another arrive in the order
  * they were added.
  *
- * Nobody blocks on a pipe. What does not fit stays in the outbox, which is bounded: past OUTBOX_FULL
- * bytes outbox_full() says so, and the senders that address that worker are paused; the rest up to
- * OUTBOX_SIZE is for the records that end such a wait.
+ * Nobody blocks on a pipe. What does not fit stays in the outbox. Records that deliver are limited by the credit
+ * of each pair of workers (backpressure.h), which is less than what an outbox holds, so that they always find room;
+ * for the others whoever adds them says what happens when there is none.
  */
 #ifndef RELAYHUB_INBOX_H
 #define RELAYHUB_INBOX_H
@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum record_kind {
-    RECORD_DELIVER = 1, /* queue this range of a chunk for ids[] */
+    RECORD_DELIVER = 1, /* queue this range of the store for ids[] */
     RECORD_UNDELIVERED, /* ids[0] is told that `messages` messages from `number` on did not reach ids[1] */
     RECORD_WAKE,        /* senders that wait for `key` go on */
     RECORD_BARRIER,     /* answer with RECORD_BARRIER_PASSED when all before this is done with */
@@ -33,12 +33,11 @@ struct record {
     uint8_t kind;
     uint8_t from; /* the worker that wrote it */
     uint16_t count;
+    uint32_t length; /* DELIVER: in bytes; whole MESSAGE frames as they go to receivers */
     union {
-        uint32_t chunk; /* DELIVER */
-        uint32_t key;   /* WAKE: a slot or worker as in routes.h, or WAKE_ALL */
+        uint64_t at;  /* DELIVER: where in the store, see store.h */
+        uint32_t key; /* WAKE: a slot or worker as in routes.h, or WAKE_ALL */
     };
-    uint32_t offset;   /* DELIVER: where in the chunk, in bytes */
-    uint32_t length;   /* DELIVER: in bytes; whole MESSAGE frames as they go to receivers */
     uint64_t number;   /* the first message's number at its sender */
     uint32_t messages; /* how many there are, numbered in a row */
     uint32_t unused;
@@ -47,12 +46,21 @@ struct record {
 
 #define RECORD_SIZE_MAX (sizeof(struct record) + FRAME_MAX_IDS * sizeof(uint64_t))
 #define WAKE_ALL UINT32_MAX
-#define OUTBOX_SIZE 65536u
-#define OUTBOX_FULL 49152u
+#define OUTBOX_SIZE 393216u
 #define INBOX_BUFFER 131072u
 #define INBOX_CAPACITY 262144u /* what a pipe can hold at the most */
 
 _Static_assert(RECORD_SIZE_MAX <= PIPE_BUF, "a record is written atomically");
+
+/*
+ * What a record that delivers takes of the credit between two workers, in bytes: its body, and its own size so many
+ * times that all records that the most credit allows take two thirds of an outbox.
+ */
+#define RECORD_COST 4u
+static inline uint32_t record_cost(uint32_t length, unsigned count)
+{
+    return length + RECORD_COST * (uint32_t)(sizeof(struct record) + count * sizeof(uint64_t));
+}
 
 /* The records under way from this worker to one other. Private to the worker that writes. */
 struct outbox {
@@ -82,11 +90,6 @@ int outbox_open(struct outbox *outbox, unsigned self, int write_end);
 void outbox_close(struct outbox *outbox);
 int inbox_open(struct inbox *inbox, int read_end);
 void inbox_close(struct inbox *inbox);
-
-static inline bool outbox_full(const struct outbox *outbox)
-{
-    return outbox->fill - outbox->head >= OUTBOX_FULL;
-}
 
 static inline bool outbox_empty(const struct outbox *outbox)
 {

@@ -1,12 +1,14 @@
 /* input.c: see input.h. */
 #include "hub/input.h"
 
+#include "hub/backpressure.h"
 #include "hub/connection.h"
 #include "hub/deadline.h"
+#include "hub/invariant.h"
 #include "hub/output.h"
 #include "hub/relay.h"
 #include "hub/reply.h"
-#include "hub/wait.h"
+#include "hub/room.h"
 
 #include <errno.h>
 #include <string.h>
@@ -21,57 +23,33 @@
  */
 #define JOINED_A_RECEIVER 256u
 
-/* A beginning of a frame up to this length is put in front of the next read. */
-#define REJOINED_UP_TO BLOCK_SIZE
+/* Frames up to this size are read together with what comes after them; larger ones have memory of their own. */
+#define READ_TOGETHER (64u * 1024u)
 
-/*
- * No read takes more than this part of what is left of the store, so that clients who cannot be served yet
- * do not use it up together: the less is left, the less each may add.
- */
-#define SHARE_OF_REST 16u
-
-/* With fewer blocks than this free nothing is read: replies and moves need some. */
-#define RESERVE_BLOCKS 192u
-
-/* With fewer ranges than this free nothing is read: records from other workers need some. */
-#define RESERVE_RANGES (RANGES / 4)
+/* After a frame of more than this the next read is little: the start of the next one, which is then not copied. */
+#define LARGE_FRAME (128u * 1024u)
 
 /* ---- whether to go on ---- */
 
-bool input_starved(struct worker *worker)
-{
-    if (worker->store.free_blocks < RESERVE_BLOCKS)
-        store_reclaim(&worker->store, worker->store.lent_count);
-    return worker->store.free_blocks < RESERVE_BLOCKS || ranges_left(worker) < RESERVE_RANGES;
-}
-
-void input_starve(struct worker *worker, struct connection *connection)
-{
-    worker->starved = true;
-    worker->starved_since = worker->now;
-    atomic_store_explicit(&shared_page(worker->shared, worker->index)->starved, 1, memory_order_relaxed);
-    wait_pause(worker, connection, routes_worker_key(worker->shared, worker->index));
-}
-
-/* True when nothing of this client can be handled now; it is then paused until it can. */
+/* True when nothing of this client can be handled now; it is then paused, or in line, until it can. */
 static bool must_wait(struct worker *worker, struct connection *connection)
 {
     if (connection->waits_for != NO_KEY || connection->flags & CONNECTION_CLOSE)
         return true;
-    if (input_starved(worker)) {
-        input_starve(worker, connection);
+    if (worker->work >= worker->work_limit) {
+        wait_for_turn(worker, connection);
         return true;
     }
-    if (connection->queued > worker->limits.high_watermark) {
+    if (room_exceeded(worker, connection)) {
         /* It asks for more than it reads. Its queue is written at the end of the turn, which may wake it. */
         output_update_congestion(worker, connection);
-        wait_for_congested(worker, connection, slot_of(worker, connection));
+        wait_for_receiver(worker, connection, slot_of(worker, connection));
         return true;
     }
     return false;
 }
 
-/* ---- handling frames ---- */
+/* ---- handling frames; places are offsets in the store, whose first byte is at `base` ---- */
 
 static void finish_run(struct worker *worker, struct connection *connection, struct run *run)
 {
@@ -105,7 +83,6 @@ static uint8_t *rewrite_message(uint8_t *frame, uint32_t word, uint64_t sender, 
 
 static void start_run(struct run *run, const struct connection *connection, const uint8_t *ids, unsigned receivers)
 {
-    run->chunk = connection->input_chunk;
     run->number = connection->messages;
     run->messages = 0;
     run->count = receivers;
@@ -125,13 +102,13 @@ static inline bool same_receivers(const struct run *run, const uint8_t *ids, uns
  * Takes the MESSAGE at `at` into the run, or routes that and starts a new one. Returns false when the
  * client has to wait before this message.
  */
-static bool take_message(struct worker *worker, struct connection *connection, struct run *run, uint8_t *base,
-                         uint32_t at, uint32_t word)
+static bool take_message(struct worker *worker, struct connection *connection, struct run *run, uint64_t at,
+                         uint32_t word)
 {
-    uint8_t *frame = base + at, *ids = frame + FRAME_WORD_SIZE;
+    uint8_t *base = store_bytes(&worker->store, 0), *frame = base + at, *ids = frame + FRAME_WORD_SIZE;
     unsigned receivers = frame_count(word);
     uint32_t size = FRAME_DELIVERY_HEADER_SIZE + frame_length(word);
-    uint32_t end = run->offset + run->length;
+    uint64_t end = run->at + run->length;
     bool same = same_receivers(run, ids, receivers);
     bool join = same && receivers > 1 && frame_length(word) <= receivers * JOINED_A_RECEIVER;
 
@@ -144,24 +121,26 @@ static bool take_message(struct worker *worker, struct connection *connection, s
     }
     uint8_t *start = rewrite_message(frame, word, connection->id, base + end, join);
     if (run->length == 0)
-        run->offset = (uint32_t)(start - base);
+        run->at = (uint64_t)(start - base);
     run->length += size;
     run->messages++;
     return true;
 }
 
 /*
- * Takes the messages from `at` on that have the same length and the same one receiver as the run's last one, which
- * began with `like`. Returns how many they were.
+ * Takes the messages from `at` on that have the same length and the same one receiver as the run's last one. Returns
+ * how many they were; no more than the client's share of the turn allows.
  */
-static uint32_t take_alike(const struct connection *connection, struct run *run, uint8_t *at, uint32_t size,
-                           uint32_t word)
+static uint32_t take_alike(struct worker *worker, const struct connection *connection, struct run *run, uint64_t at,
+                           uint32_t size, uint32_t word)
 {
     uint8_t like[FRAME_DELIVERY_HEADER_SIZE];
 
     frame_store_word(like, word);
     memcpy(like + FRAME_WORD_SIZE, run->receivers, FRAME_ID_SIZE);
-    uint32_t frames = frame_readdress(at, size, like, connection->id);
+    if (size > worker->work_limit)
+        size = worker->work_limit;
+    uint32_t frames = frame_readdress(store_bytes(&worker->store, at), size, like, connection->id);
     run->length += frames * frame_size(word);
     run->messages += frames;
     return frames;
@@ -176,24 +155,25 @@ static bool take_request(struct worker *worker, struct connection *connection, e
         reply_identity(worker, connection);
         return true;
     }
-    if ((uint64_t)worker->store.free_blocks * BLOCK_SIZE < reply_list_size(worker) + RESERVE_BLOCKS * BLOCK_SIZE) {
-        input_starve(worker, connection);
+    if (!room_for_reply(worker, reply_list_size(worker))) {
+        wait_for_store(worker, connection);
         return false;
     }
     reply_list(worker, connection);
     return true;
 }
 
-/* Handles the complete frames of the input, up to one that has to wait. Returns how many it handled. */
-static uint64_t handle_frames(struct worker *worker, struct connection *connection)
+/* Handles the complete frames of `length` bytes at `at`, up to one that has to wait. Returns how many bytes. */
+static uint32_t handle_frames(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
-    uint8_t *base = store_bytes(&worker->store, connection->input_chunk);
-    uint32_t at = connection->input_at, end = at + connection->input_length;
+    const uint8_t *base = store_bytes(&worker->store, 0);
+    const uint64_t start = at, end = at + length;
     const char *refusal = NULL;
     uint64_t frames = 0;
     struct run run;
 
-    run.length = run.offset = 0;
+    run.length = 0;
+    run.at = 0;
     while (end - at >= FRAME_WORD_SIZE) {
         uint32_t word = frame_load_word(base + at);
         if (!frame_valid_from_client(word)) {
@@ -204,7 +184,7 @@ static uint64_t handle_frames(struct worker *worker, struct connection *connecti
         if (size > end - at)
             break;
         if (frame_type(word) == FRAME_MESSAGE) {
-            if (!take_message(worker, connection, &run, base, at, word))
+            if (!take_message(worker, connection, &run, at, word))
                 break;
         } else {
             finish_run(worker, connection, &run);
@@ -214,194 +194,97 @@ static uint64_t handle_frames(struct worker *worker, struct connection *connecti
         at += size;
         frames++;
         if (frame_type(word) == FRAME_MESSAGE && frame_count(word) == 1) {
-            uint32_t alike = take_alike(connection, &run, base + at, end - at, word);
-            at += alike * size;
+            uint32_t alike = take_alike(worker, connection, &run, at, (uint32_t)(end - at), word);
+            at += (uint64_t)alike * size;
             frames += alike;
         }
     }
     finish_run(worker, connection, &run);
-    connection->input_length = end - at;
-    connection->input_at = at;
     count(&worker->statistics->frames, frames);
-    if (refusal != NULL) {
-        count(&worker->statistics->refused_frames, 1);
-        connection->input_length = 0;
-        reply_error(worker, connection, refusal);
-    }
-    return frames;
+    if (refusal == NULL)
+        return (uint32_t)(at - start);
+    count(&worker->statistics->refused_frames, 1);
+    reply_error(worker, connection, refusal);
+    return length;
 }
 
-/* ---- where the input stands ---- */
+/* ---- what is left of the input ---- */
 
-/* The size of the frame that the input starts with, or what it takes to know that. */
-static uint32_t frame_wanted(const struct worker *worker, const struct connection *connection)
+/* The size of the frame of which there are `length` bytes at `at`, or what it takes to know that. */
+static uint32_t frame_wanted(const struct worker *worker, uint64_t at, uint32_t length)
 {
-    if (connection->input_length < FRAME_WORD_SIZE)
-        return FRAME_WORD_SIZE;
-    return frame_size(frame_load_word(store_bytes(&worker->store, connection->input_chunk) + connection->input_at));
+    return length < FRAME_WORD_SIZE ? FRAME_WORD_SIZE : frame_size(frame_load_word(store_bytes(&worker->store, at)));
 }
 
-static void drop_input(struct worker *worker, struct connection *connection)
+/* The input is now `length` bytes at `at`, which hold the blocks of `room` bytes. */
+static void set_input(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length, uint32_t room)
 {
-    if (connection->input_chunk != CHUNK_NONE)
-        store_release(&worker->store, connection->input_chunk);
-    connection->input_chunk = CHUNK_NONE;
-    connection->input_length = 0;
-    connection->flags &= ~(unsigned)CONNECTION_OWN_CHUNK;
-    if (worker->read_owner == place_of(worker, connection))
-        worker->read_owner = NOBODY;
-}
-
-/* Moves the input to `offset` of `chunk`, of which the connection takes a hold over. */
-static void move_input(struct worker *worker, struct connection *connection, uint32_t chunk, uint32_t offset)
-{
-    uint32_t length = connection->input_length;
-    memcpy(store_bytes(&worker->store, chunk) + offset,
-           store_bytes(&worker->store, connection->input_chunk) + connection->input_at, length);
-    drop_input(worker, connection);
-    connection->input_chunk = chunk;
-    connection->input_at = offset;
+    store_hold(&worker->store, at, room); /* before the old hold ends: they may have blocks in common */
+    connection_drop_input(worker, connection);
+    connection->input_at = at;
     connection->input_length = length;
+    connection->input_room = room;
 }
 
-/* What of the store one client may claim at a time, in bytes. */
-static uint32_t share_of_rest(const struct worker *worker)
+/* Keeps what was not handled. */
+static void keep_rest(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
-    return worker->store.free_blocks / SHARE_OF_REST * BLOCK_SIZE;
+    if (length == 0)
+        connection_drop_input(worker, connection);
+    else if (connection->flags & CONNECTION_CLAIMED)
+        connection->input_length = length; /* one frame: all of it is left */
+    else
+        set_input(worker, connection, at, length, length);
 }
 
-/*
- * Moves the input to a chunk of its own, with room for the frame that it starts, but not for more than four
- * times what came of it, unless its last frame was large and came whole. False when the store has none.
- */
-static bool move_to_own_chunk(struct worker *worker, struct connection *connection)
+/* Whether the input is one incomplete frame, as opposed to frames that have to wait, and how long it may be that. */
+static void note_progress(struct worker *worker, struct connection *connection, bool new_frame)
 {
-    uint32_t wanted = frame_wanted(worker, connection), length = connection->input_length;
-    bool trusted = connection->flags & CONNECTION_LARGE && wanted <= share_of_rest(worker);
-    if (wanted > 4 * length && !trusted)
-        wanted = 4 * length;
-    uint32_t chunk = store_allocate(&worker->store, wanted > length ? wanted : length);
-    if (chunk == CHUNK_NONE)
-        return false;
-    move_input(worker, connection, chunk, 0);
-    connection->flags |= CONNECTION_OWN_CHUNK;
-    return true;
-}
+    bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_IN_LINE;
 
-/* Somebody else wants to read: whoever has input at the end of the read chunk keeps it elsewhere. */
-static void park_read_owner(struct worker *worker)
-{
-    if (worker->read_owner == NOBODY)
+    if (connection->flags & (CONNECTION_REFUSED | CONNECTION_ENDED | CONNECTION_CLOSE))
         return;
-    struct connection *owner = &worker->connections[worker->read_owner];
-    worker->read_owner = NOBODY;
-    /* Much of the chunk is not worth a copy; without room for one it stays where it is as well. */
-    if (owner->input_length < READ_CHUNK / 4)
-        move_to_own_chunk(worker, owner);
-}
-
-/* Makes sure that the read chunk has `room` bytes behind read_fill. False when the store has none. */
-static bool ensure_read_room(struct worker *worker, uint32_t room)
-{
-    if (worker->read_chunk != CHUNK_NONE && READ_CHUNK - worker->read_fill >= room)
-        return true;
-    uint32_t chunk = store_allocate(&worker->store, READ_CHUNK);
-    if (chunk == CHUNK_NONE)
-        return false;
-    if (worker->read_chunk != CHUNK_NONE)
-        store_release(&worker->store, worker->read_chunk);
-    worker->read_chunk = chunk;
-    worker->read_fill = 0;
-    worker->read_owner = NOBODY;
-    return true;
-}
-
-/* From now on the connection reads at the end of the read chunk, behind what it has. */
-static bool read_into_read_chunk(struct worker *worker, struct connection *connection, uint32_t room)
-{
-    if (worker->read_owner == place_of(worker, connection))
-        worker->read_owner = NOBODY;
-    park_read_owner(worker);
-    if (!ensure_read_room(worker, room))
-        return false;
-    if (connection->input_length == 0) {
-        drop_input(worker, connection);
-        connection->input_chunk = worker->read_chunk;
-        connection->input_at = worker->read_fill;
-        store_hold(&worker->store, worker->read_chunk);
-    } else {
-        store_hold(&worker->store, worker->read_chunk);
-        move_input(worker, connection, worker->read_chunk, worker->read_fill);
-        worker->read_fill += connection->input_length;
-    }
-    worker->read_owner = place_of(worker, connection);
-    return true;
-}
-
-/*
- * Finds room for the next read. Returns how many bytes, behind the input; 0 when the store has none. After a large
- * frame that is little: the beginning of the next one, which then gets a chunk without a copy of all that came.
- */
-static uint32_t make_room(struct worker *worker, struct connection *connection)
-{
-    uint32_t length = connection->input_length;
-    uint32_t wanted = length == 0 ? 0 : frame_wanted(worker, connection);
-    bool owner = worker->read_owner == place_of(worker, connection);
-
-    if (length > 0 && owner && READ_CHUNK - worker->read_fill >= wanted - length)
-        return READ_CHUNK - worker->read_fill;
-    if (connection->flags & CONNECTION_OWN_CHUNK) {
-        uint32_t end = connection->input_at + (wanted > length ? wanted : length);
-        uint32_t size = store_size(&worker->store, connection->input_chunk);
-        if (length > REJOINED_UP_TO && connection->input_at + length < (size < end ? size : end))
-            return (size < end ? size : end) - connection->input_at - length;
-    }
-    if (length == 0 || (wanted <= READ_CHUNK / 2 && (owner || length <= REJOINED_UP_TO))) {
-        uint32_t room = wanted > READ_LEAST ? wanted : READ_LEAST;
-        if (!read_into_read_chunk(worker, connection, room))
-            return 0;
-        return connection->flags & CONNECTION_LARGE ? REJOINED_UP_TO : READ_CHUNK - worker->read_fill;
-    }
-    if (!move_to_own_chunk(worker, connection))
-        return 0;
-    uint32_t size = store_size(&worker->store, connection->input_chunk);
-    return (size < wanted ? size : wanted) - length;
-}
-
-/* ---- reading ---- */
-
-static void note_progress(struct worker *worker, struct connection *connection, bool handled)
-{
-    if (connection->flags & (CONNECTION_REFUSED | CONNECTION_ENDED) || connection->waits_for != NO_KEY)
-        return;
-    if (connection->input_length > 0) {
-        if (handled || connection->input_deadline.list != DEADLINE_FRAME)
-            deadline_set(worker, connection, DEADLINE_FRAME);
-    } else if (worker->limits.idle_timeout > 0) {
-        deadline_set(worker, connection, DEADLINE_IDLE);
-    } else {
+    if (waits) {
         deadline_clear_input(worker, connection);
+        return;
+    }
+    if (connection->input_room == 0) {
+        if (worker->limits.idle_timeout > 0)
+            deadline_set(worker, connection, DEADLINE_IDLE);
+        else
+            deadline_clear_input(worker, connection);
+        return;
+    }
+    if (new_frame)
+        connection->frame_since = worker->now;
+    deadline_set(worker, connection, DEADLINE_FRAME);
+    if (worker->now - connection->frame_since > worker->limits.frame_timeout) {
+        count(&worker->statistics->cut_off, 1);
+        reply_error(worker, connection, "a frame stayed incomplete for too long");
     }
 }
 
-static void handle_input(struct worker *worker, struct connection *connection)
+/* Handles `length` bytes at `at`, the last of which are new, and keeps what is left. */
+static void handle_input(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
-    bool large = connection->flags & CONNECTION_OWN_CHUNK && connection->input_length > READ_CHUNK / 2;
-    uint64_t handled = handle_frames(worker, connection);
-    if (handled > 0)
+    bool fresh = connection->input_length == 0 && !(connection->flags & CONNECTION_CLAIMED);
+    connection->frame_wanted = 0;
+    uint32_t handled = handle_frames(worker, connection, at, length);
+
+    if (handled > 0) {
         connection->flags &= ~(unsigned)CONNECTION_LARGE;
-    if (handled > 0 && large)
-        connection->flags |= CONNECTION_LARGE;
-    if (connection->input_length == 0)
-        drop_input(worker, connection);
-    note_progress(worker, connection, handled > 0);
-    connection_watch(worker, connection);
+        if (connection->flags & CONNECTION_CLAIMED && handled > LARGE_FRAME)
+            connection->flags |= CONNECTION_LARGE;
+    }
+    keep_rest(worker, connection, at + handled, connection->flags & CONNECTION_REFUSED ? 0 : length - handled);
+    note_progress(worker, connection, fresh || handled > 0);
 }
 
 /* The client has shut its writing side down. It still gets what is under way to it. */
 static void end_input(struct worker *worker, struct connection *connection)
 {
-    drop_input(worker, connection);
+    connection_drop_input(worker, connection);
+    wait_forget(worker, connection);
     connection->flags |= CONNECTION_ENDED;
     if (connection->flags & (CONNECTION_BROKEN | CONNECTION_REFUSED)) {
         connection_doom(worker, connection);
@@ -414,77 +297,189 @@ static void end_input(struct worker *worker, struct connection *connection)
     connection_watch(worker, connection);
 }
 
-/* What a client says after it was refused is thrown away; MSG_TRUNC spares the copy (tcp(7)). */
+void input_note_end(struct worker *worker, struct connection *connection)
+{
+    connection->flags |= CONNECTION_NO_MORE;
+    connection_watch(worker, connection);
+    if (connection->waits_for != routes_worker_key(worker->shared, worker->index))
+        return; /* what it sent before is whole, and goes on once it can */
+    /* How much there is still to read; with MSG_PEEK and MSG_TRUNC nothing is copied, and all stays (tcp(7)). */
+    ssize_t unread = recv(connection->fd, NULL, FRAME_MAX_SIZE, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+    uint32_t there = connection->input_length + (unread > 0 ? (uint32_t)unread : 0);
+    if (there < connection->frame_wanted)
+        end_input(worker, connection); /* the frame that it waits with can never be whole */
+}
+
+/* ---- reading ---- */
+
+/* What a client sends after it was refused is thrown away; MSG_TRUNC spares the copy (tcp(7)). */
 static void discard_input(struct worker *worker, struct connection *connection)
 {
-    ssize_t got = recv(connection->fd, NULL, READ_CHUNK, MSG_DONTWAIT | MSG_TRUNC);
+    ssize_t got = recv(connection->fd, NULL, READ_AREA, MSG_DONTWAIT | MSG_TRUNC);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
         connection_doom(worker, connection);
 }
 
-/* Finds room for a read, of at most the client's share of what is left. Returns 0 when the client has to wait. */
-static uint32_t room_to_read(struct worker *worker, struct connection *connection)
+/* Moves the start of a frame to memory for all of it. False when there is no room for that now. */
+static bool claim_frame(struct worker *worker, struct connection *connection, uint32_t size)
 {
-    uint32_t room = 0;
-    if (!must_wait(worker, connection)) {
-        room = make_room(worker, connection);
-        if (room == 0)
-            input_starve(worker, connection);
+    connection->frame_wanted = size;
+    uint64_t at = room_for_frame(worker, size) ? store_allocate(&worker->store, size) : STORE_NONE;
+    uint32_t length = connection->input_length;
+
+    if (at == STORE_NONE)
+        return false;
+    if (length > 0)
+        memcpy(store_bytes(&worker->store, at), store_bytes(&worker->store, connection->input_at), length);
+    set_input(worker, connection, at, length, size);
+    store_release(&worker->store, at, size); /* held by the input alone from now on */
+    connection->flags |= CONNECTION_CLAIMED;
+    return true;
+}
+
+/*
+ * Finds room in the read area, of up to `most` bytes, behind what there is of a small frame, which is copied to the
+ * front. Returns how many bytes may be read.
+ */
+static uint32_t room_in_area(struct worker *worker, const struct connection *connection, uint32_t most)
+{
+    struct area *area = &worker->read_area;
+    uint32_t length = connection->input_length, least = most < READ_TOGETHER ? most : READ_TOGETHER;
+
+    if (area_room(area) < length + least) {
+        area_close(&worker->store, area);
+        if (!area_open(&worker->store, area, READ_AREA))
+            return 0;
     }
-    if (room == 0)
-        connection_watch(worker, connection);
-    return room < share_of_rest(worker) ? room : share_of_rest(worker);
+    if (length > 0)
+        memcpy(store_bytes(&worker->store, area->at), store_bytes(&worker->store, connection->input_at), length);
+    uint32_t room = area_room(area) - length;
+    return room < most ? room : most;
+}
+
+/* Where the next read goes: `most` bytes at `at`, behind the input that is there. */
+struct place {
+    uint64_t at;
+    uint32_t most; /* 0: the client has to wait */
+    bool in_area;
+    bool peek; /* only what can be handled at once is taken from the socket */
+};
+
+static struct place find_place(struct worker *worker, struct connection *connection)
+{
+    uint32_t length = connection->input_length, share = room_to_read(worker, connection);
+    uint32_t wanted = length == 0 ? 0 : frame_wanted(worker, connection->input_at, length);
+    bool claimed = connection->flags & CONNECTION_CLAIMED;
+
+    if (!claimed && (length >= BLOCK_SIZE || wanted > READ_TOGETHER))
+        claimed = claim_frame(worker, connection, wanted);
+    if (claimed)
+        return (struct place){.at = connection->input_at, .most = connection->input_room - length};
+    struct place place = {.in_area = true, .peek = length == 0 && room_is_short(worker)};
+    if (connection->flags & CONNECTION_LARGE && share > BLOCK_SIZE)
+        share = BLOCK_SIZE;
+    if (length < BLOCK_SIZE && wanted <= READ_TOGETHER && share > 0)
+        place.most = room_in_area(worker, connection, share);
+    place.at = worker->read_area.at;
+    return place;
+}
+
+/*
+ * Handles what was only looked at, and takes what was handled from the socket. An incomplete frame gets memory, or has
+ * to wait until there is some.
+ */
+static void handle_peeked(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
+{
+    connection->frame_wanted = 0;
+    uint32_t handled = handle_frames(worker, connection, at, length);
+
+    if (handled > 0) {
+        ssize_t taken = recv(connection->fd, NULL, handled, MSG_DONTWAIT | MSG_TRUNC);
+        INVARIANT(taken == (ssize_t)handled || taken < 0); /* below 0: reset meanwhile */
+    }
+    area_advance(&worker->store, &worker->read_area, handled);
+    bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_IN_LINE;
+    if (handled < length && !waits && !(connection->flags & (CONNECTION_CLOSE | CONNECTION_REFUSED)) &&
+        !claim_frame(worker, connection, frame_wanted(worker, at + handled, length - handled)))
+        wait_for_store(worker, connection);
+    note_progress(worker, connection, true);
+}
+
+/* One recv(2). True when it was filled. */
+static bool read_and_handle(struct worker *worker, struct connection *connection, const struct place *place)
+{
+    uint32_t length = connection->input_length;
+    uint8_t *target = store_bytes(&worker->store, place->at) + length;
+    ssize_t got = recv(connection->fd, target, place->most, MSG_DONTWAIT | (place->peek ? MSG_PEEK : 0));
+
+    if (got > 0) {
+        worker->work += (uint32_t)got;
+        if (place->peek)
+            handle_peeked(worker, connection, place->at, (uint32_t)got);
+        else
+            handle_input(worker, connection, place->at, length + (uint32_t)got);
+        if (place->in_area && !place->peek)
+            area_advance(&worker->store, &worker->read_area, length + (uint32_t)got);
+    } else if (got == 0) {
+        end_input(worker, connection);
+    } else if (errno != EAGAIN && errno != EINTR) {
+        connection_doom(worker, connection);
+    }
+    return got > 0 && (uint32_t)got == place->most;
 }
 
 bool input_read(struct worker *worker, struct connection *connection)
 {
-    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_RESUMED))
+    bool filled = false;
+
+    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_IN_LINE | CONNECTION_ENDED))
         return false;
     if (connection->flags & CONNECTION_REFUSED) {
         discard_input(worker, connection);
         return false;
     }
-    uint32_t room = room_to_read(worker, connection);
-    if (room == 0)
-        return false;
-    uint8_t *target = store_bytes(&worker->store, connection->input_chunk) + connection->input_at;
-    ssize_t got = recv(connection->fd, target + connection->input_length, room, MSG_DONTWAIT);
-    if (got > 0) {
-        connection->input_length += (uint32_t)got;
-        if (worker->read_owner == place_of(worker, connection))
-            worker->read_fill += (uint32_t)got;
-        handle_input(worker, connection);
-        return (uint32_t)got == room && connection->events & EPOLLIN;
+    if (!worker->stopped && !must_wait(worker, connection)) {
+        struct place place = find_place(worker, connection);
+        if (place.most > 0)
+            filled = read_and_handle(worker, connection, &place);
+        else
+            wait_for_store(worker, connection);
     }
-    if (connection->input_length == 0)
-        drop_input(worker, connection);
-    if (got == 0)
-        end_input(worker, connection);
-    else if (errno != EAGAIN && errno != EINTR)
-        connection_doom(worker, connection);
-    return false;
-}
-
-void input_resume(struct worker *worker, struct connection *connection)
-{
-    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_REFUSED | CONNECTION_ENDED))
-        return;
-    if (connection->waits_for == NO_KEY && connection->input_length > 0 && !must_wait(worker, connection)) {
-        handle_input(worker, connection);
-        return;
-    }
-    note_progress(worker, connection, true);
     connection_watch(worker, connection);
+    return filled && connection->events & EPOLLIN;
 }
 
-void input_rewind(struct worker *worker, bool give_back)
+/* Whether the input starts with a whole frame. */
+static bool has_whole_frame(const struct worker *worker, const struct connection *connection)
 {
-    if (worker->read_chunk == CHUNK_NONE || worker->read_owner != NOBODY ||
-        !store_sole(&worker->store, worker->read_chunk))
-        return;
-    worker->read_fill = 0;
-    if (give_back) {
-        store_release(&worker->store, worker->read_chunk);
-        worker->read_chunk = CHUNK_NONE;
+    uint32_t length = connection->input_length;
+    return length >= FRAME_WORD_SIZE && length >= frame_wanted(worker, connection->input_at, length);
+}
+
+/* Whether a frame that is known to have no room yet still has none, so that a look at the socket is not needed. */
+static bool still_has_no_room(const struct worker *worker, const struct connection *connection)
+{
+    return connection->frame_wanted > BLOCK_SIZE && !(connection->flags & CONNECTION_CLAIMED) &&
+           !room_for_frame(worker, connection->frame_wanted);
+}
+
+bool input_go_on(struct worker *worker, struct connection *connection)
+{
+    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_REFUSED | CONNECTION_ENDED) ||
+        connection->waits_for != NO_KEY)
+        return false;
+    if (!has_whole_frame(worker, connection)) {
+        if (!worker->stopped && still_has_no_room(worker, connection))
+            wait_for_store(worker, connection);
+        return connection->waits_for == NO_KEY;
     }
+    if (!must_wait(worker, connection))
+        handle_input(worker, connection, connection->input_at, connection->input_length);
+    connection_watch(worker, connection);
+    return connection->events & EPOLLIN;
+}
+
+void input_give_back(struct worker *worker)
+{
+    area_close(&worker->store, &worker->read_area);
 }

@@ -1,11 +1,15 @@
 /*
  * input.h: reading clients and finding their frames.
  *
- * Bytes are read into the worker's read chunk, handled where they stand, and passed on as ranges of it. A
- * MESSAGE is turned from the sender's form into the receivers' in place. What is left of an incomplete
- * frame stays at the end of the read chunk as long as nobody else reads; then it moves to a chunk of its
- * own, which is not more than four times as large as the bytes that came. Who has just sent a large frame gets
- * a chunk for a whole one at once, if that is no more than a sixteenth of what is free.
+ * Bytes are read into the worker's read area, handled where they stand, and passed on as ranges of it. A
+ * MESSAGE is turned from the sender's form into the receivers' in place. What is left then is kept where it
+ * stands, and holds its own blocks only:
+ *
+ *     left                                        goes on
+ *     the start of a small frame, below a block   copied in front of the next read
+ *     of any other incomplete frame               copied to memory for the whole frame once there is room for it,
+ *                                                 which is then read to its end; until then the client is paused
+ *     whole frames that have to wait              where they stand, when the wait is over
  */
 #ifndef RELAYHUB_INPUT_H
 #define RELAYHUB_INPUT_H
@@ -18,16 +22,13 @@
  */
 bool input_read(struct worker *worker, struct connection *connection);
 
-/* The client was paused and may go on: handles what was read before. */
-void input_resume(struct worker *worker, struct connection *connection);
+/* The client's turn has come, or its wait is over: handles what was read before. True when it may be read. */
+bool input_go_on(struct worker *worker, struct connection *connection);
 
-/* True while there is too little of the store, or too few ranges, to read anything. */
-bool input_starved(struct worker *worker);
+/* A client that is not read now has shut its writing side down. */
+void input_note_end(struct worker *worker, struct connection *connection);
 
-/* Notes that the connection found no room and is paused until there may be some. */
-void input_starve(struct worker *worker, struct connection *connection);
-
-/* Uses the read chunk from its start again where nobody needs what is in it, or gives it back. */
-void input_rewind(struct worker *worker, bool give_back);
+/* Gives the rest of the read area back, so that the next one is where the blocks are free, and in the cache. */
+void input_give_back(struct worker *worker);
 
 #endif

@@ -55,8 +55,6 @@ static const struct entry entries[] = {
      "and with no more than this it is so no longer"},
     {"store-share", SIZE, AT(limits.store_share), false, 1048576, 1073741824, "a size from 1M to 1G",
      "a receiver with more queued is cut off at once"},
-    {"max-congested", NUMBER, AT(limits.max_congested), false, 0, 4194304, "a number from 0 to 4194304",
-     "congested receivers one sender may have; 0: no limit"},
     {"drain-timeout", SECONDS, AT(limits.drain_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
      "how long a receiver may be congested"},
     {"frame-timeout", SECONDS, AT(limits.frame_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
@@ -83,7 +81,6 @@ static void set_defaults(struct options *options)
     options->limits = (struct limits){.high_watermark = 1u << 20,
                                       .low_watermark = 256u << 10,
                                       .store_share = 16u << 20,
-                                      .max_congested = 16,
                                       .drain_timeout = 10000,
                                       .frame_timeout = 30000,
                                       .grace_time = 10000};

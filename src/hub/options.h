@@ -22,7 +22,6 @@ struct limits {
     uint32_t high_watermark; /* a receiver with more than this queued is congested ... */
     uint32_t low_watermark;  /* ... until it has no more than this */
     uint32_t store_share;    /* a receiver with more than this queued is cut off at once */
-    uint32_t max_congested;  /* so many receivers of a worker may one sender keep congested; 0: no limit */
     uint32_t drain_timeout;  /* so long may a receiver be congested */
     uint32_t frame_timeout;  /* so long may a frame be incomplete */
     uint32_t idle_timeout;   /* so long may a client say nothing; 0: for ever */

@@ -1,17 +1,21 @@
 /* output.c: see output.h. */
 #include "hub/output.h"
 
+#include "hub/backpressure.h"
 #include "hub/connection.h"
 #include "hub/deadline.h"
 #include "hub/invariant.h"
-#include "hub/wait.h"
+#include "hub/room.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* So many parts of a queue go out with one sendmsg(2). */
+/* One sendmsg(2) takes this many parts of a queue. */
 #define PARTS 128
+
+/* A queue up to this size is written at once. */
+#define SMALL_QUEUE 16384u
 
 /*
  * No more bytes than this go to one client before all others had their turn. A large body that goes to many is
@@ -19,8 +23,11 @@
  */
 #define PIECE (384u * 1024u)
 
-/* Ranges shorter than this are moved out of their chunk when the client's socket takes no more. */
-#define MOVED_BELOW 16384u
+/* Ranges shorter than this are moved to blocks of their own when the client's socket takes no more. */
+#define MOVED_BELOW (2 * BLOCK_SIZE)
+
+/* Ranges that one visit to a broken connection takes back. */
+#define RETURNED_A_VISIT 1024u
 
 /* ---- the pool of ranges ---- */
 
@@ -56,47 +63,65 @@ static void append(struct worker *worker, struct range_list *list, uint32_t rang
 
 /* ---- queueing ---- */
 
-static void mark_dirty(struct worker *worker, struct connection *connection)
+static void enter(struct worker *worker, struct connection *connection, struct line *line)
 {
     if (connection->flags & CONNECTION_DIRTY)
         return;
     connection->flags |= CONNECTION_DIRTY;
-    connection->dirty_next = worker->dirty;
-    worker->dirty = place_of(worker, connection);
+    line_append(worker, line, LINK_OUTPUT, place_of(worker, connection));
 }
 
-bool output_queue(struct worker *worker, struct connection *connection, uint32_t chunk, uint32_t offset,
-                  uint32_t length, uint64_t number)
+static void become_dirty(struct worker *worker, struct connection *connection)
+{
+    if (!(connection->flags & CONNECTION_DIRTY))
+        worker->work += WORK_WRITE;
+    enter(worker, connection, &worker->dirty);
+}
+
+static void become_congested(struct worker *worker, struct connection *connection)
+{
+    connection->flags |= CONNECTION_CONGESTED;
+    connection->congested_since = worker->now;
+    routes_set_congested(worker->shared, slot_of(worker, connection));
+    deadline_set(worker, connection, DEADLINE_CONGESTED);
+    count(&worker->statistics->congested, 1);
+}
+
+bool output_queue(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length, uint64_t number)
 {
     uint32_t index = take_range(worker);
     if (index == NO_RANGE) {
         connection_doom(worker, connection);
         return false;
     }
-    struct range *range = &worker->ranges[index];
-    *range = (struct range){.chunk = chunk, .offset = offset, .length = length, .next = NO_RANGE, .number = number};
+    worker->ranges[index] = (struct range){.at = at, .length = length, .next = NO_RANGE, .number = number};
     if (connection->first_range == NO_RANGE)
         connection->first_range = index;
     else
         worker->ranges[connection->last_range].next = index;
     connection->last_range = index;
+    connection->range_count++;
     connection->queued += length;
-    store_hold(&worker->store, chunk);
-    mark_dirty(worker, connection);
+    store_hold(&worker->store, at, length);
+    become_dirty(worker, connection);
+    /* At once, so that many senders in one turn do not each add to a queue that nobody reads. */
+    if ((connection->flags & (CONNECTION_BLOCKED | CONNECTION_CONGESTED)) == CONNECTION_BLOCKED &&
+        room_exceeded(worker, connection))
+        become_congested(worker, connection);
     return true;
 }
 
-bool output_extend_reply(struct worker *worker, struct connection *connection, uint32_t chunk, uint32_t offset,
-                         uint32_t length)
+bool output_extend_reply(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
     if (connection->first_range == NO_RANGE)
         return false;
     struct range *last = &worker->ranges[connection->last_range];
-    if (last->number != NOT_A_MESSAGE || last->chunk != chunk || last->offset + last->length != offset)
+    if (last->number != NOT_A_MESSAGE || last->at + last->length != at)
         return false;
+    store_extend(&worker->store, last->at, last->length, length);
     last->length += length;
     connection->queued += length;
-    mark_dirty(worker, connection);
+    become_dirty(worker, connection);
     return true;
 }
 
@@ -110,7 +135,7 @@ static int gather(const struct worker *worker, const struct connection *connecti
 
     for (uint32_t i = connection->first_range; i != NO_RANGE && left > 0; i = worker->ranges[i].next) {
         const struct range *range = &worker->ranges[i];
-        uint8_t *start = store_bytes(&worker->store, range->chunk) + range->offset + skip;
+        uint8_t *start = store_bytes(&worker->store, range->at) + skip;
         uint32_t length = range->length - skip < left ? range->length - skip : left;
         skip = 0;
         left -= length;
@@ -125,56 +150,48 @@ static int gather(const struct worker *worker, const struct connection *connecti
     return count;
 }
 
+/* Takes the first range out of the queue. It keeps its hold. */
+static uint32_t take_first(struct worker *worker, struct connection *connection)
+{
+    uint32_t index = connection->first_range;
+    connection->first_range = worker->ranges[index].next;
+    connection->range_count--;
+    if (connection->settled_range == index)
+        connection->settled_range = NO_RANGE;
+    return index;
+}
+
 /* The socket took `written` bytes: frees the ranges that are through. */
 static void advance(struct worker *worker, struct connection *connection, size_t written)
 {
     connection->queued -= (uint32_t)written;
     written += connection->written;
-    while (connection->first_range != NO_RANGE) {
-        uint32_t index = connection->first_range;
-        struct range *range = &worker->ranges[index];
-        if (written < range->length)
-            break;
-        written -= range->length;
-        connection->first_range = range->next;
-        if (connection->settled_range == index)
-            connection->settled_range = NO_RANGE;
-        store_release(&worker->store, range->chunk);
+    while (connection->first_range != NO_RANGE && written >= worker->ranges[connection->first_range].length) {
+        uint32_t index = take_first(worker, connection);
+        written -= worker->ranges[index].length;
+        store_release(&worker->store, worker->ranges[index].at, worker->ranges[index].length);
         free_range(worker, index);
     }
     connection->written = (uint32_t)written;
 }
 
-/* Nothing reaches this client any more; what it said before may still wait to be read. */
-static void break_off(struct worker *worker, struct connection *connection)
-{
-    connection->flags |= CONNECTION_BROKEN;
-    connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
-    connection_withdraw(worker, connection);
-    output_return_all(worker, connection);
-    if (connection->flags & (CONNECTION_ENDED | CONNECTION_REFUSED))
-        connection_doom(worker, connection);
-}
-
 /*
- * Where `length` more bytes of a stuck queue can be moved to: behind those moved before, or into a new
- * chunk. Returns the chunk, held once for the range, or CHUNK_NONE.
+ * Where `length` more bytes of a stuck queue can be moved to: behind those moved before, in the same block, or to
+ * new ones. Returns the place, held once for the range, or STORE_NONE.
  */
-static uint32_t place_to_move(struct worker *worker, const struct connection *connection, uint32_t length,
-                              uint32_t *offset)
+static uint64_t place_to_move(struct worker *worker, const struct connection *connection, uint32_t length)
 {
     struct store *store = &worker->store;
     const struct range *settled = &worker->ranges[connection->settled_range];
 
     if (connection->settled_range != NO_RANGE && settled->receiver == MOVED) {
-        *offset = settled->offset + settled->length;
-        if (store_size(store, settled->chunk) - *offset >= length) {
-            store_hold(store, settled->chunk);
-            return settled->chunk;
+        uint64_t end = settled->at + settled->length;
+        if (end % BLOCK_SIZE != 0 && BLOCK_SIZE - end % BLOCK_SIZE >= length) {
+            store_hold(store, end, length);
+            return end;
         }
     }
-    *offset = 0;
-    return store_allocate(store, connection->queued + connection->written <= BLOCK_SIZE ? BLOCK_SIZE : MOVED_BELOW);
+    return store_allocate(store, length);
 }
 
 /* Moves the short ranges of a queue that is stuck, from the last one looked at on. */
@@ -186,27 +203,26 @@ static void move_short_ranges(struct worker *worker, struct connection *connecti
 
     for (; next != NO_RANGE; next = worker->ranges[next].next) {
         struct range *range = &worker->ranges[next];
-        /* In a chunk this small it holds little. */
-        if (range->length < MOVED_BELOW && store_size(store, range->chunk) > MOVED_BELOW) {
-            uint32_t offset, chunk = place_to_move(worker, connection, range->length, &offset);
-            if (chunk == CHUNK_NONE)
+        if (range->length < MOVED_BELOW) {
+            uint64_t at = place_to_move(worker, connection, range->length);
+            if (at == STORE_NONE)
                 return;
-            memcpy(store_bytes(store, chunk) + offset, store_bytes(store, range->chunk) + range->offset, range->length);
-            store_release(store, range->chunk);
-            range->chunk = chunk;
-            range->offset = offset;
+            memcpy(store_bytes(store, at), store_bytes(store, range->at), range->length);
+            store_release(store, range->at, range->length);
+            range->at = at;
             range->receiver = MOVED;
         }
         connection->settled_range = next;
     }
 }
 
-/* Whose message the range begins with; 0 for what the hub itself says. */
-static uint64_t sender_of(const struct worker *worker, const struct range *range)
+static enum deadline deadline_of(const struct connection *connection)
 {
-    if (range->number == NOT_A_MESSAGE)
-        return 0;
-    return frame_load_id(store_bytes(&worker->store, range->chunk) + range->offset + FRAME_WORD_SIZE);
+    if (connection->flags & CONNECTION_CLOSE)
+        return DEADLINE_NONE;
+    if (connection->flags & CONNECTION_CONGESTED)
+        return DEADLINE_CONGESTED;
+    return connection->flags & CONNECTION_BLOCKED ? DEADLINE_BLOCKED : DEADLINE_NONE;
 }
 
 void output_update_congestion(struct worker *worker, struct connection *connection)
@@ -215,122 +231,162 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
 
     if (connection->queued > worker->limits.store_share && !(connection->flags & CONNECTION_CLOSE))
         connection_cut_off(worker, connection, "its queue is over its share of the store");
-    if (!congested && connection->queued > worker->limits.high_watermark) {
-        connection->flags |= CONNECTION_CONGESTED;
-        routes_set_congested(worker->shared, slot_of(worker, connection));
-        deadline_set(worker, connection, DEADLINE_CONGESTED);
-        wait_charge(worker, connection, sender_of(worker, &worker->ranges[connection->last_range]));
-        count(&worker->statistics->congested, 1);
-    } else if (congested && connection->queued <= worker->limits.low_watermark) {
+    if (!congested && room_exceeded(worker, connection)) {
+        become_congested(worker, connection);
+    } else if (congested && room_recovered(worker, connection)) {
         connection->flags &= ~(unsigned)CONNECTION_CONGESTED;
-        if (connection->flags & CONNECTION_BLOCKED)
-            deadline_set(worker, connection, DEADLINE_BLOCKED);
-        else
-            deadline_clear_output(worker, connection);
         count(&worker->statistics->congested, (uint64_t)-1);
         wait_end_congestion(worker, slot_of(worker, connection));
     }
-}
-
-/* How long a client has been taking nothing; a congested one has its own deadline. */
-static void update_blocked(struct worker *worker, struct connection *connection, bool progress)
-{
-    if (connection->flags & CONNECTION_CONGESTED)
-        return;
-    if (!(connection->flags & CONNECTION_BLOCKED))
+    enum deadline list = deadline_of(connection);
+    if (list == DEADLINE_NONE)
         deadline_clear_output(worker, connection);
-    else if (progress || connection->output_deadline.list != DEADLINE_BLOCKED)
-        deadline_set(worker, connection, DEADLINE_BLOCKED);
+    else if (connection->output_deadline.list != list)
+        deadline_set(worker, connection, list);
 }
 
-void output_flush(struct worker *worker, struct connection *connection)
+/* The socket took something: a time limit for a client that takes nothing starts anew, but no congestion lasts long. */
+static void note_progress(struct worker *worker, struct connection *connection)
+{
+    enum deadline list = deadline_of(connection);
+
+    if (list != DEADLINE_NONE)
+        deadline_set(worker, connection, list);
+    if (list == DEADLINE_CONGESTED && worker->now - connection->congested_since > worker->limits.drain_timeout)
+        connection_cut_off(worker, connection, "it did not read enough within the drain timeout");
+}
+
+/* Nothing reaches this client any more; what it sent before may still wait to be read. */
+static void break_off(struct worker *worker, struct connection *connection)
+{
+    connection->flags |= CONNECTION_BROKEN;
+    connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
+    connection_withdraw(worker, connection);
+}
+
+/* Takes a part of a broken connection's queue back. */
+static void return_part(struct worker *worker, struct connection *connection)
+{
+    if (!output_return_queue(worker, connection, RETURNED_A_VISIT))
+        enter(worker, connection, &worker->large);
+    else if (connection->flags & (CONNECTION_ENDED | CONNECTION_REFUSED))
+        connection_doom(worker, connection);
+}
+
+/* One sendmsg(2). Returns whether the socket took anything. */
+static bool write_piece(struct worker *worker, struct connection *connection)
 {
     struct iovec parts[PARTS];
-    uint32_t before = connection->queued;
+    struct msghdr header = {.msg_iov = parts, .msg_iovlen = (size_t)gather(worker, connection, parts)};
+    ssize_t written = sendmsg(connection->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
 
-    connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
-    if (connection->queued > 0) {
-        struct msghdr header = {.msg_iov = parts, .msg_iovlen = (size_t)gather(worker, connection, parts)};
-        ssize_t written = sendmsg(connection->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (written >= 0) {
-            advance(worker, connection, (size_t)written);
-        } else if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) {
-            connection->flags |= CONNECTION_BLOCKED;
-            move_short_ranges(worker, connection);
-        } else if (errno != EINTR) {
-            break_off(worker, connection);
-        }
+    if (written >= 0) {
+        advance(worker, connection, (size_t)written);
+        worker->write_left -= (uint32_t)written < worker->write_left ? (uint32_t)written : worker->write_left;
+    } else if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) {
+        connection->flags |= CONNECTION_BLOCKED;
+        move_short_ranges(worker, connection);
+    } else if (errno != EINTR) {
+        break_off(worker, connection);
     }
-    if (connection->queued > 0 && !(connection->flags & CONNECTION_BLOCKED))
-        mark_dirty(worker, connection);
-    update_blocked(worker, connection, connection->queued < before);
+    return written > 0;
+}
+
+/* Writes a piece of a queue. If there is more, it comes in turn. */
+static void write_queue(struct worker *worker, struct connection *connection)
+{
+    bool progress = false;
+
+    if (connection->queued > 0 && !(connection->flags & CONNECTION_BROKEN))
+        progress = write_piece(worker, connection);
+    if (connection->flags & CONNECTION_BROKEN)
+        return_part(worker, connection);
+    else if (connection->queued > 0 && !(connection->flags & CONNECTION_BLOCKED))
+        enter(worker, connection, &worker->large);
     output_update_congestion(worker, connection);
+    if (progress)
+        note_progress(worker, connection);
     connection_advance_end(worker, connection);
     connection_watch(worker, connection);
 }
 
-/* Writes a piece of each queue. Who has more is in the next round. */
-static void flush_round(struct worker *worker)
+void output_write(struct worker *worker)
 {
-    uint32_t place = worker->dirty;
-    worker->dirty = NOBODY;
-    while (place != NOBODY) {
-        struct connection *connection = &worker->connections[place];
-        place = connection->dirty_next;
+    for (uint32_t left = worker->dirty.count; left > 0; left--) {
+        struct connection *connection = line_take(worker, &worker->dirty, LINK_OUTPUT);
         connection->flags &= ~(unsigned)CONNECTION_DIRTY;
         if (connection->flags & CONNECTION_BLOCKED) {
             move_short_ranges(worker, connection);
             output_update_congestion(worker, connection);
+        } else if (connection->queued <= SMALL_QUEUE) {
+            write_queue(worker, connection);
         } else {
-            output_flush(worker, connection);
+            enter(worker, connection, &worker->large);
         }
+    }
+    while (worker->large.count > 0 && worker->write_left > 0) {
+        struct connection *connection = line_take(worker, &worker->large, LINK_OUTPUT);
+        connection->flags &= ~(unsigned)CONNECTION_DIRTY;
+        /* A visit that writes little is not for nothing either. */
+        worker->write_left -= worker->write_left < WORK_QUEUE ? worker->write_left : WORK_QUEUE;
+        if (!(connection->flags & CONNECTION_BLOCKED))
+            write_queue(worker, connection);
     }
 }
 
-void output_flush_all(struct worker *worker)
+void output_unblock(struct worker *worker, struct connection *connection)
 {
-    while (worker->dirty != NOBODY)
-        flush_round(worker);
+    connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
+    enter(worker, connection, &worker->dirty);
 }
 
 /* ---- what goes back ---- */
 
-/* The part of a range from its first message that is not wholly written; `written` bytes of it are. */
-static void skip_written(const struct worker *worker, struct range *range, uint32_t written)
+/* Takes `size` bytes, `messages` whole messages, off the start of a range. */
+static void shorten(struct worker *worker, struct range *range, uint32_t size, uint32_t messages)
 {
-    const uint8_t *bytes = store_bytes(&worker->store, range->chunk);
-    while (range->length > 0) {
-        uint32_t size = frame_size(frame_load_word(bytes + range->offset));
-        INVARIANT(size <= range->length);
-        if (size > written)
+    uint64_t at = range->at;
+    uint32_t length = range->length;
+
+    range->at += size;
+    range->length -= size;
+    range->number += messages;
+    store_hold(&worker->store, range->at, range->length);
+    store_release(&worker->store, at, length);
+}
+
+/* Leaves the part of a range from its first message that is not wholly written; `written` bytes of it are. */
+static void skip_written(struct worker *worker, struct range *range, uint32_t written)
+{
+    const uint8_t *bytes = store_bytes(&worker->store, range->at);
+    uint32_t size, at = 0, messages = 0;
+
+    for (;; at += size, messages++) {
+        size = frame_size(frame_load_word(bytes + at));
+        INVARIANT(size <= range->length - at);
+        if (size > written - at)
             break;
-        written -= size;
-        range->offset += size;
-        range->length -= size;
-        range->number++;
     }
+    if (messages > 0)
+        shorten(worker, range, at, messages);
 }
 
-static unsigned sender_worker(const struct worker *worker, const struct range *range)
-{
-    uint64_t sender = sender_of(worker, range);
-    INVARIANT(routes_slot(sender) < worker->shared->slots);
-    return routes_worker(worker->shared, routes_slot(sender));
-}
-
+/* Of a range of messages that lies on the list of returns. */
 static void append_return(struct worker *worker, uint32_t index)
 {
-    append(worker, &worker->returns[sender_worker(worker, &worker->ranges[index])], index);
+    uint64_t sender = frame_load_id(store_bytes(&worker->store, worker->ranges[index].at) + FRAME_WORD_SIZE);
+    INVARIANT(routes_slot(sender) < worker->shared->slots);
+    append(worker, &worker->returns[routes_worker(worker->shared, routes_slot(sender))], index);
 }
 
-void output_return_all(struct worker *worker, struct connection *connection)
+bool output_return_queue(struct worker *worker, struct connection *connection, uint32_t most)
 {
-    while (connection->first_range != NO_RANGE) {
-        uint32_t index = connection->first_range;
+    for (; connection->first_range != NO_RANGE && most > 0; most--) {
+        uint32_t index = take_first(worker, connection);
         struct range *range = &worker->ranges[index];
-        connection->first_range = range->next;
+        connection->queued -= range->length - connection->written;
         if (range->number == NOT_A_MESSAGE) {
-            store_release(&worker->store, range->chunk);
+            store_release(&worker->store, range->at, range->length);
             free_range(worker, index);
         } else {
             skip_written(worker, range, connection->written);
@@ -339,20 +395,17 @@ void output_return_all(struct worker *worker, struct connection *connection)
         }
         connection->written = 0;
     }
-    connection->queued = 0;
-    connection->settled_range = NO_RANGE;
     output_update_congestion(worker, connection);
+    return connection->first_range == NO_RANGE;
 }
 
-bool output_return(struct worker *worker, uint32_t chunk, uint32_t offset, uint32_t length, uint64_t number,
-                   uint64_t receiver)
+bool output_return(struct worker *worker, uint64_t at, uint32_t length, uint64_t number, uint64_t receiver)
 {
     uint32_t index = take_range(worker);
     if (index == NO_RANGE)
         return false;
-    worker->ranges[index] =
-        (struct range){.chunk = chunk, .offset = offset, .length = length, .number = number, .receiver = receiver};
-    store_hold(&worker->store, chunk);
+    worker->ranges[index] = (struct range){.at = at, .length = length, .number = number, .receiver = receiver};
+    store_hold(&worker->store, at, length);
     append_return(worker, index);
     return true;
 }
@@ -362,19 +415,25 @@ bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id)
     uint32_t index = take_range(worker);
     if (index == NO_RANGE)
         return false;
-    worker->ranges[index] = (struct range){.chunk = CHUNK_NONE, .number = NOT_A_MESSAGE, .receiver = id};
+    worker->ranges[index] = (struct range){.number = NOT_A_MESSAGE, .receiver = id};
     append(worker, &worker->returns[asker], index);
     return true;
 }
 
-void output_drop_return(struct worker *worker, unsigned sender)
+void output_drop_return(struct worker *worker, unsigned sender, uint32_t size, uint32_t messages)
 {
     struct range_list *list = &worker->returns[sender];
     uint32_t index = list->first;
-    list->first = worker->ranges[index].next;
+    struct range *range = &worker->ranges[index];
+
+    if (size < range->length) {
+        shorten(worker, range, size, messages);
+        return;
+    }
+    list->first = range->next;
     if (list->first == NO_RANGE)
         list->last = NO_RANGE;
-    if (worker->ranges[index].chunk != CHUNK_NONE)
-        store_release(&worker->store, worker->ranges[index].chunk);
+    if (range->length > 0)
+        store_release(&worker->store, range->at, range->length);
     free_range(worker, index);
 }

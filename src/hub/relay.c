@@ -1,16 +1,16 @@
 /* relay.c: see relay.h. */
 #include "hub/relay.h"
 
+#include "hub/backpressure.h"
 #include "hub/connection.h"
 #include "hub/invariant.h"
 #include "hub/output.h"
 #include "hub/reply.h"
-#include "hub/wait.h"
 
 #include <string.h>
 
-/* So many entries of the lists of returns are handled a turn. */
-#define RETURNS_A_TURN 1024
+/* Messages that senders are told of in one turn, for each worker that has senders. */
+#define RETURNS_A_TURN 4096u
 
 /* Receivers of one run that are not connected, each once. */
 struct missing {
@@ -35,13 +35,12 @@ static struct record *record_for(struct worker *worker, unsigned target, const s
     struct outbox *outbox = &worker->outboxes[target];
     if (*targets >> target & 1)
         return outbox->pending;
-    struct record *record = outbox_full(outbox) ? NULL : outbox_begin(outbox);
+    struct record *record = outbox_begin(outbox);
     if (record == NULL)
         return NULL;
     *targets |= UINT64_C(1) << target;
     record->kind = RECORD_DELIVER;
-    record->chunk = run->chunk;
-    record->offset = run->offset;
+    record->at = run->at;
     record->length = run->length;
     record->number = run->number;
     record->messages = run->messages;
@@ -68,7 +67,7 @@ static bool queue_local(struct worker *worker, uint64_t id, const struct run *ru
     receiver->stamp = worker->stamp;
     if (receiver->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
         return false;
-    if (!output_queue(worker, receiver, run->chunk, run->offset, run->length, run->number))
+    if (!output_queue(worker, receiver, run->at, run->length, run->number))
         return false;
     count(&worker->statistics->deliveries, run->messages);
     return true;
@@ -80,9 +79,10 @@ static void send_records(struct worker *worker, const struct run *run, uint64_t 
     for (; targets != 0; targets &= targets - 1) {
         unsigned target = (unsigned)__builtin_ctzll(targets);
         struct outbox *outbox = &worker->outboxes[target];
-        store_lend(&worker->store, run->chunk, target);
-        outbox_commit(outbox, outbox->pending, outbox->pending->count);
-        worker->sent[target] += run->length;
+        unsigned receivers = outbox->pending->count;
+        store_lend(&worker->store, run->at, run->length, target);
+        outbox_commit(outbox, outbox->pending, receivers);
+        worker->sent[target] += record_cost(run->length, receivers);
     }
 }
 
@@ -94,6 +94,7 @@ void relay_run(struct worker *worker, struct connection *sender, const struct ru
 
     missing.count = 0;
     worker->stamp++;
+    worker->work += run->count * (run->length + WORK_QUEUE);
     for (unsigned i = 0; i < run->count; i++) {
         uint64_t id = frame_load_id(run->receivers + i * FRAME_ID_SIZE);
         uint32_t slot = routes_slot(id);
@@ -115,33 +116,18 @@ void relay_run(struct worker *worker, struct connection *sender, const struct ru
         reply_undelivered(worker, sender, missing.ids, missing.count, run->number, run->messages);
 }
 
-/* Pauses the sender if `target`, a worker that is up, takes no records now. */
-static void wait_for_worker(struct worker *worker, struct connection *sender, unsigned target)
-{
-    uint32_t key = routes_worker_key(worker->shared, target);
-
-    if (outbox_full(&worker->outboxes[target]))
-        wait_pause(worker, sender, key);
-    else if (routes_is_congested(worker->shared, key))
-        wait_for_congested(worker, sender, key);
-    else if (wait_window_full(worker, target))
-        wait_for_window(worker, sender, target);
-}
-
 bool relay_must_wait(struct worker *worker, struct connection *sender, const uint8_t *receivers, unsigned count_)
 {
     const struct shared *shared = worker->shared;
 
-    if (routes_held_for(shared, slot_of(worker, sender)) != SLOT_NONE)
-        wait_if_held(worker, sender);
     for (unsigned i = 0; i < count_ && sender->waits_for == NO_KEY; i++) {
         uint32_t slot = routes_slot(frame_load_id(receivers + i * FRAME_ID_SIZE));
         if (slot >= shared->slots)
             continue;
         unsigned target = routes_worker(shared, slot);
         if (!worker->limits.refuse && routes_is_congested(shared, slot))
-            wait_for_congested(worker, sender, slot);
-        else if (target != worker->index && worker->up >> target & 1)
+            wait_for_receiver(worker, sender, slot);
+        else if (target != worker->index && worker->up >> target & 1 && !wait_has_credit(worker, target))
             wait_for_worker(worker, sender, target);
     }
     return sender->waits_for != NO_KEY;
@@ -149,28 +135,52 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 
 /* ---- records from other workers ---- */
 
+/* True when the record's bytes lie in the arena of the worker that wrote it. */
+static bool is_of_its_writer(const struct worker *worker, const struct record *record)
+{
+    uint64_t arena = (uint64_t)worker->shared->blocks_per_worker * BLOCK_SIZE, start = arena * record->from;
+    return record->length > 0 && record->at >= start && record->at < start + arena &&
+           record->length <= start + arena - record->at;
+}
+
+/* Queues a record's messages for one receiver. False when it is gone. */
+static bool deliver_to(struct worker *worker, const struct record *record, uint64_t id)
+{
+    struct connection *receiver = find_connection(worker, id);
+
+    if (receiver == NULL || receiver->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
+        return false;
+    if (receiver->stamp == worker->stamp)
+        return true; /* named twice */
+    receiver->stamp = worker->stamp;
+    if (!output_queue(worker, receiver, record->at, record->length, record->number))
+        return false;
+    count(&worker->statistics->deliveries, record->messages);
+    return true;
+}
+
+static bool named_before(const struct record *record, unsigned index)
+{
+    for (unsigned i = 0; i < index; i++) {
+        if (record->ids[i] == record->ids[index])
+            return true;
+    }
+    return false;
+}
+
 static void deliver(struct worker *worker, const struct record *record)
 {
-    struct store *store = &worker->store;
-
-    INVARIANT(record->chunk < shared_blocks(worker->shared) && !store_is_own(store, record->chunk));
-    INVARIANT((uint64_t)record->offset + record->length <= store_size(store, record->chunk));
-    store_borrow(store, record->chunk);
-    count(&shared_page(worker->shared, worker->index)->received[record->from], record->length);
+    INVARIANT(is_of_its_writer(worker, record));
+    store_borrow(&worker->store, record->at, record->length);
+    count(&shared_page(worker->shared, worker->index)->received[record->from],
+          record_cost(record->length, record->count));
     worker->stamp++;
     for (unsigned i = 0; i < record->count; i++) {
-        struct connection *receiver = find_connection(worker, record->ids[i]);
-        if (receiver != NULL && receiver->stamp == worker->stamp)
-            continue; /* named twice */
-        if (receiver != NULL)
-            receiver->stamp = worker->stamp;
-        if (receiver != NULL && !(receiver->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE)) &&
-            output_queue(worker, receiver, record->chunk, record->offset, record->length, record->number))
-            count(&worker->statistics->deliveries, record->messages);
-        else
-            output_return(worker, record->chunk, record->offset, record->length, record->number, record->ids[i]);
+        /* Without a range left to tell the sender there is none left for the receiver either: it is closed. */
+        if (!deliver_to(worker, record, record->ids[i]) && !named_before(record, i))
+            (void)output_return(worker, record->at, record->length, record->number, record->ids[i]);
     }
-    store_release(store, record->chunk);
+    store_release(&worker->store, record->at, record->length);
 }
 
 static void pass_barrier(struct worker *worker, unsigned from, uint64_t id)
@@ -213,51 +223,50 @@ void relay_record(struct worker *worker, const struct record *record)
 
 /* ---- what goes back to senders ---- */
 
-static uint32_t count_messages(const struct worker *worker, const struct range *range)
+/* The first messages of a range, `most` at the most. Returns how many, and their size in bytes. */
+static uint32_t count_messages(const struct worker *worker, const struct range *range, uint32_t most, uint32_t *size)
 {
-    const uint8_t *bytes = store_bytes(&worker->store, range->chunk) + range->offset;
-    uint32_t messages = 0;
+    const uint8_t *bytes = store_bytes(&worker->store, range->at);
+    uint32_t messages = 0, at = 0;
 
-    for (uint32_t at = 0; at < range->length; messages++) {
-        uint32_t size = frame_size(frame_load_word(bytes + at));
-        INVARIANT(size <= range->length - at);
-        at += size;
+    for (; at < range->length && messages < most; messages++) {
+        uint32_t length = frame_size(frame_load_word(bytes + at));
+        INVARIANT(length <= range->length - at);
+        at += length;
     }
+    *size = at;
     return messages;
 }
 
 static uint64_t sender_of(const struct worker *worker, const struct range *range)
 {
-    return frame_load_id(store_bytes(&worker->store, range->chunk) + range->offset + FRAME_WORD_SIZE);
+    return frame_load_id(store_bytes(&worker->store, range->at) + FRAME_WORD_SIZE);
 }
 
-static void return_here(struct worker *worker, const struct range *range)
+static void return_here(struct worker *worker, const struct range *range, uint32_t messages)
 {
     struct connection *sender = find_connection(worker, sender_of(worker, range));
     if (sender != NULL)
-        reply_undelivered(worker, sender, &range->receiver, 1, range->number, count_messages(worker, range));
+        reply_undelivered(worker, sender, &range->receiver, 1, range->number, messages);
 }
 
 /*
- * The senders are told at once: the chunk is perhaps held by nobody here, but waits in the store for the dead
- * worker to be done with it, and such a chunk cannot be held again.
+ * The senders are told at once: the blocks are perhaps held by nobody here, but wait in the store for the dead
+ * worker to be done with them, and such a block cannot be held again.
  */
 void relay_unsent_record(struct worker *worker, const struct record *record)
 {
     if (record->kind != RECORD_DELIVER)
         return;
     for (unsigned i = 0; i < record->count; i++) {
-        const struct range range = {.chunk = record->chunk,
-                                    .offset = record->offset,
-                                    .length = record->length,
-                                    .number = record->number,
-                                    .receiver = record->ids[i]};
-        return_here(worker, &range);
+        const struct range range = {
+            .at = record->at, .length = record->length, .number = record->number, .receiver = record->ids[i]};
+        return_here(worker, &range, record->messages);
     }
 }
 
 /* False when the outbox has no room. */
-static bool return_there(struct worker *worker, unsigned target, const struct range *range)
+static bool return_there(struct worker *worker, unsigned target, const struct range *range, uint32_t messages)
 {
     if (!(worker->up >> target & 1))
         return true; /* its clients are gone with it */
@@ -266,7 +275,7 @@ static bool return_there(struct worker *worker, unsigned target, const struct ra
     if (record == NULL)
         return false;
     worker->touched |= UINT64_C(1) << target;
-    if (range->chunk == CHUNK_NONE) {
+    if (range->length == 0) {
         record->kind = RECORD_BARRIER_PASSED;
         record->ids[0] = range->receiver;
         outbox_commit(outbox, record, 1);
@@ -275,23 +284,31 @@ static bool return_there(struct worker *worker, unsigned target, const struct ra
         record->ids[0] = sender_of(worker, range);
         record->ids[1] = range->receiver;
         record->number = range->number;
-        record->messages = count_messages(worker, range);
+        record->messages = messages;
         outbox_commit(outbox, record, 2);
     }
     return true;
 }
 
+static void return_to(struct worker *worker, unsigned target)
+{
+    for (uint32_t left = RETURNS_A_TURN; left > 0 && worker->returns[target].first != NO_RANGE;) {
+        const struct range *range = &worker->ranges[worker->returns[target].first];
+        uint32_t size, messages = count_messages(worker, range, left, &size);
+        if (target == worker->index)
+            return_here(worker, range, messages);
+        else if (!return_there(worker, target, range, messages))
+            break;
+        output_drop_return(worker, target, size, messages);
+        left -= messages > 0 ? messages : 1;
+    }
+}
+
 void relay_returns(struct worker *worker)
 {
     for (unsigned target = 0; target < worker->shared->workers; target++) {
-        for (int left = RETURNS_A_TURN; left > 0 && worker->returns[target].first != NO_RANGE; left--) {
-            const struct range *range = &worker->ranges[worker->returns[target].first];
-            if (target == worker->index)
-                return_here(worker, range);
-            else if (!return_there(worker, target, range))
-                break;
-            output_drop_return(worker, target);
-        }
+        if (worker->returns[target].first != NO_RANGE)
+            return_to(worker, target);
     }
 }
 

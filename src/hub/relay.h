@@ -1,7 +1,7 @@
 /*
  * relay.h: from a sender's messages to each receiver's queue, here or in another worker.
  *
- * The unit is a run: messages of one sender to the same receivers, one behind the other in a chunk, in the
+ * The unit is a run: messages of one sender to the same receivers, one behind the other in the store, in the
  * form in which receivers get them. A pipelining sender's read is one run; it costs one look-up a receiver
  * and one queue entry a receiver, however many messages are in it.
  */
@@ -11,7 +11,8 @@
 #include "hub/state.h"
 
 struct run {
-    uint32_t chunk, offset, length; /* where, in bytes; length 0: no run */
+    uint64_t at;     /* where in the store */
+    uint32_t length; /* in bytes; 0: no run */
     uint32_t messages;
     uint64_t number;                                  /* the first one's number at its sender */
     unsigned count;                                   /* receivers, 1 to 255 */
@@ -37,7 +38,7 @@ void relay_record(struct worker *worker, const struct record *record);
 /* Handles a record that could not be sent, as its worker is dead. */
 void relay_unsent_record(struct worker *worker, const struct record *record);
 
-/* Tells senders what was queued and could not be written: up to a bounded number a turn. */
+/* Tells senders what was queued and could not be written: up to a bounded number of messages a turn. */
 void relay_returns(struct worker *worker);
 
 /* The client has ended its sending: asks all other workers for what they still have for it. */

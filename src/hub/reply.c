@@ -1,10 +1,10 @@
 /* reply.c: see reply.h. */
 #include "hub/reply.h"
 
+#include "hub/backpressure.h"
 #include "hub/connection.h"
 #include "hub/deadline.h"
 #include "hub/output.h"
-#include "hub/wait.h"
 
 #include <string.h>
 
@@ -13,26 +13,24 @@ static uint8_t *begin(struct worker *worker, struct connection *connection, uint
 {
     if (connection->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
         return NULL;
-    if (worker->reply_chunk == CHUNK_NONE || REPLY_CHUNK - worker->reply_fill < size) {
-        if (worker->reply_chunk != CHUNK_NONE)
-            store_release(&worker->store, worker->reply_chunk);
-        worker->reply_chunk = store_allocate(&worker->store, REPLY_CHUNK);
-        worker->reply_fill = 0;
+    if (area_room(&worker->reply_area) < size) {
+        area_close(&worker->store, &worker->reply_area);
+        if (!area_open(&worker->store, &worker->reply_area, REPLY_AREA)) {
+            connection_cut_off(worker, connection, "the message store is full");
+            return NULL;
+        }
     }
-    if (worker->reply_chunk == CHUNK_NONE) {
-        connection_cut_off(worker, connection, "the message store is full");
-        return NULL;
-    }
-    return store_bytes(&worker->store, worker->reply_chunk) + worker->reply_fill;
+    worker->work += WORK_REPLY + size;
+    return store_bytes(&worker->store, worker->reply_area.at);
 }
 
 /* Queues the `size` bytes that were made at begin(). */
 static void commit(struct worker *worker, struct connection *connection, uint32_t size)
 {
-    uint32_t offset = worker->reply_fill;
-    worker->reply_fill += size;
-    if (!output_extend_reply(worker, connection, worker->reply_chunk, offset, size))
-        output_queue(worker, connection, worker->reply_chunk, offset, size, NOT_A_MESSAGE);
+    uint64_t at = worker->reply_area.at;
+    if (!output_extend_reply(worker, connection, at, size))
+        output_queue(worker, connection, at, size, NOT_A_MESSAGE);
+    area_advance(&worker->store, &worker->reply_area, size);
 }
 
 void reply_identity(struct worker *worker, struct connection *connection)
@@ -88,7 +86,7 @@ uint64_t reply_list_size(const struct worker *worker)
     uint64_t clients = 0;
     for (unsigned i = 0; i < shared->workers; i++)
         clients += atomic_load_explicit(&shared_page(shared, i)->statistics.connections, memory_order_relaxed);
-    return clients * FRAME_ID_SIZE + (clients / FRAME_MAX_IDS + 1) * FRAME_WORD_SIZE + REPLY_CHUNK;
+    return clients * FRAME_ID_SIZE + (clients / FRAME_MAX_IDS + 1) * FRAME_WORD_SIZE + REPLY_AREA;
 }
 
 void reply_list(struct worker *worker, struct connection *connection)
@@ -98,6 +96,9 @@ void reply_list(struct worker *worker, struct connection *connection)
     unsigned ids;
 
     enter_range(worker->shared, &walk, 0);
+    for (unsigned i = 0; i < worker->shared->workers; i++) /* the walk, of a word a slot */
+        worker->work += atomic_load_explicit(&shared_page(worker->shared, i)->slots_used, memory_order_relaxed) *
+                        (uint32_t)sizeof(uint64_t);
     do {
         uint8_t *frame = begin(worker, connection, largest);
         if (frame == NULL)
@@ -134,6 +135,7 @@ void reply_end(struct worker *worker, struct connection *connection)
 {
     connection->flags |= CONNECTION_REFUSED;
     wait_forget(worker, connection);
+    connection_drop_input(worker, connection);
     connection_withdraw(worker, connection);
     deadline_set(worker, connection, DEADLINE_CLOSING);
     connection_advance_end(worker, connection);
@@ -153,10 +155,7 @@ void reply_error(struct worker *worker, struct connection *connection, const cha
     reply_end(worker, connection);
 }
 
-void reply_rewind(struct worker *worker)
+void reply_give_back(struct worker *worker)
 {
-    if (worker->reply_chunk == CHUNK_NONE || !store_sole(&worker->store, worker->reply_chunk))
-        return;
-    store_release(&worker->store, worker->reply_chunk);
-    worker->reply_chunk = CHUNK_NONE;
+    area_close(&worker->store, &worker->reply_area);
 }

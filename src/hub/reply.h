@@ -1,7 +1,7 @@
 /*
- * reply.h: the frames that the hub itself says: IDENTITY, LIST, UNDELIVERED and ERROR.
+ * reply.h: the frames that the hub itself sends: IDENTITY, LIST, UNDELIVERED and ERROR.
  *
- * They are made in a chunk of the worker's own. Where there is no room left for one, the client is cut
+ * They are made in an area of the worker's own. Where there is no room left for one, the client is cut
  * off: no answer is ever left out silently.
  */
 #ifndef RELAYHUB_REPLY_H
@@ -24,8 +24,8 @@ void reply_undelivered(struct worker *worker, struct connection *sender, const u
 /* Answers with ERROR and its reason, hears nothing more from the client, and closes when it has read that. */
 void reply_error(struct worker *worker, struct connection *connection, const char *reason);
 
-/* Gives the chunk for replies back where nobody needs what is in it. */
-void reply_rewind(struct worker *worker);
+/* Gives the rest of the area for replies back. */
+void reply_give_back(struct worker *worker);
 
 /* Hears nothing more from the client, and closes when it has read what is queued for it. */
 void reply_end(struct worker *worker, struct connection *connection);

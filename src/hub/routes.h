@@ -69,7 +69,7 @@ static inline bool routes_has(const struct shared *shared, uint64_t id)
     return slot < shared->slots && id != 0 && atomic_load_explicit(&shared->ids[slot], memory_order_acquire) == id;
 }
 
-/* ---- congestion: a key is a slot, or shared->slots + worker for a worker as a whole ---- */
+/* ---- what senders wait for: a key is a slot, or shared->slots + worker for a worker as a whole ---- */
 
 static inline uint32_t routes_worker_key(const struct shared *shared, unsigned worker)
 {
@@ -92,28 +92,5 @@ uint64_t routes_clear_congested(const struct shared *shared, uint32_t key);
  * then nobody may wait: no wake will come.
  */
 bool routes_wait(const struct shared *shared, uint32_t key, unsigned worker);
-
-/* ---- a sender that is held until a receiver is congested no longer, see wait_charge() ---- */
-
-/*
- * A hint without an order: any worker may write it, and who reads it looks whether the receiver is congested. A
- * hint that is lost is given again with the next receiver, one that is old is dropped.
- */
-static inline void routes_hold(const struct shared *shared, uint32_t sender, uint32_t receiver)
-{
-    atomic_store_explicit(&shared->congestion[sender].held_for, receiver + 1, memory_order_relaxed);
-}
-
-static inline void routes_let_go(const struct shared *shared, uint32_t sender)
-{
-    atomic_store_explicit(&shared->congestion[sender].held_for, 0, memory_order_relaxed);
-}
-
-/* The slot of that receiver, or SLOT_NONE. A worker that was taken over may have written anything. */
-static inline uint32_t routes_held_for(const struct shared *shared, uint32_t sender)
-{
-    uint32_t receiver = atomic_load_explicit(&shared->congestion[sender].held_for, memory_order_relaxed) - 1;
-    return receiver < shared->slots ? receiver : SLOT_NONE; /* 0 has become the largest */
-}
 
 #endif

@@ -59,7 +59,6 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     size_t ids = reserve(&end, shared->slots * sizeof(uint64_t));
     size_t generations = reserve(&end, shared->slots * sizeof(uint32_t));
     size_t congestion = reserve(&end, (shared->slots + workers) * sizeof(struct congestion));
-    size_t sizes = reserve(&end, blocks * sizeof(uint32_t));
     size_t sent = reserve(&end, workers * blocks * sizeof(uint32_t));
     size_t done = reserve(&end, workers * blocks * sizeof(uint32_t));
     size_t closed = reserve(&end, (size_t)workers * shared->addresses * sizeof(uint32_t));
@@ -82,7 +81,6 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     shared->ids = (void *)(base + ids);
     shared->generations = (void *)(base + generations);
     shared->congestion = (void *)(base + congestion);
-    shared->sizes = (void *)(base + sizes);
     shared->sent = (void *)(base + sent);
     shared->done = (void *)(base + done);
     shared->closed = (void *)(base + closed);
@@ -112,7 +110,6 @@ int shared_protect(const struct shared *shared, unsigned self)
     bool done = protect_region(shared->pages, WORKER_PAGE_SIZE, workers, self) &&
                 protect_region(shared->ids, range * sizeof(uint64_t), workers, self) &&
                 protect_region(shared->generations, range * sizeof(uint32_t), workers, self) &&
-                protect_region(shared->sizes, blocks * sizeof(uint32_t), workers, self) &&
                 protect_region(shared->sent, blocks * sizeof(uint32_t) * workers, workers, self) &&
                 protect_region(shared->done, blocks * sizeof(uint32_t) * workers, workers, self) &&
                 protect_region(shared->closed, shared->addresses * sizeof(uint32_t), workers, self) &&

@@ -8,8 +8,8 @@
  *     pages        statistics, and how far the worker's slots are in use
  *     ids          one word a slot of the worker; 0 is a free slot
  *     generations  one word a slot of the worker: how often it was given out
- *     sizes, sent  bookkeeping of the message store, by the owner of the chunks
- *     done         bookkeeping of the message store, by the holder of the chunks
+ *     sent         bookkeeping of the message store, by the owner of the blocks
+ *     done         bookkeeping of the message store, by the holder of the blocks
  *     closed       clients that the worker closed, by their source address (addresses.h)
  *     arenas       the message store itself
  *     congestion   one line a slot and a worker: everybody may write this one, atomically
@@ -33,20 +33,23 @@
 
 /* The statistics of one worker. Each is a plain count since the worker's slot was made, or a gauge. */
 #define STATISTICS(X)                                                                                                  \
-    X(connections)       /* gauge: clients connected */                                                                \
-    X(closed)            /* clients that were closed */                                                                \
-    X(frames)            /* frames handled */                                                                          \
-    X(messages)          /* MESSAGE frames taken from clients */                                                       \
-    X(deliveries)        /* MESSAGE frames queued for clients */                                                       \
-    X(undelivered)       /* UNDELIVERED frames queued for clients */                                                   \
-    X(refused_frames)    /* frames answered with ERROR */                                                              \
-    X(congested)         /* gauge: receivers over their high watermark */                                              \
-    X(pauses)            /* times that a sender was paused */                                                          \
-    X(held)              /* of these: for too many congested receivers */                                              \
-    X(cut_off)           /* clients that the hub cut off */                                                            \
-    X(list_requests)     /* LIST requests answered */                                                                  \
-    X(store_blocks_used) /* gauge: blocks of the arena held by connections and queues */                               \
-    X(ranges_used)       /* gauge: queue entries in use */
+    X(connections)        /* gauge: clients connected */                                                               \
+    X(closed)             /* clients that were closed */                                                               \
+    X(frames)             /* frames handled */                                                                         \
+    X(messages)           /* MESSAGE frames taken from clients */                                                      \
+    X(deliveries)         /* MESSAGE frames queued for clients */                                                      \
+    X(undelivered)        /* UNDELIVERED frames queued for clients */                                                  \
+    X(refused_frames)     /* frames answered with ERROR */                                                             \
+    X(congested)          /* gauge: receivers over their high watermark */                                             \
+    X(paused_by_receiver) /* times that a sender was paused: for a congested receiver, */                              \
+    X(paused_by_itself)   /* as it does not read what it asks for, */                                                  \
+    X(paused_by_worker)   /* as a worker has to take what is under way to it first, */                                 \
+    X(paused_by_store)    /* and as the store had no room for what it sends */                                         \
+    X(waiting_for_store)  /* gauge: clients that are paused by the store now */                                        \
+    X(cut_off)            /* clients that the hub cut off */                                                           \
+    X(list_requests)      /* LIST requests answered */                                                                 \
+    X(store_blocks_used)  /* gauge: blocks of the arena held by connections and queues */                              \
+    X(ranges_used)        /* gauge: queue entries in use */
 
 struct statistics {
 #define X(name) _Atomic uint64_t name;
@@ -57,19 +60,14 @@ struct statistics {
 /* A worker's own page. Only that worker writes it. */
 struct worker_page {
     struct statistics statistics;
-    _Atomic uint32_t starved;               /* the worker can read nothing, as its arena is exhausted */
     _Atomic uint32_t slots_used;            /* slots from here on were never given out: where LIST stops looking */
-    _Atomic uint64_t received[WORKERS_MAX]; /* bytes of bodies taken from each worker's records */
+    _Atomic uint64_t received[WORKERS_MAX]; /* cost of the records taken from each worker, see record_cost() */
 };
 
-/*
- * Whether a receiver (or a worker) is congested, and the workers whose senders wait for it; and, for a client as a
- * sender, that it keeps too many receivers congested.
- */
+/* Whether a receiver is congested, and the workers whose senders wait for it, or for a worker. */
 struct congestion {
     _Alignas(CACHE_LINE) _Atomic uint64_t waiters; /* a bit a worker */
-    _Atomic uint32_t congested;
-    _Atomic uint32_t held_for; /* a receiver's slot + 1, or 0; see routes_hold() */
+    _Atomic uint32_t congested;                    /* of a receiver */
 };
 
 struct shared {
@@ -83,8 +81,7 @@ struct shared {
     _Atomic uint64_t *ids;
     _Atomic uint32_t *generations;
     struct congestion *congestion; /* [slots + workers]: the last ones are the workers' own */
-    _Atomic uint32_t *sizes;       /* [block]: of a chunk that starts here, in blocks */
-    _Atomic uint32_t *sent;        /* [owner][holder][block of the owner]: records about the chunk */
+    _Atomic uint32_t *sent;        /* [owner][holder][block of the owner]: records about the block */
     _Atomic uint32_t *done;        /* [holder][owner][block of the owner]: how many of them are done with */
     _Atomic uint32_t *closed;      /* [worker][address] */
     uint8_t *arenas;
@@ -116,17 +113,17 @@ static inline uint32_t shared_blocks(const struct shared *shared)
     return shared->workers * shared->blocks_per_worker;
 }
 
-/* The counter in shared->sent for a chunk of any arena and its holder `holder`. */
-static inline _Atomic uint32_t *shared_sent(const struct shared *shared, uint32_t chunk, unsigned holder)
+/* The counter in shared->sent for a block of any arena and its holder `holder`. */
+static inline _Atomic uint32_t *shared_sent(const struct shared *shared, uint32_t block, unsigned holder)
 {
-    size_t owner = chunk / shared->blocks_per_worker, block = chunk % shared->blocks_per_worker;
-    return &shared->sent[(owner * shared->workers + holder) * shared->blocks_per_worker + block];
+    size_t owner = block / shared->blocks_per_worker, start = block % shared->blocks_per_worker;
+    return &shared->sent[(owner * shared->workers + holder) * shared->blocks_per_worker + start];
 }
 
 /* The same in shared->done. */
-static inline _Atomic uint32_t *shared_done(const struct shared *shared, uint32_t chunk, unsigned holder)
+static inline _Atomic uint32_t *shared_done(const struct shared *shared, uint32_t block, unsigned holder)
 {
-    return &shared->done[(size_t)holder * shared_blocks(shared) + chunk];
+    return &shared->done[(size_t)holder * shared_blocks(shared) + block];
 }
 
 #endif

@@ -6,26 +6,30 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* Lent blocks that each allocation looks at, so that they come back while the worker is busy. */
 #define RECLAIM_AT_ALLOCATION 8u
 
 /*
- * Acquire pairs with the release in store_release(): a chunk that came back is not overwritten before its
+ * Acquire pairs with the release in store_release(): a block that came back is not overwritten before its
  * holder's last read of it.
  */
-static bool holder_has(const struct store *store, uint32_t chunk, unsigned holder)
+static bool holder_has(const struct store *store, uint32_t block, unsigned holder)
 {
-    return atomic_load_explicit(shared_sent(store->shared, chunk, holder), memory_order_relaxed) !=
-           atomic_load_explicit(shared_done(store->shared, chunk, holder), memory_order_acquire);
+    return atomic_load_explicit(shared_sent(store->shared, block, holder), memory_order_relaxed) !=
+           atomic_load_explicit(shared_done(store->shared, block, holder), memory_order_acquire);
 }
 
 /* ---- the arena's bitmap ---- */
 
+/* `start` is a block of the arena, from 0. */
 static void mark(struct store *store, uint32_t start, uint32_t count, bool used)
 {
-    for (uint32_t i = start; i < start + count; i++) {
-        uint64_t bit = UINT64_C(1) << (i % 64);
-        INVARIANT(((store->used[i / 64] & bit) != 0) != used);
-        store->used[i / 64] ^= bit;
+    for (uint32_t i = start, end = start + count; i < end;) {
+        uint32_t bits = 64 - i % 64 < end - i ? 64 - i % 64 : end - i;
+        uint64_t mask = (bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1) << (i % 64);
+        INVARIANT((store->used[i / 64] & mask) == (used ? 0 : mask));
+        store->used[i / 64] ^= mask;
+        i += bits;
     }
     if (used)
         store->free_blocks -= count;
@@ -33,7 +37,7 @@ static void mark(struct store *store, uint32_t start, uint32_t count, bool used)
         store->free_blocks += count;
 }
 
-/* The first run of `count` free blocks, from `lowest` on; CHUNK_NONE when there is none. */
+/* The first run of `count` free blocks, from `lowest` on; BLOCK_NONE when there is none. */
 static uint32_t find_run(const struct store *store, uint32_t count)
 {
     uint32_t run = 0;
@@ -52,87 +56,80 @@ static uint32_t find_run(const struct store *store, uint32_t count)
             run = 0;
         }
     }
-    return CHUNK_NONE;
+    return BLOCK_NONE;
 }
 
-static void free_chunk(struct store *store, uint32_t chunk)
+static void free_block(struct store *store, uint32_t block)
 {
-    uint32_t start = chunk - store->first;
-    uint32_t size = atomic_load_explicit(&store->shared->sizes[chunk], memory_order_relaxed);
-    mark(store, start, size, false);
+    uint32_t start = block - store->first;
+    mark(store, start, 1, false);
     if (start < store->lowest)
         store->lowest = start;
 }
 
-/* ---- chunks that only other workers hold ---- */
+/* ---- blocks that only other workers hold ---- */
 
-static void append_lent(struct store *store, uint32_t chunk)
+static void append_lent(struct store *store, uint32_t start)
 {
-    uint32_t block = chunk - store->first;
-    store->next_lent[block] = CHUNK_NONE;
-    if (store->lent_tail == CHUNK_NONE)
-        store->lent_head = block;
+    store->next_lent[start] = BLOCK_NONE;
+    if (store->lent_tail == BLOCK_NONE)
+        store->lent_head = start;
     else
-        store->next_lent[store->lent_tail] = block;
-    store->lent_tail = block;
+        store->next_lent[store->lent_tail] = start;
+    store->lent_tail = start;
     store->lent_count++;
 }
 
-/* Takes the bits of those that are done with the chunk off its `lent`; true when none is left. */
-static bool came_back(struct store *store, uint32_t chunk)
+/* Takes the bits of those that are done with the block off its `lent`; true when none is left. */
+static bool came_back(struct store *store, uint32_t block)
 {
-    uint64_t *lent = &store->lent[chunk - store->first];
+    uint64_t *lent = &store->lent[block - store->first];
     for (uint64_t left = *lent; left != 0; left &= left - 1) {
         unsigned holder = (unsigned)__builtin_ctzll(left);
-        if (!holder_has(store, chunk, holder))
+        if (!holder_has(store, block, holder))
             *lent &= ~(UINT64_C(1) << holder);
     }
     return *lent == 0;
 }
 
-uint32_t store_reclaim(struct store *store, uint32_t most)
+void store_reclaim(struct store *store, uint32_t most)
 {
-    uint32_t before = store->free_blocks;
     uint32_t looks = store->lent_count < most ? store->lent_count : most;
 
     while (looks-- > 0) {
-        uint32_t block = store->lent_head;
-        store->lent_head = store->next_lent[block];
-        if (store->lent_head == CHUNK_NONE)
-            store->lent_tail = CHUNK_NONE;
+        uint32_t start = store->lent_head;
+        store->lent_head = store->next_lent[start];
+        if (store->lent_head == BLOCK_NONE)
+            store->lent_tail = BLOCK_NONE;
         store->lent_count--;
-        if (came_back(store, store->first + block))
-            free_chunk(store, store->first + block);
+        if (came_back(store, store->first + start))
+            free_block(store, store->first + start);
         else
-            append_lent(store, store->first + block);
+            append_lent(store, start);
     }
-    return store->free_blocks - before;
 }
 
-/* ---- opening: nothing is allocated but what others hold of a predecessor's chunks ---- */
+/* ---- opening: nothing is allocated but what others hold of a predecessor's blocks ---- */
 
-static uint64_t holders_of(const struct store *store, uint32_t chunk)
+static uint64_t holders_of(const struct store *store, uint32_t block)
 {
     uint64_t holders = 0;
     for (unsigned worker = 0; worker < store->shared->workers; worker++) {
-        if (worker != store->self && holder_has(store, chunk, worker))
+        if (worker != store->self && holder_has(store, block, worker))
             holders |= UINT64_C(1) << worker;
     }
     return holders;
 }
 
-static void adopt_held_chunks(struct store *store)
+static void adopt_held_blocks(struct store *store)
 {
-    for (uint32_t block = 0; block < store->blocks; block++) {
-        uint32_t chunk = store->first + block;
-        uint64_t holders = holders_of(store, chunk);
+    for (uint32_t start = 0; start < store->blocks; start++) {
+        uint64_t holders = holders_of(store, store->first + start);
         if (holders == 0)
             continue;
-        uint32_t size = atomic_load_explicit(&store->shared->sizes[chunk], memory_order_relaxed);
-        INVARIANT(size > 0 && size <= store->blocks - block);
-        mark(store, block, size, true);
-        store->lent[block] = holders;
-        append_lent(store, chunk);
+        mark(store, start, 1, true);
+        store->lent[start] = holders;
+        append_lent(store, start);
     }
 }
 
@@ -144,8 +141,8 @@ int store_open(struct store *store, const struct shared *shared, unsigned self, 
                             .first = self * blocks,
                             .blocks = blocks,
                             .free_blocks = blocks,
-                            .lent_head = CHUNK_NONE,
-                            .lent_tail = CHUNK_NONE};
+                            .lent_head = BLOCK_NONE,
+                            .lent_tail = BLOCK_NONE};
     store->used = calloc((blocks + 63) / 64, sizeof *store->used);
     store->held = calloc(shared_blocks(shared), sizeof *store->held);
     store->owed = calloc(shared_blocks(shared), sizeof *store->owed);
@@ -158,7 +155,7 @@ int store_open(struct store *store, const struct shared *shared, unsigned self, 
     if (blocks % 64 != 0) /* what the last word has beyond the arena is never free */
         store->used[blocks / 64] = UINT64_MAX << (blocks % 64);
     if (successor)
-        adopt_held_chunks(store);
+        adopt_held_blocks(store);
     return 0;
 }
 
@@ -173,65 +170,106 @@ void store_close(struct store *store)
 
 /* ---- allocating, holding, releasing ---- */
 
-uint32_t store_allocate(struct store *store, uint32_t size)
+uint64_t store_allocate(struct store *store, uint32_t size)
 {
     uint32_t count = (size + BLOCK_SIZE - 1) / BLOCK_SIZE;
 
     store_reclaim(store, RECLAIM_AT_ALLOCATION);
-    uint32_t start = store->free_blocks < count ? CHUNK_NONE : find_run(store, count);
-    if (start == CHUNK_NONE) {
-        if (store_reclaim(store, store->lent_count) == 0)
-            return CHUNK_NONE;
-        start = find_run(store, count);
-        if (start == CHUNK_NONE)
-            return CHUNK_NONE;
-    }
+    uint32_t start = store->free_blocks < count ? BLOCK_NONE : find_run(store, count);
+    if (start == BLOCK_NONE)
+        return STORE_NONE;
     mark(store, start, count, true);
     if (start == store->lowest)
         store->lowest = start + count;
-    uint32_t chunk = store->first + start;
-    INVARIANT(store->held[chunk] == 0);
-    store->held[chunk] = 1;
-    atomic_store_explicit(&store->shared->sizes[chunk], count, memory_order_relaxed);
-    return chunk;
+    for (uint32_t block = store->first + start, end = block + count; block < end; block++) {
+        INVARIANT(store->held[block] == 0);
+        store->held[block] = 1;
+    }
+    return (uint64_t)(store->first + start) * BLOCK_SIZE;
 }
 
-void store_release(struct store *store, uint32_t chunk)
+static void give_up_block(struct store *store, uint32_t block)
 {
-    INVARIANT(store->held[chunk] > 0);
-    if (--store->held[chunk] > 0)
-        return;
-    if (store_is_own(store, chunk)) {
-        if (came_back(store, chunk))
-            free_chunk(store, chunk);
+    if (store_is_own(store, block)) {
+        if (came_back(store, block))
+            free_block(store, block);
         else
-            append_lent(store, chunk);
+            append_lent(store, block - store->first);
         return;
     }
-    _Atomic uint32_t *done = shared_done(store->shared, chunk, store->self);
-    uint32_t value = atomic_load_explicit(done, memory_order_relaxed) + store->owed[chunk];
-    store->owed[chunk] = 0;
-    /* Release: everything read of the chunk was read before its owner may reuse it. */
+    _Atomic uint32_t *done = shared_done(store->shared, block, store->self);
+    uint32_t value = atomic_load_explicit(done, memory_order_relaxed) + store->owed[block];
+    store->owed[block] = 0;
+    /* Release: everything read of the block was read before its owner may reuse it. */
     atomic_store_explicit(done, value, memory_order_release);
 }
 
-void store_lend(struct store *store, uint32_t chunk, unsigned worker)
+static void release_blocks(struct store *store, uint32_t block, uint32_t end)
 {
-    _Atomic uint32_t *sent = shared_sent(store->shared, chunk, worker);
-    atomic_store_explicit(sent, atomic_load_explicit(sent, memory_order_relaxed) + 1, memory_order_relaxed);
-    store->lent[chunk - store->first] |= UINT64_C(1) << worker;
+    for (; block < end; block++) {
+        INVARIANT(store->held[block] > 0);
+        if (--store->held[block] == 0)
+            give_up_block(store, block);
+    }
 }
 
-void store_borrow(struct store *store, uint32_t chunk)
+void store_release(struct store *store, uint64_t at, uint32_t length)
 {
-    INVARIANT(chunk < shared_blocks(store->shared) && !store_is_own(store, chunk));
-    store->owed[chunk]++;
-    store->held[chunk]++;
+    release_blocks(store, store_block(at), store_last_block(at, length) + 1);
 }
 
-bool store_sole(struct store *store, uint32_t chunk)
+void store_extend(struct store *store, uint64_t at, uint32_t length, uint32_t more)
 {
-    return store_is_own(store, chunk) && store->held[chunk] == 1 && came_back(store, chunk);
+    for (uint32_t block = store_last_block(at, length) + 1; block <= store_last_block(at, length + more); block++)
+        store->held[block]++;
+}
+
+void store_lend(struct store *store, uint64_t at, uint32_t length, unsigned worker)
+{
+    for (uint32_t block = store_block(at), last = store_last_block(at, length); block <= last; block++) {
+        _Atomic uint32_t *sent = shared_sent(store->shared, block, worker);
+        atomic_store_explicit(sent, atomic_load_explicit(sent, memory_order_relaxed) + 1, memory_order_relaxed);
+        store->lent[block - store->first] |= UINT64_C(1) << worker;
+    }
+}
+
+void store_borrow(struct store *store, uint64_t at, uint32_t length)
+{
+    for (uint32_t block = store_block(at), last = store_last_block(at, length); block <= last; block++) {
+        store->owed[block]++;
+        store->held[block]++;
+    }
+}
+
+/* ---- areas ---- */
+
+bool area_open(struct store *store, struct area *area, uint32_t most)
+{
+    for (uint32_t size = most;; size /= 4) {
+        size = size < BLOCK_SIZE ? BLOCK_SIZE : size / BLOCK_SIZE * BLOCK_SIZE;
+        area->at = store_allocate(store, size);
+        area->end = area->at + size;
+        if (area->at != STORE_NONE)
+            return true;
+        if (size == BLOCK_SIZE)
+            break;
+    }
+    area->at = area->end = 0;
+    return false;
+}
+
+void area_advance(struct store *store, struct area *area, uint32_t length)
+{
+    uint32_t from = store_block(area->at);
+    area->at += length;
+    release_blocks(store, from, store_block(area->at));
+}
+
+void area_close(struct store *store, struct area *area)
+{
+    if (area->at != area->end)
+        store_release(store, area->at, area_room(area));
+    area->at = area->end = 0;
 }
 
 /* ---- death ---- */
@@ -239,17 +277,17 @@ bool store_sole(struct store *store, uint32_t chunk)
 void store_forget_holder(struct store *store, unsigned holder)
 {
     uint64_t bit = UINT64_C(1) << holder;
-    for (uint32_t block = 0; block < store->blocks; block++)
-        store->lent[block] &= ~bit;
+    for (uint32_t start = 0; start < store->blocks; start++)
+        store->lent[start] &= ~bit;
 }
 
 void store_settle(struct store *store, unsigned owner)
 {
     uint32_t first = owner * store->blocks;
-    for (uint32_t chunk = first; chunk < first + store->blocks; chunk++) {
-        uint32_t sent = atomic_load_explicit(shared_sent(store->shared, chunk, store->self), memory_order_relaxed);
+    for (uint32_t block = first; block < first + store->blocks; block++) {
+        uint32_t sent = atomic_load_explicit(shared_sent(store->shared, block, store->self), memory_order_relaxed);
         /* Still due are the records that this worker read and has not done with, and no others. */
-        atomic_store_explicit(shared_done(store->shared, chunk, store->self), sent - store->owed[chunk],
+        atomic_store_explicit(shared_done(store->shared, block, store->self), sent - store->owed[block],
                               memory_order_release);
     }
 }
@@ -262,8 +300,8 @@ static void zero(_Atomic uint32_t *counter)
 
 void store_reset_holder(const struct shared *shared, unsigned worker)
 {
-    for (uint32_t chunk = 0; chunk < shared_blocks(shared); chunk++) {
-        zero(shared_sent(shared, chunk, worker));
-        zero(shared_done(shared, chunk, worker));
+    for (uint32_t block = 0; block < shared_blocks(shared); block++) {
+        zero(shared_sent(shared, block, worker));
+        zero(shared_done(shared, block, worker));
     }
 }

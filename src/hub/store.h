@@ -1,28 +1,32 @@
 /*
  * store.h: the message store: where bodies live from the read of a socket to the last write.
  *
- * The store is cut into one arena a worker, an arena into blocks of BLOCK_SIZE bytes, and a chunk is a
- * run of free blocks that the arena's owner allocated. A chunk is named by the number of its first block
- * over all arenas. Only its owner writes a chunk; any worker may read it while it holds it.
+ * The store is cut into one arena a worker, an arena into blocks of BLOCK_SIZE bytes. A place in the store is
+ * a number of bytes from the start of the first arena. Only its owner writes an arena; any worker may read
+ * what it holds.
  *
- * Who holds a chunk:
- *   - inside a worker a plain count (`held`), one for each queue entry, connection or record that needs it;
- *   - between workers two counters that have one writer each: `sent`, how many records about the chunk
- *     its owner sent to a holder, and `done`, with how many of them that holder is done. They differ
- *     while the holder may still read the chunk. (A shared bitmap would lose a hold when a holder clears
- *     its bit while a second record about the same chunk is in the pipe; counters do not, and need no
- *     atomic read-modify-write.)
+ * Holds are counted by the block, so that whoever needs some bytes keeps their blocks only, and no others of
+ * what was allocated or read together with them:
+ *   - inside a worker a plain count (`held`), one for each queue entry, connection or area that needs the block;
+ *   - between workers two counters that have one writer each: `sent`, how many records about the block its
+ *     owner sent to a holder, and `done`, with how many of them that holder is done. They differ while the
+ *     holder may still read the block. (A shared bitmap would lose a hold when a holder clears its bit while
+ *     a second record about the same block is in the pipe; counters do not, and need no atomic
+ *     read-modify-write.)
  *
  * When a holder dies, the owners forget what they sent to it (store_forget_holder()). When an owner dies,
  * the holders settle what never reached them (store_settle()) before its successor takes over, and the
- * successor finds the chunks that are still held by comparing the counters (in store_open()).
+ * successor finds the blocks that are still held by comparing the counters (in store_open()).
+ *
+ * Who gets how much of it is decided in room.h.
  */
 #ifndef RELAYHUB_STORE_H
 #define RELAYHUB_STORE_H
 
 #include "hub/shared.h"
 
-#define CHUNK_NONE UINT32_MAX
+#define STORE_NONE UINT64_MAX
+#define BLOCK_NONE UINT32_MAX
 
 /* One worker's view. Private to that worker. */
 struct store {
@@ -31,46 +35,66 @@ struct store {
     uint32_t first;       /* the arena's first block */
     uint32_t blocks;      /* the arena's size */
     uint32_t free_blocks; /* how many of them are free */
-    uint32_t lowest;      /* no block before this one is free */
+    uint32_t lowest;      /* no block of the arena before this one is free */
     uint64_t *used;       /* a bit a block of the arena */
     uint32_t *held;       /* [block of any arena]: holds inside this worker */
-    uint32_t *owed;       /* [block of another arena]: records received, not yet done with */
-    uint64_t *lent;       /* [block of the arena]: workers that may still hold the chunk, a bit each */
-    uint32_t *next_lent;  /* [block of the arena]: the queue of chunks that only others hold */
+    uint32_t *owed;       /* [block of another arena]: records received about it, not yet done with */
+    uint64_t *lent;       /* [block of the arena]: workers that may still hold it, a bit each */
+    uint32_t *next_lent;  /* [block of the arena]: the queue of blocks that only others hold */
     uint32_t lent_head, lent_tail, lent_count;
 };
 
 /*
+ * A run of blocks that is filled from its start. Its owner holds the blocks from the one with `at` on: what is
+ * behind belongs to whoever holds it.
+ */
+struct area {
+    uint64_t at, end; /* equal: no area */
+};
+
+/*
  * Makes the view of worker `self`. A successor of a dead worker takes what others still hold of its
- * predecessor's chunks as lent. Returns 0 or a negative errno value.
+ * predecessor's blocks as lent. Returns 0 or a negative errno value.
  */
 int store_open(struct store *store, const struct shared *shared, unsigned self, bool successor);
 void store_close(struct store *store);
 
 /*
- * A chunk of at least `size` bytes (1 or more), held once by the caller, or CHUNK_NONE. Takes the lowest
+ * Neighbouring blocks for `size` bytes (1 or more), each held once by the caller, or STORE_NONE. Takes the lowest
  * place that fits, so that what was freed last, and is still in the cache, is used first.
  */
-uint32_t store_allocate(struct store *store, uint32_t size);
+uint64_t store_allocate(struct store *store, uint32_t size);
 
-/* One hold more, or less, of a chunk of any arena inside this worker. */
-static inline void store_hold(struct store *store, uint32_t chunk)
+static inline uint32_t store_block(uint64_t at)
 {
-    store->held[chunk]++;
+    return (uint32_t)(at / BLOCK_SIZE);
 }
-void store_release(struct store *store, uint32_t chunk);
 
-/* For the owner: a record about `chunk` goes to `worker`. */
-void store_lend(struct store *store, uint32_t chunk, unsigned worker);
+/* The last block of `length` (1 or more) bytes at `at`. */
+static inline uint32_t store_last_block(uint64_t at, uint32_t length)
+{
+    return store_block(at + length - 1);
+}
 
-/* For the holder: a record about another worker's chunk has come. Holds it once. */
-void store_borrow(struct store *store, uint32_t chunk);
+/* One hold more, or less, of each block of these bytes, of any arena, inside this worker. */
+static inline void store_hold(struct store *store, uint64_t at, uint32_t length)
+{
+    for (uint32_t block = store_block(at), last = store_last_block(at, length); block <= last; block++)
+        store->held[block]++;
+}
+void store_release(struct store *store, uint64_t at, uint32_t length);
 
-/* True when this worker owns the chunk, holds it exactly once, and nobody else holds it. */
-bool store_sole(struct store *store, uint32_t chunk);
+/* What holds `length` bytes at `at` now holds `more` bytes behind them as well. */
+void store_extend(struct store *store, uint64_t at, uint32_t length, uint32_t more);
 
-/* Looks at up to `most` lent chunks and frees those that came back. Returns how many blocks that freed. */
-uint32_t store_reclaim(struct store *store, uint32_t most);
+/* For the owner: a record about these bytes goes to `worker`. */
+void store_lend(struct store *store, uint64_t at, uint32_t length, unsigned worker);
+
+/* For the holder: a record about these bytes of another worker's arena has come. Holds them once. */
+void store_borrow(struct store *store, uint64_t at, uint32_t length);
+
+/* Looks at up to `most` lent blocks and frees those that came back. */
+void store_reclaim(struct store *store, uint32_t most);
 
 /* Worker `holder` is dead and holds nothing any more. */
 void store_forget_holder(struct store *store, unsigned holder);
@@ -87,20 +111,28 @@ void store_settle(struct store *store, unsigned owner);
  */
 void store_reset_holder(const struct shared *shared, unsigned worker);
 
-static inline uint8_t *store_bytes(const struct store *store, uint32_t chunk)
+/* Makes an area of up to `most` bytes, and of a block at least, as the free blocks allow. False: there is none. */
+bool area_open(struct store *store, struct area *area, uint32_t most);
+
+/* The next `length` bytes are filled, and held by whoever needs them. */
+void area_advance(struct store *store, struct area *area, uint32_t length);
+
+/* Gives back what is not filled. */
+void area_close(struct store *store, struct area *area);
+
+static inline uint32_t area_room(const struct area *area)
 {
-    return store->shared->arenas + (size_t)chunk * BLOCK_SIZE;
+    return (uint32_t)(area->end - area->at);
 }
 
-static inline bool store_is_own(const struct store *store, uint32_t chunk)
+static inline uint8_t *store_bytes(const struct store *store, uint64_t at)
 {
-    return chunk - store->first < store->blocks;
+    return store->shared->arenas + at;
 }
 
-/* The chunk's size in bytes. */
-static inline uint32_t store_size(const struct store *store, uint32_t chunk)
+static inline bool store_is_own(const struct store *store, uint32_t block)
 {
-    return atomic_load_explicit(&store->shared->sizes[chunk], memory_order_relaxed) * BLOCK_SIZE;
+    return block - store->first < store->blocks;
 }
 
 #endif

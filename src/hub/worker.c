@@ -4,6 +4,7 @@
  */
 #include "hub/worker.h"
 
+#include "hub/backpressure.h"
 #include "hub/connection.h"
 #include "hub/deadline.h"
 #include "hub/handoff.h"
@@ -13,9 +14,9 @@
 #include "hub/output.h"
 #include "hub/relay.h"
 #include "hub/reply.h"
+#include "hub/room.h"
 #include "hub/sandbox.h"
 #include "hub/state.h"
-#include "hub/wait.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -32,13 +33,25 @@
 /* Queues are written when so much was routed in one turn, so that bodies are still in the cache. */
 #define FLUSH_AFTER (256u * 1024u)
 
-/* With less than this routed a client who sends without a pause is read again: it says little to many. */
+/* With less than this routed a client that sends without a pause is read again: it sends little to many. */
 #define READ_ON_BELOW (64u * 1024u)
 #define READS_A_TURN 8
 
-#define TICK 100       /* milliseconds between two looks at deadlines */
-#define LINGER 300     /* at the end, for clients to close, once all is written */
-#define STARVED_TICK 5 /* and between two looks for chunks that came back, when they are needed */
+/* Connections that go on in a turn without an event, and connections that are closed. */
+#define IN_TURN_MOST 256u
+#define CLOSED_A_TURN 16u
+
+/* Ranges of a queue that one visit takes back before its connection is closed. */
+#define RETURNED_A_VISIT 4096u
+
+/* Lent blocks that a turn looks at. */
+#define RECLAIMED_A_TURN 1024u
+
+#define TICK 100   /* milliseconds between two looks at deadlines */
+#define LINGER 300 /* at the end, for clients to close, once all is written */
+#define FRAME_PATIENCE                                                                                                 \
+    2000             /* an incomplete frame that makes no progress has as long at least, however short the store is */
+#define STORE_TICK 5 /* and between two looks for room in the store, when somebody waits for it */
 
 /* What an event is about: a connection's place, or one of these. */
 #define EVENT_CHANNEL (UINT64_C(1) << 32)
@@ -92,8 +105,6 @@ static int open_state(struct worker *worker, const struct worker_setup *setup)
     worker->limits = setup->limits;
     worker->statistics = &shared_page(setup->shared, setup->index)->statistics;
     worker->up = setup->up & ~(UINT64_C(1) << setup->index);
-    worker->read_chunk = worker->reply_chunk = CHUNK_NONE;
-    worker->read_owner = worker->dirty = worker->resumed = worker->closing = NOBODY;
     worker->fresh_range = 1;
     memset(worker->waiting, 0xff, sizeof worker->waiting);
     memset(worker->deadlines, 0xff, sizeof worker->deadlines);
@@ -180,7 +191,7 @@ static void forget_worker(struct worker_loop *loop, unsigned dead)
     store_forget_holder(&worker->store, dead);
     store_settle(&worker->store, dead);
     wait_wake_worker(worker, dead);
-    wait_wake_window(worker); /* the others' records were taken as well */
+    wait_give_credit(worker); /* the others' records were taken as well */
     pass_barriers_of(worker, dead);
     tell_master(loop, HANDOFF_DOWN, dead);
 }
@@ -240,6 +251,7 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
         break;
     case HANDOFF_LIMITS:
         loop->worker.limits = message->limits;
+        wait_set_credit(&loop->worker);
         log_set_verbose(message->limits.verbose);
         break;
     case HANDOFF_STOP:
@@ -254,14 +266,15 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
     }
 }
 
+/* Up to one batch of clients a turn: what is left in the channel is there in the next one. */
 static void handle_channel(struct worker_loop *loop)
 {
-    struct handoff message;
-    int result;
+    struct handoff message = {0};
+    int result = 1;
 
-    while ((result = handoff_receive(loop->channel, &message)) > 0)
+    while (message.kind != HANDOFF_CLIENTS && (result = handoff_receive(loop->channel, &message)) > 0)
         handle_message(loop, &message);
-    if (result == -EAGAIN)
+    if (result > 0 || result == -EAGAIN)
         return;
     log_line(LOG_WARNING, "worker %u lost its master and leaves", loop->worker.index);
     loop->alone = true;
@@ -269,39 +282,95 @@ static void handle_channel(struct worker_loop *loop)
     finish(loop);
 }
 
-/* ---- the end of a turn ---- */
-
 static void write_queues(struct worker *worker)
 {
-    output_flush_all(worker);
-    input_rewind(worker, false);
+    output_write(worker);
     worker->bytes_routed = 0;
 }
 
-static void resume_connections(struct worker *worker)
+/* ---- a client's share of the turn ---- */
+
+/*
+ * What one client may cost now: what is left of the turn, or a share of it. Whoever costs more than that in one step,
+ * as with a body that goes to many, is not read again before others had as much.
+ */
+static void begin_work(struct worker *worker, uint32_t share)
 {
-    uint32_t place = worker->resumed;
-    worker->resumed = NOBODY;
-    while (place != NOBODY) {
-        struct connection *connection = &worker->connections[place];
-        place = connection->resumed_next;
-        connection->flags &= ~(unsigned)CONNECTION_RESUMED;
-        input_resume(worker, connection);
+    worker->work = 0;
+    worker->work_limit = share > WORK_LEAST ? share : WORK_LEAST;
+}
+
+static void end_work(struct worker *worker, struct connection *connection)
+{
+    worker->turn_work += worker->work;
+    if (worker->work <= worker->work_limit)
+        return;
+    connection->debt = worker->work - worker->work_limit;
+    wait_for_turn(worker, connection);
+}
+
+static void read_client(struct worker *worker, struct connection *connection)
+{
+    uint32_t before = worker->bytes_routed;
+
+    for (int reads = 0; reads < READS_A_TURN && worker->work < worker->work_limit; reads++) {
+        if (!input_read(worker, connection) || worker->bytes_routed - before >= READ_ON_BELOW)
+            break;
+    }
+}
+
+/* What is left of the turn, for each of so many clients. */
+static uint32_t share_of_turn(const struct worker *worker, uint32_t clients)
+{
+    return worker->turn_work < WORK_TURN ? (WORK_TURN - worker->turn_work) / clients : 0;
+}
+
+/* A client's socket is readable. Whoever is in line is served from there. */
+static void serve_client(struct worker *worker, struct connection *connection)
+{
+    if (connection->flags & CONNECTION_IN_LINE)
+        return;
+    begin_work(worker, share_of_turn(worker, 1));
+    read_client(worker, connection);
+    end_work(worker, connection);
+}
+
+/* Clients that go on without an event: those whose wait is over, and those that used their share of a turn up. */
+static void go_on_in_turn(struct worker *worker)
+{
+    uint32_t left = worker->in_turn.count < IN_TURN_MOST ? worker->in_turn.count : IN_TURN_MOST;
+    uint32_t share = left == 0 ? 0 : share_of_turn(worker, left);
+
+    for (; left > 0; left--) {
+        struct connection *connection = line_take(worker, &worker->in_turn, LINK_TURN);
+        connection->flags &= ~(unsigned)CONNECTION_IN_LINE;
+        begin_work(worker, share);
+        if (connection->debt > worker->work_limit && !(connection->flags & CONNECTION_CLOSE)) {
+            connection->debt -= worker->work_limit;
+            wait_for_turn(worker, connection);
+            continue;
+        }
+        connection->debt = 0;
+        if (input_go_on(worker, connection))
+            read_client(worker, connection);
+        end_work(worker, connection);
         if (worker->bytes_routed >= FLUSH_AFTER)
             write_queues(worker);
     }
 }
 
+/* ---- the end of a turn ---- */
+
 static void close_connections(struct worker *worker)
 {
-    uint32_t place = worker->closing;
-    worker->closing = NOBODY;
-    while (place != NOBODY) {
-        struct connection *connection = &worker->connections[place];
-        place = connection->closing_next;
+    uint32_t left = worker->closing.count < CLOSED_A_TURN ? worker->closing.count : CLOSED_A_TURN;
+
+    for (; left > 0; left--) {
+        struct connection *connection = line_take(worker, &worker->closing, LINK_CLOSING);
         connection->flags &= ~(unsigned)CONNECTION_CLOSE_LISTED;
-        if (connection->flags & (CONNECTION_DIRTY | CONNECTION_RESUMED))
-            connection_doom(worker, connection); /* still in another list: in the next turn */
+        if (connection->flags & (CONNECTION_DIRTY | CONNECTION_IN_LINE) ||
+            !output_return_queue(worker, connection, RETURNED_A_VISIT))
+            connection_doom(worker, connection); /* still in another list, or has more: in the next turn */
         else
             connection_close(worker, connection);
     }
@@ -326,52 +395,31 @@ static void flush_outboxes(struct worker_loop *loop)
 
     for (uint64_t left = worker->touched; left != 0; left &= left - 1) {
         unsigned target = (unsigned)__builtin_ctzll(left);
-        bool was_full = outbox_full(&worker->outboxes[target]);
         outbox_flush(&worker->outboxes[target]);
         watch_outbox(loop, target);
-        if (was_full && !outbox_full(&worker->outboxes[target]))
-            wait_wake(worker, routes_worker_key(worker->shared, target));
     }
     worker->touched = 0;
 }
 
-/* Tells other workers to slow down while ranges are short, and lets one's own clients go on once they are not. */
-static void update_pressure(struct worker *worker)
+static uint32_t area_blocks(const struct area *area)
 {
-    uint32_t key = routes_worker_key(worker->shared, worker->index);
-    bool pressed = routes_is_congested(worker->shared, key);
-
-    if (!pressed && ranges_left(worker) < RANGES / 4)
-        routes_set_congested(worker->shared, key);
-    else if (pressed && ranges_left(worker) > RANGES / 2)
-        wait_end_congestion(worker, key);
-    /* Once a tick of the clock, as what is free may still be too scattered for who waits. */
-    if (worker->starved && worker->now != worker->starved_since && !input_starved(worker)) {
-        worker->starved = false;
-        atomic_store_explicit(&shared_page(worker->shared, worker->index)->starved, 0, memory_order_relaxed);
-        wait_wake(worker, key);
-    }
+    return area->at == area->end ? 0 : store_last_block(area->at, area_room(area)) - store_block(area->at) + 1;
 }
 
+/* What others look at, see room.h. */
 static void publish_gauges(struct worker *worker)
 {
-    uint32_t used = worker->store.blocks - worker->store.free_blocks;
-    used -= worker->read_chunk == CHUNK_NONE ? 0 : READ_CHUNK / BLOCK_SIZE;
-    used -= worker->reply_chunk == CHUNK_NONE ? 0 : REPLY_CHUNK / BLOCK_SIZE;
-    atomic_store_explicit(&worker->statistics->store_blocks_used, used, memory_order_relaxed);
-    atomic_store_explicit(&worker->statistics->ranges_used, worker->ranges_used, memory_order_relaxed);
-}
-
-/* Before the worker sleeps: an idle hub uses nothing of the store. */
-static void give_chunks_back(struct worker *worker)
-{
-    input_rewind(worker, true);
-    reply_rewind(worker);
+    struct statistics *statistics = worker->statistics;
+    uint32_t used = worker->store.blocks - worker->store.free_blocks - area_blocks(&worker->read_area) -
+                    area_blocks(&worker->reply_area);
+    atomic_store_explicit(&statistics->store_blocks_used, used, memory_order_relaxed);
+    atomic_store_explicit(&statistics->ranges_used, worker->ranges_used, memory_order_relaxed);
+    atomic_store_explicit(&statistics->waiting_for_store, worker->store_waiters, memory_order_relaxed);
 }
 
 static bool has_more_to_do(const struct worker *worker)
 {
-    if (worker->dirty != NOBODY || worker->resumed != NOBODY || worker->closing != NOBODY)
+    if (worker->dirty.count + worker->large.count + worker->in_turn.count + worker->closing.count > 0)
         return true;
     for (unsigned i = 0; i < worker->shared->workers; i++) {
         if (worker->returns[i].first != NO_RANGE && !worker->outboxes[i].blocked)
@@ -384,14 +432,15 @@ static void end_turn(struct worker_loop *loop)
 {
     struct worker *worker = &loop->worker;
 
-    write_queues(worker);
-    resume_connections(worker);
+    go_on_in_turn(worker);
     close_connections(worker);
     relay_returns(worker);
     write_queues(worker);
     flush_outboxes(loop);
-    update_pressure(worker);
+    store_reclaim(&worker->store, RECLAIMED_A_TURN);
+    input_give_back(worker);
     publish_gauges(worker);
+    wait_give_credit(worker);
     if (loop->ack_stop && worker->paused == 0 && worker->touched == 0 && loop->watched_outboxes == 0 &&
         !has_more_to_do(worker)) {
         loop->ack_stop = false;
@@ -401,62 +450,99 @@ static void end_turn(struct worker_loop *loop)
 
 /* ---- time ---- */
 
-static bool anybody_starved(const struct shared *shared)
+/* The one of the two lists' heads that has been stuck for longer than each may, and the longest; or NULL. */
+static struct connection *longest_stuck(struct worker *worker)
 {
-    for (unsigned i = 0; i < shared->workers; i++) {
-        if (atomic_load_explicit(&shared_page(shared, i)->starved, memory_order_relaxed) != 0)
-            return true;
+    uint32_t limit = room_patience(worker, worker->limits.drain_timeout);
+    struct connection *congested = deadline_expired(worker, DEADLINE_CONGESTED, limit), *blocked = NULL;
+
+    if (room_is_wanted(worker))
+        blocked = deadline_expired(worker, DEADLINE_BLOCKED, limit);
+    if (congested == NULL || blocked == NULL)
+        return congested != NULL ? congested : blocked;
+    return worker->now - congested->output_deadline.since >= worker->now - blocked->output_deadline.since ? congested
+                                                                                                          : blocked;
+}
+
+static void end_frame(struct worker *worker, struct connection *connection, const char *reason)
+{
+    count(&worker->statistics->cut_off, 1);
+    reply_error(worker, connection, reason);
+}
+
+static void expire_frames(struct worker *worker)
+{
+    uint32_t limit = room_patience(worker, worker->limits.frame_timeout);
+    uint32_t least = worker->limits.frame_timeout < FRAME_PATIENCE ? worker->limits.frame_timeout : FRAME_PATIENCE;
+    struct connection *connection;
+
+    while ((connection = deadline_expired(worker, DEADLINE_FRAME, limit < least ? least : limit)) != NULL)
+        end_frame(worker, connection, "a frame stayed incomplete for too long");
+}
+
+/* Every so often, since what a client may have queued grows when the store has room again. */
+static void look_at_congested_again(struct worker *worker)
+{
+    for (uint32_t place = worker->deadlines[DEADLINE_CONGESTED].first; place != NOBODY;) {
+        struct connection *connection = &worker->connections[place];
+        place = connection->output_deadline.next;
+        output_update_congestion(worker, connection);
     }
-    return false;
 }
 
 static void expire(struct worker *worker)
 {
     struct connection *connection;
 
-    while ((connection = deadline_expired(worker, DEADLINE_CONGESTED, worker->limits.drain_timeout)) != NULL) {
+    while ((connection = longest_stuck(worker)) != NULL) {
         deadline_clear_output(worker, connection);
-        connection_cut_off(worker, connection, "it did not read for the drain timeout");
+        connection_cut_off(worker, connection,
+                           "it did not read for the drain timeout, or what a short store left of it");
     }
-    /* Below its watermark a receiver may take its time, but not while others wait for what it holds. */
-    while (anybody_starved(worker->shared) &&
-           (connection = deadline_expired(worker, DEADLINE_BLOCKED, worker->limits.drain_timeout)) != NULL) {
-        deadline_clear_output(worker, connection);
-        connection_cut_off(worker, connection, "it did not read for the drain timeout, and the store is full");
-    }
-    while ((connection = deadline_expired(worker, DEADLINE_FRAME, worker->limits.frame_timeout)) != NULL) {
-        count(&worker->statistics->cut_off, 1);
-        reply_error(worker, connection, "a frame stayed incomplete for too long");
-    }
+    expire_frames(worker);
     while (worker->limits.idle_timeout > 0 &&
-           (connection = deadline_expired(worker, DEADLINE_IDLE, worker->limits.idle_timeout)) != NULL) {
-        count(&worker->statistics->cut_off, 1);
-        reply_error(worker, connection, "the connection was idle for too long");
-    }
+           (connection = deadline_expired(worker, DEADLINE_IDLE, worker->limits.idle_timeout)) != NULL)
+        end_frame(worker, connection, "the connection was idle for too long");
     while ((connection = deadline_expired(worker, DEADLINE_CLOSING, worker->limits.drain_timeout)) != NULL) {
         deadline_clear_input(worker, connection);
         connection_doom(worker, connection);
     }
-    store_reclaim(&worker->store, worker->store.lent_count);
+    look_at_congested_again(worker);
+}
+
+/* What does not need a look in every turn. */
+static void handle_time(struct worker *worker)
+{
+    if (worker->now - worker->looked < STORE_TICK)
+        return;
+    worker->looked = worker->now;
+    expire(worker);
+    wait_wake_store(worker);
 }
 
 static int next_timeout(const struct worker *worker)
 {
     if (has_more_to_do(worker))
         return 0;
-    if (worker->starved)
-        return STARVED_TICK;
+    if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL)
+        return STORE_TICK;
     return deadline_any(worker) || worker->store.lent_count > 0 || worker->finishing ? TICK : -1;
 }
 
 /* ---- the loop ---- */
 
-static void read_client(struct worker *worker, struct connection *connection)
+static void handle_client(struct worker *worker, struct connection *connection, uint32_t events)
 {
-    for (int reads = 0; reads < READS_A_TURN && worker->bytes_routed < READ_ON_BELOW; reads++) {
-        if (!input_read(worker, connection))
-            break;
-    }
+    if (connection->flags & CONNECTION_CLOSE)
+        return;
+    if (events & EPOLLOUT)
+        output_unblock(worker, connection);
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && connection->events & EPOLLIN)
+        serve_client(worker, connection);
+    else if (events & (EPOLLHUP | EPOLLERR) && !(events & EPOLLOUT))
+        connection_doom(worker, connection);
+    else if (events & EPOLLRDHUP)
+        input_note_end(worker, connection);
 }
 
 static void handle_event(struct worker_loop *loop, const struct epoll_event *event)
@@ -465,18 +551,12 @@ static void handle_event(struct worker_loop *loop, const struct epoll_event *eve
     uint64_t about = event->data.u64;
 
     if (about < EVENT_CHANNEL) {
-        struct connection *connection = &worker->connections[about];
-        if (event->events & EPOLLOUT)
-            output_flush(worker, connection);
-        if (event->events & (EPOLLIN | EPOLLHUP | EPOLLERR) && connection->events & EPOLLIN)
-            read_client(worker, connection);
-        else if (event->events & (EPOLLHUP | EPOLLERR) && !(event->events & EPOLLOUT))
-            connection_doom(worker, connection);
+        handle_client(worker, &worker->connections[about], event->events);
     } else if (about == EVENT_CHANNEL) {
         handle_channel(loop);
     } else if (about == EVENT_INBOX) {
         inbox_read(&worker->inbox, handle_record, worker);
-        wait_wake_window(worker);
+        wait_give_credit(worker);
     } else {
         worker->touched |= UINT64_C(1) << (about - EVENT_OUTBOX);
     }
@@ -511,18 +591,21 @@ void worker_turn(struct worker_loop *loop, int longest)
     int timeout = next_timeout(worker);
 
     if (timeout != 0)
-        give_chunks_back(worker);
+        reply_give_back(worker); /* an idle hub uses nothing of the store */
     if (longest >= 0 && (timeout < 0 || timeout > longest))
         timeout = longest;
     int ready = epoll_wait(worker->epoll, events, EVENTS, timeout);
     INVARIANT(ready >= 0 || errno == EINTR);
     worker->now = milliseconds();
+    worker->turn_work = 0;
+    worker->write_left = WORK_TURN;
+    room_look(worker);
     for (int i = 0; i < ready; i++) {
         handle_event(loop, &events[i]);
         if (worker->bytes_routed >= FLUSH_AFTER)
             write_queues(worker);
     }
-    expire(worker);
+    handle_time(worker);
     end_turn(loop);
 }
 
@@ -534,6 +617,7 @@ struct worker_loop *worker_open(const struct worker_setup *setup)
         return NULL;
     loop->channel = setup->channel;
     loop->worker.now = milliseconds();
+    wait_set_credit(&loop->worker);
     return loop;
 }
 

@@ -1,0 +1,209 @@
+/* backpressure.c: see backpressure.h. */
+#include "hub/backpressure.h"
+
+#include "hub/deadline.h"
+
+/* Of those that wait for the store, this many look at it again at a time. */
+#define STORE_WAKES 256u
+
+#define CREDIT_LEAST (64u * 1024u)
+#define CREDIT_MOST (1024u * 1024u)
+
+/* What the most credit allows, and one record more, leaves room in an outbox for the records that do not deliver. */
+_Static_assert(CREDIT_MOST / RECORD_COST + RECORD_SIZE_MAX <= OUTBOX_SIZE * 3 / 4, "records that deliver find room");
+
+static struct bucket *bucket_of(struct worker *worker, uint32_t key)
+{
+    return &worker->waiting[key % WAIT_BUCKETS];
+}
+
+/* ---- in and out ---- */
+
+static void enter_bucket(struct worker *worker, struct connection *sender, uint32_t key)
+{
+    struct bucket *bucket = bucket_of(worker, key);
+
+    sender->waits_for = key;
+    sender->wait_next = NOBODY;
+    sender->wait_previous = bucket->last;
+    if (bucket->last == NOBODY)
+        bucket->first = place_of(worker, sender);
+    else
+        worker->connections[bucket->last].wait_next = place_of(worker, sender);
+    bucket->last = place_of(worker, sender);
+    worker->paused++;
+}
+
+static void leave_bucket(struct worker *worker, struct connection *sender)
+{
+    struct bucket *bucket = bucket_of(worker, sender->waits_for);
+
+    if (sender->wait_previous == NOBODY)
+        bucket->first = sender->wait_next;
+    else
+        worker->connections[sender->wait_previous].wait_next = sender->wait_next;
+    if (sender->wait_next == NOBODY)
+        bucket->last = sender->wait_previous;
+    else
+        worker->connections[sender->wait_next].wait_previous = sender->wait_previous;
+    if (sender->waits_for == routes_worker_key(worker->shared, worker->index))
+        worker->store_waiters--;
+    sender->waits_for = NO_KEY;
+    worker->paused--;
+}
+
+void wait_for_turn(struct worker *worker, struct connection *connection)
+{
+    if (connection->flags & CONNECTION_IN_LINE)
+        return;
+    connection->flags |= CONNECTION_IN_LINE;
+    line_append(worker, &worker->in_turn, LINK_TURN, place_of(worker, connection));
+}
+
+static void resume(struct worker *worker, struct connection *sender)
+{
+    leave_bucket(worker, sender);
+    wait_for_turn(worker, sender);
+}
+
+/* ---- pausing ---- */
+
+void wait_for_receiver(struct worker *worker, struct connection *sender, uint32_t slot)
+{
+    if (sender->waits_for != NO_KEY || !routes_wait(worker->shared, slot, worker->index))
+        return;
+    /* It is not the sender's fault that it is not read. */
+    deadline_clear_input(worker, sender);
+    enter_bucket(worker, sender, slot);
+    count(slot == slot_of(worker, sender) ? &worker->statistics->paused_by_itself
+                                          : &worker->statistics->paused_by_receiver,
+          1);
+}
+
+void wait_for_worker(struct worker *worker, struct connection *sender, unsigned target)
+{
+    uint32_t key = routes_worker_key(worker->shared, target);
+
+    if (sender->waits_for != NO_KEY)
+        return;
+    routes_wait(worker->shared, key, worker->index);
+    if (wait_has_credit(worker, target))
+        return;
+    deadline_clear_input(worker, sender);
+    enter_bucket(worker, sender, key);
+    count(&worker->statistics->paused_by_worker, 1);
+}
+
+void wait_for_store(struct worker *worker, struct connection *sender)
+{
+    if (sender->waits_for != NO_KEY)
+        return;
+    deadline_clear_input(worker, sender);
+    enter_bucket(worker, sender, routes_worker_key(worker->shared, worker->index));
+    worker->store_waiters++;
+    count(&worker->statistics->paused_by_store, 1);
+}
+
+/* ---- credit ---- */
+
+void wait_set_credit(struct worker *worker)
+{
+    /* What all workers together have under way stays well below a receiver's share of the store. */
+    uint32_t credit = worker->limits.store_share / 4 / worker->shared->workers;
+    worker->credit = credit < CREDIT_LEAST ? CREDIT_LEAST : credit > CREDIT_MOST ? CREDIT_MOST : credit;
+}
+
+static uint32_t credit_of(const struct worker *worker, unsigned target)
+{
+    /* Sequentially consistent, as the load of `received`: see wait_give_credit(). */
+    uint64_t used = atomic_load(&shared_page(worker->shared, target)->statistics.ranges_used);
+
+    return used > RANGES / 4 * 3 ? 0 : worker->credit;
+}
+
+bool wait_has_credit(const struct worker *worker, unsigned target)
+{
+    const struct worker_page *page = shared_page(worker->shared, target);
+    uint64_t under_way = worker->sent[target] - atomic_load(&page->received[worker->index]);
+    return under_way < credit_of(worker, target);
+}
+
+/* ---- waking ---- */
+
+void wait_wake(struct worker *worker, uint32_t key)
+{
+    uint32_t first = key == WAKE_ALL ? 0 : key % WAIT_BUCKETS;
+    uint32_t last = key == WAKE_ALL ? WAIT_BUCKETS - 1 : first;
+
+    for (uint32_t bucket = first; bucket <= last; bucket++) {
+        for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
+            struct connection *sender = &worker->connections[place];
+            place = sender->wait_next;
+            if (key == WAKE_ALL || sender->waits_for == key)
+                resume(worker, sender);
+        }
+    }
+}
+
+void wait_wake_store(struct worker *worker)
+{
+    uint32_t key = routes_worker_key(worker->shared, worker->index);
+    uint32_t left = worker->store_waiters < STORE_WAKES ? worker->store_waiters : STORE_WAKES;
+
+    for (uint32_t place = left == 0 ? NOBODY : bucket_of(worker, key)->first; place != NOBODY && left > 0;) {
+        struct connection *sender = &worker->connections[place];
+        place = sender->wait_next;
+        if (sender->waits_for != key)
+            continue;
+        resume(worker, sender);
+        left--;
+    }
+}
+
+static void wake_workers(struct worker *worker, uint32_t key)
+{
+    for (uint64_t left = routes_clear_congested(worker->shared, key); left != 0; left &= left - 1) {
+        unsigned waiter = (unsigned)__builtin_ctzll(left);
+        if (waiter == worker->index) {
+            wait_wake(worker, key);
+        } else if (worker->up >> waiter & 1) {
+            outbox_wake(&worker->outboxes[waiter], key);
+            worker->touched |= UINT64_C(1) << waiter;
+        }
+    }
+}
+
+void wait_end_congestion(struct worker *worker, uint32_t slot)
+{
+    wake_workers(worker, slot);
+}
+
+void wait_give_credit(struct worker *worker)
+{
+    uint32_t key = routes_worker_key(worker->shared, worker->index);
+    /* Either the waiter sees what was taken, or this sees the waiter: the other half of wait_for_worker(). */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&worker->shared->congestion[key].waiters, memory_order_relaxed) != 0 &&
+        credit_of(worker, worker->index) > 0)
+        wake_workers(worker, key);
+}
+
+void wait_wake_worker(struct worker *worker, unsigned dead)
+{
+    for (uint32_t bucket = 0; bucket < WAIT_BUCKETS; bucket++) {
+        for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
+            struct connection *sender = &worker->connections[place];
+            uint32_t key = sender->waits_for;
+            place = sender->wait_next;
+            if (key == routes_worker_key(worker->shared, dead) ||
+                (key < worker->shared->slots && routes_worker(worker->shared, key) == dead))
+                resume(worker, sender);
+        }
+    }
+}
+
+void wait_forget(struct worker *worker, struct connection *sender)
+{
+    if (sender->waits_for != NO_KEY)
+        leave_bucket(worker, sender);
+}

@@ -1,0 +1,113 @@
+/* room.c: see room.h. */
+#include "hub/room.h"
+
+/* Blocks that only those who hold nothing may use. */
+#define RESERVE 128u
+
+#define QUEUE_SHARE 16u
+#define READ_SHARE 32u
+#define FRAME_SHARE 4u
+
+/* No time limit shrinks below this part of it, nor below so many milliseconds, before the reserve is touched. */
+#define PATIENCE_LEAST (PATIENCE_FULL / 16)
+#define PATIENCE_LEAST_MS 50u
+
+static uint32_t beyond_reserve(uint32_t free_blocks)
+{
+    return free_blocks > RESERVE ? free_blocks - RESERVE : 0;
+}
+
+/* The blocks, and the ranges, that are free where least are, and whether anybody waits for some. */
+static void find_least(struct worker *worker, uint32_t *blocks, uint32_t *ranges)
+{
+    const struct shared *shared = worker->shared;
+    uint64_t most_blocks = 0, most_ranges = 0, waiting = 0;
+
+    for (unsigned i = 0; i < shared->workers; i++) {
+        const struct statistics *statistics = &shared_page(shared, i)->statistics;
+        uint64_t used = atomic_load_explicit(&statistics->store_blocks_used, memory_order_relaxed);
+        uint64_t entries = atomic_load_explicit(&statistics->ranges_used, memory_order_relaxed);
+        most_blocks = used > most_blocks ? used : most_blocks;
+        most_ranges = entries > most_ranges ? entries : most_ranges;
+        waiting |= atomic_load_explicit(&statistics->waiting_for_store, memory_order_relaxed);
+    }
+    worker->room.wanted = waiting > 0;
+    /* Another worker's figures may be anything, if it was taken over. */
+    *blocks = most_blocks < worker->store.blocks ? worker->store.blocks - (uint32_t)most_blocks : 0;
+    *ranges = most_ranges < RANGES ? RANGES - (uint32_t)most_ranges : 0;
+}
+
+void room_look(struct worker *worker)
+{
+    uint32_t blocks, ranges;
+
+    find_least(worker, &blocks, &ranges);
+    uint64_t bytes = (uint64_t)beyond_reserve(blocks) * BLOCK_SIZE / QUEUE_SHARE;
+    worker->room.queue_bytes = bytes < worker->limits.high_watermark ? (uint32_t)bytes : worker->limits.high_watermark;
+    worker->room.queue_entries = ranges / QUEUE_SHARE;
+
+    uint64_t free_blocks = (uint64_t)blocks * PATIENCE_FULL * 2 / worker->store.blocks;
+    uint64_t free_ranges = (uint64_t)ranges * PATIENCE_FULL * 2 / RANGES;
+    uint64_t patience = free_blocks < free_ranges ? free_blocks : free_ranges;
+    if (patience > PATIENCE_FULL)
+        patience = PATIENCE_FULL;
+    else if (patience < PATIENCE_LEAST)
+        patience = PATIENCE_LEAST;
+    worker->room.patience = bytes == 0 ? 0 : (uint32_t)patience;
+}
+
+uint32_t room_to_read(const struct worker *worker, const struct connection *connection)
+{
+    uint64_t bytes = (uint64_t)beyond_reserve(worker->store.free_blocks) * BLOCK_SIZE / READ_SHARE;
+
+    if (bytes >= READ_AREA)
+        return READ_AREA;
+    if (bytes >= BLOCK_SIZE)
+        return (uint32_t)bytes;
+    return connection->queued == 0 && connection->input_length == 0 ? BLOCK_SIZE : 0;
+}
+
+bool room_for_frame(const struct worker *worker, uint32_t size)
+{
+    return (size + BLOCK_SIZE - 1) / BLOCK_SIZE <= beyond_reserve(worker->store.free_blocks) / FRAME_SHARE;
+}
+
+bool room_for_reply(const struct worker *worker, uint64_t size)
+{
+    return size / BLOCK_SIZE <= beyond_reserve(worker->store.free_blocks);
+}
+
+bool room_is_short(const struct worker *worker)
+{
+    return (uint64_t)beyond_reserve(worker->store.free_blocks) * BLOCK_SIZE / READ_SHARE < READ_AREA;
+}
+
+uint32_t room_patience(const struct worker *worker, uint32_t limit)
+{
+    uint32_t left = (uint32_t)((uint64_t)limit * worker->room.patience / PATIENCE_FULL);
+    uint32_t least = limit < PATIENCE_LEAST_MS ? limit : PATIENCE_LEAST_MS;
+    return left > least ? left : least;
+}
+
+bool room_is_wanted(const struct worker *worker)
+{
+    return worker->room.patience < PATIENCE_FULL || worker->room.wanted;
+}
+
+bool room_exceeded(const struct worker *worker, const struct connection *connection)
+{
+    if (connection->range_count > worker->room.queue_entries)
+        return true;
+    /* As long as the socket takes what comes, the queue is only a matter of turns. */
+    return connection->queued >
+           (connection->flags & CONNECTION_BLOCKED ? worker->room.queue_bytes : worker->limits.high_watermark);
+}
+
+bool room_recovered(const struct worker *worker, const struct connection *connection)
+{
+    uint32_t low = worker->room.queue_bytes / 2;
+    if (low > worker->limits.low_watermark)
+        low = worker->limits.low_watermark;
+    return connection->queued == 0 ||
+           (connection->queued <= low && connection->range_count <= worker->room.queue_entries / 2);
+}
