@@ -104,9 +104,8 @@ bool output_queue(struct worker *worker, struct connection *connection, uint64_t
     connection->queued += length;
     store_hold(&worker->store, at, length);
     become_dirty(worker, connection);
-    /* At once, so that many senders in one turn do not each add to a queue that nobody reads. */
-    if ((connection->flags & (CONNECTION_BLOCKED | CONNECTION_CONGESTED)) == CONNECTION_BLOCKED &&
-        room_exceeded(worker, connection))
+    /* At once, so that many senders in one turn do not each add to a queue that is long, or that nobody reads. */
+    if (!(connection->flags & CONNECTION_CONGESTED) && room_overshot(worker, connection))
         become_congested(worker, connection);
     return true;
 }

@@ -103,6 +103,13 @@ bool room_exceeded(const struct worker *worker, const struct connection *connect
            (connection->flags & CONNECTION_BLOCKED ? worker->room.queue_bytes : worker->limits.high_watermark);
 }
 
+bool room_overshot(const struct worker *worker, const struct connection *connection)
+{
+    /* A queue that its socket takes is over the watermark for a moment with each large body. */
+    return connection->flags & CONNECTION_BLOCKED ? room_exceeded(worker, connection)
+                                                  : connection->queued / 2 > worker->limits.high_watermark;
+}
+
 bool room_recovered(const struct worker *worker, const struct connection *connection)
 {
     uint32_t low = worker->room.queue_bytes / 2;

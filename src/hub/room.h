@@ -47,8 +47,11 @@ uint32_t room_patience(const struct worker *worker, uint32_t limit);
 /* Whether a receiver that takes nothing has to go after a time even if it has little queued. */
 bool room_is_wanted(const struct worker *worker);
 
-/* Whether a client's queue is over its limit. */
+/* Whether a client's queue is over its limit, once it was written as far as the socket takes it. */
 bool room_exceeded(const struct worker *worker, const struct connection *connection);
+
+/* Whether it is so before it was written. */
+bool room_overshot(const struct worker *worker, const struct connection *connection);
 
 /* Whether it is well under the limit, so that its senders may go on. */
 bool room_recovered(const struct worker *worker, const struct connection *connection);

@@ -9,6 +9,9 @@
 /* Lent blocks that each allocation looks at, so that they come back while the worker is busy. */
 #define RECLAIM_AT_ALLOCATION 8u
 
+/* Steps of one search for a run of free blocks: each is over free or used neighbours within a word of the bitmap. */
+#define STEPS 128u
+
 /*
  * Acquire pairs with the release in store_release(): a block that came back is not overwritten before its
  * holder's last read of it.
@@ -37,26 +40,47 @@ static void mark(struct store *store, uint32_t start, uint32_t count, bool used)
         store->free_blocks += count;
 }
 
-/* The first run of `count` free blocks, from `lowest` on; BLOCK_NONE when there is none. */
-static uint32_t find_run(const struct store *store, uint32_t count)
+/*
+ * The first run of `count` free blocks from `*from` on, or BLOCK_NONE: there is none, or it would take more steps than
+ * `most`. Leaves in *from where the search ended.
+ */
+static uint32_t find_run(const struct store *store, uint32_t count, uint32_t *from, uint32_t most)
 {
-    uint32_t run = 0;
+    uint32_t run = 0, i = *from;
 
-    for (uint32_t i = store->lowest; i < store->blocks;) {
+    for (; i < store->blocks && (most > 0 || run > 0); most -= most > 0) {
         uint64_t word = store->used[i / 64] >> (i % 64);
         uint32_t rest = 64 - i % 64;
         uint32_t zeros = word == 0 ? rest : (uint32_t)__builtin_ctzll(word);
         run += zeros;
         i += zeros;
-        if (run >= count)
+        if (run >= count) {
+            *from = i;
             return i - run;
+        }
         if (zeros < rest) {
             uint64_t ones = ~(word >> zeros);
             i += ones == 0 ? rest - zeros : (uint32_t)__builtin_ctzll(ones);
             run = 0;
         }
     }
+    *from = i;
     return BLOCK_NONE;
+}
+
+/*
+ * The lowest run of `count` free blocks, so that what was freed last, and is still in the cache, is used first. Where
+ * the low blocks are scattered it is looked for from where the last such search ended, a part of the arena at a time.
+ */
+static uint32_t choose_run(struct store *store, uint32_t count)
+{
+    uint32_t from = store->lowest;
+    uint32_t start = find_run(store, count, &from, STEPS);
+    if (start != BLOCK_NONE || from >= store->blocks)
+        return start;
+    if (store->search < from || store->search >= store->blocks)
+        store->search = from;
+    return find_run(store, count, &store->search, STEPS);
 }
 
 static void free_block(struct store *store, uint32_t block)
@@ -175,7 +199,7 @@ uint64_t store_allocate(struct store *store, uint32_t size)
     uint32_t count = (size + BLOCK_SIZE - 1) / BLOCK_SIZE;
 
     store_reclaim(store, RECLAIM_AT_ALLOCATION);
-    uint32_t start = store->free_blocks < count ? BLOCK_NONE : find_run(store, count);
+    uint32_t start = store->free_blocks < count ? BLOCK_NONE : choose_run(store, count);
     if (start == BLOCK_NONE)
         return STORE_NONE;
     mark(store, start, count, true);

@@ -36,6 +36,7 @@ struct store {
     uint32_t blocks;      /* the arena's size */
     uint32_t free_blocks; /* how many of them are free */
     uint32_t lowest;      /* no block of the arena before this one is free */
+    uint32_t search;      /* where a search that the lowest blocks did not satisfy goes on */
     uint64_t *used;       /* a bit a block of the arena */
     uint32_t *held;       /* [block of any arena]: holds inside this worker */
     uint32_t *owed;       /* [block of another arena]: records received about it, not yet done with */
@@ -60,8 +61,8 @@ int store_open(struct store *store, const struct shared *shared, unsigned self, 
 void store_close(struct store *store);
 
 /*
- * Neighbouring blocks for `size` bytes (1 or more), each held once by the caller, or STORE_NONE. Takes the lowest
- * place that fits, so that what was freed last, and is still in the cache, is used first.
+ * Neighbouring blocks for `size` bytes (1 or more), each held once by the caller. STORE_NONE when there are none, or
+ * when none were found in a bounded search, which goes on where it ended the next time.
  */
 uint64_t store_allocate(struct store *store, uint32_t size);
 
