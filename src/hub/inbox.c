@@ -151,23 +151,29 @@ void outbox_drop(struct outbox *outbox, void (*handle)(void *context, const stru
 
 /* ---- reading ---- */
 
-size_t inbox_read(struct inbox *inbox, void (*handle)(void *context, const struct record *record), void *context)
+size_t inbox_read(struct inbox *inbox)
 {
+    memmove(inbox->bytes, inbox->bytes + inbox->head, inbox->fill - inbox->head);
+    inbox->fill -= inbox->head;
+    inbox->head = 0;
     ssize_t got = read(inbox->pipe, inbox->bytes + inbox->fill, INBOX_BUFFER - inbox->fill);
     if (got <= 0)
         return 0;
     inbox->fill += (uint32_t)got;
-
-    size_t at = 0;
-    while (inbox->fill - at >= sizeof(struct record)) {
-        const struct record *record = (const struct record *)(inbox->bytes + at);
-        size_t size = record_size(record);
-        if (inbox->fill - at < size)
-            break;
-        handle(context, record);
-        at += size;
-    }
-    inbox->fill -= (uint32_t)at;
-    memmove(inbox->bytes, inbox->bytes + at, inbox->fill);
     return (size_t)got;
+}
+
+bool inbox_has_record(const struct inbox *inbox)
+{
+    uint32_t there = inbox->fill - inbox->head;
+    return there >= sizeof(struct record) && there >= record_size((const struct record *)(inbox->bytes + inbox->head));
+}
+
+const struct record *inbox_next(struct inbox *inbox)
+{
+    if (!inbox_has_record(inbox))
+        return NULL;
+    const struct record *record = (const struct record *)(inbox->bytes + inbox->head);
+    inbox->head += (uint32_t)record_size(record);
+    return record;
 }

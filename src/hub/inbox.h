@@ -75,9 +75,9 @@ struct outbox {
 
 /* The records that came. Private to the worker that reads. */
 struct inbox {
-    int pipe; /* the read end */
-    uint32_t fill;
-    uint8_t *bytes; /* [INBOX_BUFFER] */
+    int pipe;            /* the read end */
+    uint32_t head, fill; /* bytes [head, fill) are to be handled */
+    uint8_t *bytes;      /* [INBOX_BUFFER] */
 };
 
 /* Makes a pipe for one worker, non-blocking. Returns 0 or a negative errno value. */
@@ -112,10 +112,13 @@ void outbox_flush(struct outbox *outbox);
 /* Hands each record that waits to write to `handle`, then forgets them: their worker is dead. */
 void outbox_drop(struct outbox *outbox, void (*handle)(void *context, const struct record *record), void *context);
 
-/*
- * Reads what there is in the inbox, once, and hands each whole record to `handle`. Returns the number of
- * bytes read, 0 when there was nothing.
- */
-size_t inbox_read(struct inbox *inbox, void (*handle)(void *context, const struct record *record), void *context);
+/* Reads what there is, as far as there is room for it, once. Returns the number of bytes, 0 when there was nothing. */
+size_t inbox_read(struct inbox *inbox);
+
+/* The next record, which stays where it is until inbox_read(); NULL when no whole one is there. */
+const struct record *inbox_next(struct inbox *inbox);
+
+/* Whether there is a whole record. */
+bool inbox_has_record(const struct inbox *inbox);
 
 #endif

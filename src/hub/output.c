@@ -74,7 +74,7 @@ static void enter(struct worker *worker, struct connection *connection, struct l
 static void become_dirty(struct worker *worker, struct connection *connection)
 {
     if (!(connection->flags & CONNECTION_DIRTY))
-        worker->work += WORK_WRITE;
+        worker->work += connection->flags & CONNECTION_BLOCKED ? WORK_MOVE : WORK_WRITE;
     enter(worker, connection, &worker->dirty);
 }
 

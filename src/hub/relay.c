@@ -175,6 +175,7 @@ static void deliver(struct worker *worker, const struct record *record)
     count(&shared_page(worker->shared, worker->index)->received[record->from],
           record_cost(record->length, record->count));
     worker->stamp++;
+    worker->work += record->count * WORK_QUEUE;
     for (unsigned i = 0; i < record->count; i++) {
         /* Without a range left to tell the sender there is none left for the receiver either: it is closed. */
         if (!deliver_to(worker, record, record->ids[i]) && !named_before(record, i))

@@ -210,6 +210,7 @@ struct worker {
 #define WORK_QUEUE 256u        /* a queue entry, or a record for another worker */
 #define WORK_REPLY 128u        /* a frame of the hub's own */
 #define WORK_WRITE 8192u       /* a queue that has to be written, whatever is in it: a system call */
+#define WORK_MOVE 1024u        /* or one that is stuck: what is short is moved */
 
 static inline void count(_Atomic uint64_t *counter, uint64_t more)
 {

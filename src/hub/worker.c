@@ -137,9 +137,24 @@ static void close_state(struct worker *worker)
 
 /* ---- what the master says ---- */
 
-static void handle_record(void *context, const struct record *record)
+/* Takes what has come of the records, up to so much work. */
+static void take_records(struct worker *worker, uint32_t most)
 {
-    relay_record(context, record);
+    const struct record *record;
+
+    for (worker->work = 0; worker->work < most && (record = inbox_next(&worker->inbox)) != NULL;)
+        relay_record(worker, record);
+    worker->turn_work += worker->work;
+}
+
+/* All of them, up to a pipe's capacity: what another wrote before it died, or before all stopped, is there. */
+static void take_all_records(struct worker *worker)
+{
+    for (size_t got = 1, total = 0; got > 0 && total <= INBOX_CAPACITY; total += got) {
+        take_records(worker, UINT32_MAX);
+        got = inbox_read(&worker->inbox);
+    }
+    take_records(worker, UINT32_MAX);
 }
 
 static void handle_unsent_record(void *context, const struct record *record)
@@ -176,12 +191,7 @@ static void forget_worker(struct worker_loop *loop, unsigned dead)
     worker->up &= ~bit;
     worker->touched &= ~bit;
     worker->sent[dead] = 0;
-    /* What it wrote before it died is in the pipe: within the next INBOX_CAPACITY bytes. */
-    for (size_t got, total = 0; total < INBOX_CAPACITY; total += got) {
-        got = inbox_read(&worker->inbox, handle_record, worker);
-        if (got == 0)
-            break;
-    }
+    take_all_records(worker);
     outbox_drop(&worker->outboxes[dead], handle_unsent_record, worker);
     if (loop->watched_outboxes & bit) {
         loop->watched_outboxes &= ~bit;
@@ -223,8 +233,7 @@ static void finish(struct worker_loop *loop)
     stop(&loop->worker);
     loop->worker.finishing = true;
     loop->finish_since = loop->written_since = loop->worker.now;
-    while (inbox_read(&loop->worker.inbox, handle_record, &loop->worker) > 0)
-        ;
+    take_all_records(&loop->worker);
     for_each_connection(&loop->worker, finish_connection);
 }
 
@@ -419,6 +428,8 @@ static void publish_gauges(struct worker *worker)
 
 static bool has_more_to_do(const struct worker *worker)
 {
+    if (inbox_has_record(&worker->inbox))
+        return true;
     if (worker->dirty.count + worker->large.count + worker->in_turn.count + worker->closing.count > 0)
         return true;
     for (unsigned i = 0; i < worker->shared->workers; i++) {
@@ -432,6 +443,8 @@ static void end_turn(struct worker_loop *loop)
 {
     struct worker *worker = &loop->worker;
 
+    take_records(worker, WORK_TURN / 2);
+    wait_give_credit(worker);
     go_on_in_turn(worker);
     close_connections(worker);
     relay_returns(worker);
@@ -555,8 +568,7 @@ static void handle_event(struct worker_loop *loop, const struct epoll_event *eve
     } else if (about == EVENT_CHANNEL) {
         handle_channel(loop);
     } else if (about == EVENT_INBOX) {
-        inbox_read(&worker->inbox, handle_record, worker);
-        wait_give_credit(worker);
+        inbox_read(&worker->inbox);
     } else {
         worker->touched |= UINT64_C(1) << (about - EVENT_OUTBOX);
     }
