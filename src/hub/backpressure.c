@@ -10,7 +10,11 @@
 #define CREDIT_MOST (1024u * 1024u)
 
 /* What the most credit allows, and one record more, leaves room in an outbox for the records that do not deliver. */
-_Static_assert(CREDIT_MOST / RECORD_COST + RECORD_SIZE_MAX <= OUTBOX_SIZE * 3 / 4, "records that deliver find room");
+#define DELIVERS_MOST (CREDIT_MOST / RECORD_COST * (sizeof(struct record) + sizeof(uint64_t)) + RECORD_SIZE_MAX)
+_Static_assert(DELIVERS_MOST <= OUTBOX_SIZE * 3 / 4, "records that deliver find room");
+
+/* Of the credit, what those may use that go on in turn. */
+#define SHARE_IN_TURN(credit) ((credit) / 4 * 3)
 
 static struct bucket *bucket_of(struct worker *worker, uint32_t key)
 {
@@ -113,12 +117,17 @@ void wait_set_credit(struct worker *worker)
     worker->credit = credit < CREDIT_LEAST ? CREDIT_LEAST : credit > CREDIT_MOST ? CREDIT_MOST : credit;
 }
 
+/* True while `target` is short of queue entries. Sequentially consistent, as the load of `received`. */
+static bool is_short(const struct worker *worker, unsigned target)
+{
+    return atomic_load(&shared_page(worker->shared, target)->statistics.ranges_used) > RANGES / 4 * 3;
+}
+
 static uint32_t credit_of(const struct worker *worker, unsigned target)
 {
-    /* Sequentially consistent, as the load of `received`: see wait_give_credit(). */
-    uint64_t used = atomic_load(&shared_page(worker->shared, target)->statistics.ranges_used);
-
-    return used > RANGES / 4 * 3 ? 0 : worker->credit;
+    if (is_short(worker, target))
+        return worker->serves_line ? 0 : CREDIT_LEAST;
+    return worker->serves_line ? SHARE_IN_TURN(worker->credit) : worker->credit;
 }
 
 bool wait_has_credit(const struct worker *worker, unsigned target)
@@ -184,7 +193,7 @@ void wait_give_credit(struct worker *worker)
     /* Either the waiter sees what was taken, or this sees the waiter: the other half of wait_for_worker(). */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&worker->shared->congestion[key].waiters, memory_order_relaxed) != 0 &&
-        credit_of(worker, worker->index) > 0)
+        !is_short(worker, worker->index))
         wake_workers(worker, key);
 }
 

@@ -46,20 +46,20 @@ struct record {
 
 #define RECORD_SIZE_MAX (sizeof(struct record) + FRAME_MAX_IDS * sizeof(uint64_t))
 #define WAKE_ALL UINT32_MAX
-#define OUTBOX_SIZE 393216u
+#define OUTBOX_SIZE 131072u
 #define INBOX_BUFFER 131072u
 #define INBOX_CAPACITY 262144u /* what a pipe can hold at the most */
 
 _Static_assert(RECORD_SIZE_MAX <= PIPE_BUF, "a record is written atomically");
 
 /*
- * What a record that delivers takes of the credit between two workers, in bytes: its body, and its own size so many
- * times that all records that the most credit allows take two thirds of an outbox.
+ * What a record that delivers takes of the credit between two workers: the bytes of its body, and for each receiver as
+ * many as it takes to queue it for them.
  */
-#define RECORD_COST 4u
+#define RECORD_COST 512u
 static inline uint32_t record_cost(uint32_t length, unsigned count)
 {
-    return length + RECORD_COST * (uint32_t)(sizeof(struct record) + count * sizeof(uint64_t));
+    return length + RECORD_COST * count;
 }
 
 /* The records under way from this worker to one other. Private to the worker that writes. */

@@ -1,8 +1,9 @@
 /* room.c: see room.h. */
 #include "hub/room.h"
 
-/* Blocks that only those who hold nothing may use. */
-#define RESERVE 128u
+/* Blocks and ranges that only those who hold nothing may use. */
+#define RESERVE_BLOCKS 128u
+#define RESERVE_RANGES 4096u
 
 #define QUEUE_SHARE 16u
 #define READ_SHARE 32u
@@ -12,9 +13,14 @@
 #define PATIENCE_LEAST (PATIENCE_FULL / 16)
 #define PATIENCE_LEAST_MS 50u
 
+static uint32_t beyond(uint32_t left, uint32_t reserve)
+{
+    return left > reserve ? left - reserve : 0;
+}
+
 static uint32_t beyond_reserve(uint32_t free_blocks)
 {
-    return free_blocks > RESERVE ? free_blocks - RESERVE : 0;
+    return beyond(free_blocks, RESERVE_BLOCKS);
 }
 
 /* The blocks, and the ranges, that are free where least are, and whether anybody waits for some. */
@@ -44,7 +50,7 @@ void room_look(struct worker *worker)
     find_least(worker, &blocks, &ranges);
     uint64_t bytes = (uint64_t)beyond_reserve(blocks) * BLOCK_SIZE / QUEUE_SHARE;
     worker->room.queue_bytes = bytes < worker->limits.high_watermark ? (uint32_t)bytes : worker->limits.high_watermark;
-    worker->room.queue_entries = ranges / QUEUE_SHARE;
+    worker->room.queue_entries = beyond(ranges, RESERVE_RANGES) / QUEUE_SHARE;
 
     uint64_t free_blocks = (uint64_t)blocks * PATIENCE_FULL * 2 / worker->store.blocks;
     uint64_t free_ranges = (uint64_t)ranges * PATIENCE_FULL * 2 / RANGES;
@@ -53,7 +59,7 @@ void room_look(struct worker *worker)
         patience = PATIENCE_FULL;
     else if (patience < PATIENCE_LEAST)
         patience = PATIENCE_LEAST;
-    worker->room.patience = bytes == 0 ? 0 : (uint32_t)patience;
+    worker->room.patience = bytes == 0 || worker->room.queue_entries == 0 ? 0 : (uint32_t)patience;
 }
 
 uint32_t room_to_read(const struct worker *worker, const struct connection *connection)
@@ -96,7 +102,7 @@ bool room_is_wanted(const struct worker *worker)
 
 bool room_exceeded(const struct worker *worker, const struct connection *connection)
 {
-    if (connection->range_count > worker->room.queue_entries)
+    if (connection->flags & CONNECTION_BLOCKED && connection->range_count > worker->room.queue_entries)
         return true;
     /* As long as the socket takes what comes, the queue is only a matter of turns. */
     return connection->queued >

@@ -180,6 +180,7 @@ struct worker {
     uint32_t work;         /* what the client at hand has cost in this turn, see WORK_... */
     uint32_t work_limit;   /* its share of the turn */
     uint32_t turn_work;    /* and what all have */
+    bool serves_line;      /* the client at hand goes on in turn, without an event */
     uint32_t bytes_routed; /* since the queues were written last, once for all receivers */
     uint32_t write_left;   /* bytes that may still be written to large queues in this turn */
 

@@ -350,6 +350,7 @@ static void go_on_in_turn(struct worker *worker)
     uint32_t left = worker->in_turn.count < IN_TURN_MOST ? worker->in_turn.count : IN_TURN_MOST;
     uint32_t share = left == 0 ? 0 : share_of_turn(worker, left);
 
+    worker->serves_line = true;
     for (; left > 0; left--) {
         struct connection *connection = line_take(worker, &worker->in_turn, LINK_TURN);
         connection->flags &= ~(unsigned)CONNECTION_IN_LINE;
@@ -366,6 +367,7 @@ static void go_on_in_turn(struct worker *worker)
         if (worker->bytes_routed >= FLUSH_AFTER)
             write_queues(worker);
     }
+    worker->serves_line = false;
 }
 
 /* ---- the end of a turn ---- */
