@@ -4,7 +4,6 @@
 #include "hub/backpressure.h"
 #include "hub/connection.h"
 #include "hub/deadline.h"
-#include "hub/invariant.h"
 #include "hub/output.h"
 #include "hub/relay.h"
 #include "hub/reply.h"
@@ -369,8 +368,10 @@ static struct place find_place(struct worker *worker, struct connection *connect
 {
     uint32_t length = connection->input_length, share = room_to_read(worker, connection);
     uint32_t wanted = length == 0 ? 0 : frame_wanted(worker, connection->input_at, length);
-    bool claimed = connection->flags & CONNECTION_CLAIMED;
+    bool claimed = connection->flags & CONNECTION_CLAIMED && wanted <= connection->input_room;
 
+    if (!claimed) /* or not enough: its size was not known yet */
+        connection->flags &= ~(unsigned)CONNECTION_CLAIMED;
     if (!claimed && (length >= BLOCK_SIZE || wanted > READ_TOGETHER))
         claimed = claim_frame(worker, connection, wanted);
     if (claimed)
@@ -384,6 +385,19 @@ static struct place find_place(struct worker *worker, struct connection *connect
     return place;
 }
 
+/* Takes bytes from the socket that were looked at before. In parts, as urgent data (tcp(7)) may have come between. */
+static void take_off(struct worker *worker, struct connection *connection, uint32_t length)
+{
+    while (length > 0) {
+        ssize_t taken = recv(connection->fd, NULL, length, MSG_DONTWAIT | MSG_TRUNC);
+        if (taken <= 0 || (size_t)taken > length) {
+            connection_cut_off(worker, connection, "it cannot be read any more");
+            return;
+        }
+        length -= (uint32_t)taken;
+    }
+}
+
 /*
  * Handles what was only looked at, and takes what was handled from the socket. An incomplete frame gets memory, or has
  * to wait until there is some.
@@ -393,10 +407,7 @@ static void handle_peeked(struct worker *worker, struct connection *connection, 
     connection->frame_wanted = 0;
     uint32_t handled = handle_frames(worker, connection, at, length);
 
-    if (handled > 0) {
-        ssize_t taken = recv(connection->fd, NULL, handled, MSG_DONTWAIT | MSG_TRUNC);
-        INVARIANT(taken == (ssize_t)handled || taken < 0); /* below 0: reset meanwhile */
-    }
+    take_off(worker, connection, handled);
     area_advance(&worker->store, &worker->read_area, handled);
     bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_IN_LINE;
     if (handled < length && !waits && !(connection->flags & (CONNECTION_CLOSE | CONNECTION_REFUSED)) &&

@@ -640,9 +640,15 @@ struct worker *worker_state(struct worker_loop *loop)
     return &loop->worker;
 }
 
+static void close_at_end(struct worker *worker, struct connection *connection)
+{
+    connection->flags &= ~(unsigned)(CONNECTION_DIRTY | CONNECTION_IN_LINE); /* no list is served any more */
+    connection_close(worker, connection);
+}
+
 void worker_close(struct worker_loop *loop)
 {
-    for_each_connection(&loop->worker, connection_close);
+    for_each_connection(&loop->worker, close_at_end);
     close_state(&loop->worker);
     munmap(loop, sizeof *loop);
 }
