@@ -137,7 +137,8 @@ static const struct command *find_command(const char *name)
 
 int main(int argc, char **argv)
 {
-    struct settings settings = {.hub = getenv("RELAYHUB_HUB"), .timeout_ms = 30000};
+    const char *hub = getenv("RELAYHUB_HUB");
+    struct settings settings = {.hub = hub && *hub ? hub : NULL, .timeout_ms = 30000};
 
     int status = parse_options(argc, argv, NULL, &settings);
     if (status != EX_OK)
