@@ -1,6 +1,8 @@
 /* command.c: the command relayhub: its options, and which of its commands runs. */
 #include "client/command.h"
 
+#include "standard_fds.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -137,6 +139,7 @@ static const struct command *find_command(const char *name)
 
 int main(int argc, char **argv)
 {
+    standard_fds_fill();
     const char *hub = getenv("RELAYHUB_HUB");
     struct settings settings = {.hub = hub && *hub ? hub : NULL, .timeout_ms = 30000};
 
