@@ -1,4 +1,5 @@
 #include "bench/bench.h"
+#include "standard_fds.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -23,6 +24,7 @@ int main(int argc, char **argv)
     static struct histogram latency;
     static struct options options;
     struct result result = {.options = &options};
+    standard_fds_fill();
     signal(SIGPIPE, SIG_IGN);
     options_read(argc, argv, &options);
     if (strcmp(options.mode, "latency") == 0)

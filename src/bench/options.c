@@ -1,4 +1,7 @@
 #include "bench/bench.h"
+
+#include "protocol/address.h"
+
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -94,20 +97,15 @@ static double number(const char *text, double least, double most, const char *wh
 static void set_server(struct options *options, const char *text)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
-    char host[256];
-    const char *colon = strrchr(text, ':'), *start = text;
-    size_t size;
-    if (colon == NULL || (size_t)(colon - text) >= sizeof host)
-        refuse("--hub takes HOST:PORT", text);
-    size = (size_t)(colon - text);
-    if (size >= 2 && text[0] == '[' && text[size - 1] == ']') {
-        start++;
-        size -= 2;
-    }
-    memcpy(host, start, size);
-    host[size] = 0;
-    if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-        refuse("--hub takes HOST:PORT", text);
+    struct address address;
+    if (!address_read(&address, text))
+        refuse("--hub takes HOST:PORT, as in 127.0.0.1:7411 or [::1]:7411", text);
+    if (address.host[0] == 0)
+        snprintf(address.host, sizeof address.host, "127.0.0.1");
+    if (address.port[0] == 0)
+        snprintf(address.port, sizeof address.port, "%u", options->peer->port);
+    if (getaddrinfo(address.host, address.port, &hints, &found) != 0)
+        refuse("--hub takes an address that is known here", text);
     memcpy(&options->server, found->ai_addr, found->ai_addrlen);
     options->server_size = found->ai_addrlen;
     freeaddrinfo(found);

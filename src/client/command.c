@@ -1,8 +1,11 @@
 /* command.c: the command relayhub: its options, and which of its commands runs. */
 #include "client/command.h"
 
+#include "standard_fds.h"
+
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,7 +100,7 @@ static void print_and_exit(int option)
         print_help();
     else
         puts("relayhub " PACKAGE_VERSION);
-    exit(fflush(stdout) == 0 ? EX_OK : EX_IOERR);
+    exit(flush_output());
 }
 
 /* Parses up to the first operand. `command` is NULL before it is known: then listen's options are not taken. */
@@ -137,7 +140,11 @@ static const struct command *find_command(const char *name)
 
 int main(int argc, char **argv)
 {
-    struct settings settings = {.hub = getenv("RELAYHUB_HUB"), .timeout_ms = 30000};
+    standard_fds_fill();
+    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an output that cannot be written, as any other */
+    open_output();
+    const char *hub = getenv("RELAYHUB_HUB");
+    struct settings settings = {.hub = hub && *hub ? hub : NULL, .timeout_ms = 30000};
 
     int status = parse_options(argc, argv, NULL, &settings);
     if (status != EX_OK)
@@ -160,7 +167,7 @@ int main(int argc, char **argv)
                         argv[optind + command->most]);
 
     status = command->run(&settings, argv + optind);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return complain(EX_IOERR, "cannot write to standard output");
-    return status;
+    if (flush_output() != EX_OK)
+        return EX_IOERR;
+    return status == EX_OK && ferror(stderr) ? EX_IOERR : status;
 }

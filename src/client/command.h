@@ -38,6 +38,31 @@ int command_listen(const struct settings *settings, char **operands);
 int command_send(const struct settings *settings, char **operands);
 int command_chat(const struct settings *settings, char **operands);
 
+/*
+ * ---- command_output.c: standard input and output, whether their descriptors block or not ----
+ *
+ * Functions of stdio.h print to stdout and stderr as everywhere. Only the last of what was printed waits in a buffer.
+ */
+
+/* main() calls this before anything is printed. */
+void open_output(void);
+
+/* Writes what waits. EX_IOERR when anything that was printed so far could not be written; it is said once. */
+int flush_output(void);
+
+/* EX_IOERR when standard output cannot be written, for commands that print only later. */
+int check_output(void);
+
+/* After EAGAIN: waits for as long as it takes. */
+void wait_until_ready(int fd, short events);
+
+/*
+ * Flushes, then waits for the hub, and for standard input if *input is true, which becomes whether that can be read.
+ * NULL is no input. EX_IOERR when whoever read standard output is gone: what comes next would be lost, so nothing
+ * more is received.
+ */
+int wait_for_events(struct relayhub *hub, bool *input);
+
 /* ---- command_hub.c: the hub, and what goes wrong with it ---- */
 
 /* Says "relayhub: " and the sentence on standard error, and returns the status. */

@@ -6,12 +6,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define LINE_MAX_SIZE (RELAYHUB_MAX_BODY + 1) /* with its newline */
+#define LINE_MAX_SIZE (RELAYHUB_MAX_BODY + 2) /* with its end, CR LF */
+#define TOO_LONG "a line has at most 1048576 bytes"
 
 struct chat {
     struct relayhub *hub;
@@ -20,6 +20,7 @@ struct chat {
     size_t receiver_count;
     size_t listed; /* ids of the list that is being printed */
     bool missed;   /* some message did not reach a receiver */
+    int refused;   /* EX_OK, or why the first line that was neither sent nor obeyed was not */
 
     char *input; /* bytes from start to end wait; one more than LINE_MAX_SIZE for a final zero */
     size_t start, end;
@@ -80,6 +81,14 @@ static int show_events(struct chat *chat)
 
 /* ---- what the user says ---- */
 
+/* What a line asks for is not done. The chat goes on, and its exit status will say so. */
+static void refuse(struct chat *chat, int status, const char *why)
+{
+    complain(status, "%s", why);
+    if (chat->refused == EX_OK)
+        chat->refused = status;
+}
+
 /* A failure of the connection shows in show_events() as well, which ends the chat. */
 static void complain_if(const struct chat *chat, int result)
 {
@@ -92,7 +101,9 @@ static void say(struct chat *chat, char *text, size_t length)
     struct iovec body = {text, length};
 
     if (chat->receiver_count == 0)
-        complain(EX_USAGE, "nobody to send this to; /to ID[,ID...] chooses receivers");
+        refuse(chat, EX_USAGE, "nobody to send this to; /to ID[,ID...] chooses receivers");
+    else if (length > RELAYHUB_MAX_BODY)
+        refuse(chat, EX_DATAERR, TOO_LONG);
     else
         complain_if(chat, relayhub_try_send(chat->hub, chat->receivers, chat->receiver_count, &body, 1, NULL));
 }
@@ -103,8 +114,10 @@ static void choose_receivers(struct chat *chat, const char *text)
     uint64_t receivers[RELAYHUB_MAX_RECEIVERS];
     size_t count;
 
-    if (!parse_receivers(text, receivers, &count))
+    if (!parse_receivers(text, receivers, &count)) {
+        refuse(chat, EX_USAGE, "the receivers stay as they were");
         return;
+    }
     memcpy(chat->receivers, receivers, count * sizeof *receivers);
     chat->receiver_count = count;
 }
@@ -127,7 +140,7 @@ static void handle_line(struct chat *chat, char *line, size_t length)
     else if (strncmp(line, "/to ", 4) == 0)
         choose_receivers(chat, line + 4);
     else
-        complain(EX_USAGE, "there are /id, /list, /to ID[,ID...] and /quit; // sends a line that starts with /");
+        refuse(chat, EX_USAGE, "there are /id, /list, /to ID[,ID...] and /quit; // sends a line that starts with /");
 }
 
 /* Handles whole lines for as long as the socket takes what they send. */
@@ -138,8 +151,10 @@ static void handle_lines(struct chat *chat)
         char *newline = memchr(line, '\n', chat->end - chat->start);
         if (!newline)
             return;
-        *newline = '\0';
         chat->start += (size_t)(newline - line) + 1;
+        if (newline > line && newline[-1] == '\r') /* a line from Windows or a terminal in raw mode */
+            newline--;
+        *newline = '\0';
         handle_line(chat, line, (size_t)(newline - line));
     }
 }
@@ -159,7 +174,7 @@ static int read_input(struct chat *chat)
     chat->end -= chat->start;
     chat->start = 0;
     if (chat->end == LINE_MAX_SIZE)
-        return complain(EX_DATAERR, "a line has at most %d bytes", RELAYHUB_MAX_BODY);
+        return complain(EX_DATAERR, TOO_LONG);
     ssize_t got = read(STDIN_FILENO, chat->input + chat->end, LINE_MAX_SIZE - chat->end);
     if (got > 0)
         chat->end += (size_t)got;
@@ -172,35 +187,20 @@ static int read_input(struct chat *chat)
 
 /* ---- both ---- */
 
-/* Waits for the hub and, unless something still has to be written, for the user. */
-static int wait_for_either(struct chat *chat)
-{
-    bool writing = relayhub_pending(chat->hub) > 0;
-    struct pollfd pollers[2] = {
-        {.fd = relayhub_fd(chat->hub), .events = writing ? POLLIN | POLLOUT : POLLIN},
-        {.fd = writing ? -1 : STDIN_FILENO, .events = POLLIN},
-    };
-
-    if (poll(pollers, 2, -1) < 0)
-        return errno == EINTR ? EX_OK : complain(EX_OSERR, "poll: %s", strerror(errno));
-    if (writing)
-        relayhub_flush(chat->hub);
-    if (pollers[1].revents)
-        return read_input(chat);
-    return EX_OK;
-}
-
 static int talk(struct chat *chat)
 {
     while (!chat->quit) {
-        int status = show_events(chat);
+        int status = show_events(chat); /* which also writes what is pending */
         if (status != EX_OK)
             return status;
         handle_lines(chat);
-        fflush(stdout);
         if (chat->quit)
             break;
-        status = wait_for_either(chat);
+        /* While something still has to be written, no more is read from the user. */
+        bool input = relayhub_pending(chat->hub) == 0;
+        status = wait_for_events(chat->hub, &input);
+        if (status == EX_OK && input)
+            status = read_input(chat);
         if (status != EX_OK)
             return status;
     }
@@ -212,7 +212,9 @@ int command_chat(const struct settings *settings, char **operands)
     struct chat chat = {0};
 
     (void)operands;
-    int status = connect_to_hub(settings, &chat.hub, &chat.id);
+    int status = check_output();
+    if (status == EX_OK)
+        status = connect_to_hub(settings, &chat.hub, &chat.id);
     if (status != EX_OK)
         return status;
     chat.input = malloc(LINE_MAX_SIZE + 1);
@@ -228,5 +230,7 @@ int command_chat(const struct settings *settings, char **operands)
         status = finish(settings, chat.hub, show_event, &chat);
     free(chat.input);
     relayhub_close(chat.hub);
-    return status == EX_OK && chat.missed ? EXIT_NOT_REACHED : status;
+    if (status != EX_OK)
+        return status;
+    return chat.missed ? EXIT_NOT_REACHED : chat.refused;
 }

@@ -1,6 +1,8 @@
 /* command_hub.c: connecting to the hub, leaving it, and saying what went wrong with it. */
 #include "client/command.h"
 
+#include "protocol/address.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -44,46 +46,18 @@ int hub_refused(const struct relayhub_event *event)
 
 /* ---- connecting ---- */
 
-/*
- * Cuts HOST, HOST:PORT, [HOST]:PORT or :PORT in two, in place. What is not named becomes NULL. Something
- * with several colons and no brackets is an IPv6 address without a port.
- */
-static bool split_address(char *text, char **host, char **port)
+static int open_connection(const struct settings *settings, struct relayhub **hub)
 {
-    char *after;
-
-    *host = text;
-    *port = NULL;
-    if (*text == '[') {
-        *host = text + 1;
-        after = strchr(text, ']');
-        if (!after)
-            return false;
-        *after++ = '\0';
-        if (*after == '\0')
-            return true;
-    } else {
-        after = strchr(text, ':');
-        if (!after || strchr(after + 1, ':'))
-            return true;
-    }
-    if (*after != ':' || after[1] == '\0')
-        return false;
-    *after = '\0';
-    *port = after + 1;
-    if (**host == '\0')
-        *host = NULL;
-    return true;
-}
-
-static int open_connection(const struct settings *settings, char *address, struct relayhub **hub)
-{
-    char *host = NULL, *port = NULL;
+    struct address address = {0};
     char reason[256];
 
-    if (address[0] != '\0' && !split_address(address, &host, &port))
-        return complain(EX_USAGE, "a hub's address is HOST:PORT, HOST or [HOST]:PORT, not \"%s\"", settings->hub);
-    int result = relayhub_connect(hub, host, port, settings->timeout_ms, reason, sizeof reason);
+    if (settings->hub && !address_read(&address, settings->hub))
+        return complain(EX_USAGE,
+                        "a hub's address is HOST:PORT, HOST, PORT or [IPV6]:PORT, as in 127.0.0.1:7411 or [::1]:7411, "
+                        "not \"%s\"",
+                        settings->hub);
+    int result = relayhub_connect(hub, address.host[0] ? address.host : NULL, address.port[0] ? address.port : NULL,
+                                  settings->timeout_ms, reason, sizeof reason);
     if (result == 0)
         return EX_OK;
     if (result == -ENOMEM)
@@ -93,12 +67,7 @@ static int open_connection(const struct settings *settings, char *address, struc
 
 int connect_to_hub(const struct settings *settings, struct relayhub **hub, uint64_t *id)
 {
-    char *address = strdup(settings->hub ? settings->hub : "");
-
-    if (!address)
-        return complain(EX_OSERR, "out of memory");
-    int status = open_connection(settings, address, hub);
-    free(address);
+    int status = open_connection(settings, hub);
     if (status != EX_OK || !id)
         return status;
 

@@ -3,12 +3,13 @@
 
 #include <inttypes.h>
 
-static void print_id(enum format format, uint64_t id)
+static int print_id(enum format format, uint64_t id)
 {
     if (format == FORMAT_JSON)
         printf("{\"id\":\"%" PRIu64 "\"}\n", id); /* a string: JSON's numbers are exact only below 2^53 */
     else
         fprintf(format == FORMAT_RAW ? stderr : stdout, "id %" PRIu64 "\n", id);
+    return ferror(stderr) ? EX_IOERR : EX_OK;
 }
 
 static void print_json(const struct relayhub_event *event)
@@ -40,16 +41,6 @@ static void print_as(enum format format, const struct relayhub_event *event)
 }
 
 /* Output is written before each wait, and not between messages that are there already. */
-static int receive_and_flush(struct relayhub *hub, struct relayhub_event *event)
-{
-    int result = relayhub_receive(hub, event, 0);
-
-    if (result != 0)
-        return result;
-    fflush(stdout);
-    return relayhub_receive(hub, event, RELAYHUB_FOREVER);
-}
-
 static int print_messages(const struct settings *settings, struct relayhub *hub)
 {
     uint64_t printed = 0;
@@ -57,9 +48,15 @@ static int print_messages(const struct settings *settings, struct relayhub *hub)
 
     while (!ferror(stdout)) {
         struct relayhub_event event;
-        int result = receive_and_flush(hub, &event);
+        int result = relayhub_receive(hub, &event, 0);
         if (result < 0)
             return status != EX_OK ? status : hub_failed(hub, result);
+        if (result == 0) {
+            int waited = wait_for_events(hub, NULL);
+            if (waited != EX_OK)
+                return waited;
+            continue;
+        }
         if (event.type == RELAYHUB_CLOSED)
             return status != EX_OK ? status : complain(EX_UNAVAILABLE, "the hub closed the connection");
         if (event.type == RELAYHUB_ERROR)
@@ -70,7 +67,7 @@ static int print_messages(const struct settings *settings, struct relayhub *hub)
         if (++printed == settings->count)
             break;
     }
-    return EX_OK;
+    return flush_output();
 }
 
 int command_listen(const struct settings *settings, char **operands)
@@ -79,11 +76,14 @@ int command_listen(const struct settings *settings, char **operands)
     uint64_t id;
 
     (void)operands;
-    int status = connect_to_hub(settings, &hub, &id);
+    int status = check_output();
+    if (status == EX_OK)
+        status = connect_to_hub(settings, &hub, &id);
     if (status != EX_OK)
         return status;
-    print_id(settings->format, id);
-    status = print_messages(settings, hub);
+    status = print_id(settings->format, id);
+    if (status == EX_OK)
+        status = print_messages(settings, hub);
     relayhub_close(hub);
     return status;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,6 +20,8 @@ static int read_input(char *body, size_t *length)
             return EX_OK;
         if (got > 0)
             *length += (size_t)got;
+        else if (errno == EAGAIN)
+            wait_until_ready(STDIN_FILENO, POLLIN);
         else if (errno != EINTR)
             return complain(EX_NOINPUT, "cannot read standard input: %s", strerror(errno));
     }

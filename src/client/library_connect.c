@@ -1,6 +1,8 @@
 /* library_connect.c: from a name to a connected socket, in bounded time. */
 #include "client/library.h"
 
+#include "protocol/address.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -10,6 +12,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+static const char *shown_host(const struct address *address)
+{
+    return address->host[0] ? address->host : "loopback";
+}
 
 static int look_up_error(int result)
 {
@@ -87,13 +94,27 @@ static int connect_to_any(const struct addrinfo *first, int64_t deadline)
     return result;
 }
 
+/* Where no host is named, these are the loopback addresses. Returns 0 with *addresses, or a negative errno value and
+ * why. */
+static int look_up(const struct address *address, struct addrinfo **addresses, char *reason, size_t reason_size)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+
+    int result = getaddrinfo(address->host[0] ? address->host : NULL, address->port, &hints, addresses);
+    if (result == 0)
+        return 0;
+    int error = look_up_error(result);
+    snprintf(reason, reason_size, "no address for %s port %s: %s", shown_host(address), address->port,
+             result == EAI_SYSTEM ? strerror(error) : gai_strerror(result));
+    return -error;
+}
+
 int relayhub_connect(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
                      size_t reason_size)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct address address = {.port = RELAYHUB_DEFAULT_PORT};
     struct addrinfo *addresses;
     int64_t deadline = rh_deadline(timeout_ms);
-    const char *shown_host = host ? host : "loopback";
     char unused[1];
 
     *connection = NULL;
@@ -101,20 +122,23 @@ int relayhub_connect(struct relayhub **connection, const char *host, const char 
         reason = unused;
         reason_size = sizeof unused;
     }
-    if (!port)
-        port = RELAYHUB_DEFAULT_PORT;
-
-    int result = getaddrinfo(host, port, &hints, &addresses);
-    if (result != 0) {
-        int error = look_up_error(result);
-        snprintf(reason, reason_size, "no address for %s port %s: %s", shown_host, port,
-                 result == EAI_SYSTEM ? strerror(error) : gai_strerror(result));
-        return -error;
+    if (host && !address_read_host(address.host, host, strlen(host))) {
+        snprintf(reason, reason_size, "a host is a name or an IPv4 or IPv6 address, not \"%s\"", host);
+        return -EINVAL;
     }
+    if (port && !address_read_port(address.port, port)) {
+        snprintf(reason, reason_size, "a port is a number up to %u or the name of a service, not \"%s\"",
+                 ADDRESS_PORT_MAX, port);
+        return -EINVAL;
+    }
+    int result = look_up(&address, &addresses, reason, reason_size);
+    if (result < 0)
+        return result;
     int fd = connect_to_any(addresses, deadline);
     freeaddrinfo(addresses);
     if (fd < 0) {
-        snprintf(reason, reason_size, "cannot connect to %s port %s: %s", shown_host, port, strerror(-fd));
+        snprintf(reason, reason_size, "cannot connect to %s port %s: %s", shown_host(&address), address.port,
+                 strerror(-fd));
         return fd;
     }
 

@@ -51,11 +51,12 @@ struct relayhub_event {
 };
 
 /*
- * Connects to `host` (a name or an IPv4 or IPv6 address) and `port` (a number or a service name),
- * trying each address that the name has, for at most timeout_ms milliseconds in all. NULL for host or
- * port means loopback and RELAYHUB_DEFAULT_PORT. On success *connection is for relayhub_close() to
- * free, and the socket is non-blocking. On failure *connection is NULL, and when `reason` is not NULL,
- * up to reason_size bytes there say why, zero-terminated.
+ * Connects to `host` (a name or an IPv4 or IPv6 address, the last with or without brackets) and `port` (a
+ * number up to 65535 or a service name), trying each address that the name has, for at most timeout_ms
+ * milliseconds in all. -EINVAL when they are anything else. NULL for host or port means loopback and
+ * RELAYHUB_DEFAULT_PORT. On success *connection is for relayhub_close() to free, and the socket is
+ * non-blocking. On failure *connection is NULL, and when `reason` is not NULL, up to reason_size bytes there
+ * say why, zero-terminated.
  */
 int relayhub_connect(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
                      size_t reason_size);

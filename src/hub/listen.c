@@ -15,27 +15,10 @@
 
 #define BACKLOG 4096
 
-static const char *const default_addresses[] = {"127.0.0.1:7411", "[::1]:7411"};
-
-int listen_split(const char *text, char host[LISTEN_TEXT], char port[LISTEN_TEXT])
+bool listen_read(struct address *address, const char *text)
 {
-    const char *colon = strrchr(text, ':');
-    if (colon == NULL || colon == text || colon[1] == '\0' || strlen(text) >= LISTEN_TEXT)
-        return 0;
-    const char *start = text;
-    size_t length = (size_t)(colon - text);
-    if (text[0] == '[') {
-        if (length < 3 || colon[-1] != ']')
-            return 0;
-        start++;
-        length -= 2;
-    } else if (memchr(text, ':', length) != NULL) {
-        return 0; /* an IPv6 address without brackets */
-    }
-    memcpy(host, start, length);
-    host[length] = '\0';
-    memcpy(port, colon + 1, strlen(colon + 1) + 1);
-    return 1;
+    return strlen(text) < LISTEN_TEXT && address_read(address, text) &&
+           (address->port[0] == '\0' || address_is_number(address->port));
 }
 
 static void log_address(int fd)
@@ -82,16 +65,15 @@ static int add(struct listeners *listeners, int fd)
     return 0;
 }
 
-static int open_address(struct listeners *listeners, const char *text, bool optional)
+/* Opens each address that a host has. `optional`: that this machine has none of them is no failure. */
+static int open_host(struct listeners *listeners, const char *host, const char *port, bool optional)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list;
-    char host[LISTEN_TEXT], port[LISTEN_TEXT];
+    const char *form = strchr(host, ':') ? "cannot listen on [%s]:%s: %s" : "cannot listen on %s:%s: %s";
 
-    if (!listen_split(text, host, port))
-        return -1;
     int result = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, &list);
     if (result != 0) {
-        log_line(LOG_ERR, "cannot listen on %s: %s", text, gai_strerror(result));
+        log_line(LOG_ERR, form, host, port, gai_strerror(result));
         return -1;
     }
     int opened = 0;
@@ -105,8 +87,27 @@ static int open_address(struct listeners *listeners, const char *text, bool opti
         return 0;
     if (optional && (errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT))
         return 0;
-    log_line(LOG_ERR, "cannot listen on %s: %s", text, strerror(errno));
+    log_line(LOG_ERR, form, host, port, strerror(errno));
     return -1;
+}
+
+static int open_loopback(struct listeners *listeners, const char *port)
+{
+    if (open_host(listeners, "127.0.0.1", port, true) < 0)
+        return -1;
+    return open_host(listeners, "::1", port, true);
+}
+
+static int open_address(struct listeners *listeners, const char *text)
+{
+    struct address address;
+
+    if (!listen_read(&address, text))
+        return -1;
+    const char *port = address.port[0] != '\0' ? address.port : ADDRESS_DEFAULT_PORT;
+    if (address.host[0] == '\0')
+        return open_loopback(listeners, port);
+    return open_host(listeners, address.host, port, false);
 }
 
 int listen_open(struct listeners *listeners, const struct options *options)
@@ -120,15 +121,11 @@ int listen_open(struct listeners *listeners, const struct options *options)
         return 0;
 
     for (unsigned i = 0; i < options->listen_count; i++) {
-        if (open_address(listeners, options->listen[i], false) < 0)
+        if (open_address(listeners, options->listen[i]) < 0)
             return -1;
     }
-    if (options->listen_count == 0) {
-        for (size_t i = 0; i < sizeof default_addresses / sizeof default_addresses[0]; i++) {
-            if (open_address(listeners, default_addresses[i], true) < 0)
-                return -1;
-        }
-    }
+    if (options->listen_count == 0 && open_loopback(listeners, ADDRESS_DEFAULT_PORT) < 0)
+        return -1;
     if (listeners->count == 0) {
         log_line(LOG_ERR, "there is no address to listen on");
         return -1;

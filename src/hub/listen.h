@@ -1,10 +1,11 @@
 /*
- * listen.h: the listening sockets: made from ADDR:PORT, or taken over from the service manager.
+ * listen.h: the listening sockets: made from addresses, or taken over from the service manager.
  */
 #ifndef RELAYHUB_LISTEN_H
 #define RELAYHUB_LISTEN_H
 
 #include "hub/options.h"
+#include "protocol/address.h"
 
 #define LISTENERS_MAX (2 * LISTEN_MAX)
 
@@ -22,7 +23,10 @@ int listen_open(struct listeners *listeners, const struct options *options);
 
 void listen_close(struct listeners *listeners);
 
-/* True when `text` is ADDR:PORT or [ADDR]:PORT, with its parts in these buffers. */
-int listen_split(const char *text, char host[LISTEN_TEXT], char port[LISTEN_TEXT]);
+/*
+ * Reads what --listen takes: any form of an address whose port is a number or not named, and which is shorter than
+ * LISTEN_TEXT. Without a host, it is loopback on both families; the host * is all addresses. False when it is none.
+ */
+bool listen_read(struct address *address, const char *text);
 
 #endif

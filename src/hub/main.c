@@ -2,6 +2,7 @@
 #include "hub/log.h"
 #include "hub/master.h"
 #include "hub/options.h"
+#include "standard_fds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,6 +57,7 @@ int main(int argc, char *argv[])
     char reason[REASON_TEXT];
     int ready[2];
 
+    standard_fds_fill();
     arguments.argc = argc;
     arguments.argv = argv;
     switch (options_read(&options, argc, argv, reason)) {

@@ -39,7 +39,9 @@ struct entry {
 #define AT(member) offsetof(struct options, member)
 
 static const struct entry entries[] = {
-    {"listen", ADDRESS, 0, false, 0, 0, "ADDR:PORT", "address to listen on, repeatable; port 0: a free one"},
+    {"listen", ADDRESS, 0, false, 0, 0,
+     "HOST:PORT up to 16 times, as in 127.0.0.1:7411, [::1]:7411, or *:7411 for all addresses",
+     "address to listen on, repeatable; port 0: a free one"},
     {"workers", NUMBER, AT(workers), false, 1, WORKERS_MAX, "a number from 1 to 64", "worker processes"},
     {"max-connections", NUMBER, AT(max_connections), false, 1, 4194304, "a number from 1 to 4194304",
      "clients at the same time"},
@@ -138,11 +140,8 @@ static bool set_policy(struct options *options, const char *text)
 
 static bool add_address(struct options *options, const char *text)
 {
-    char host[LISTEN_TEXT], port[LISTEN_TEXT];
-    if (options->listen_count == LISTEN_MAX || !listen_split(text, host, port))
-        return false;
-    double number = parse_number(port, "", false);
-    if (number < 0 || number > 65535)
+    struct address address;
+    if (options->listen_count == LISTEN_MAX || !listen_read(&address, text))
         return false;
     memcpy(options->listen[options->listen_count++], text, strlen(text) + 1);
     return true;
@@ -259,7 +258,7 @@ static void print_help(void)
         const struct entry *entry = &entries[i];
         char left[64];
         static const char *const values[] = {
-            [ADDRESS] = "ADDR:PORT", [NUMBER] = "N", [SIZE] = "SIZE", [SECONDS] = "SECONDS", [POLICY] = "POLICY"};
+            [ADDRESS] = "HOST:PORT", [NUMBER] = "N", [SIZE] = "SIZE", [SECONDS] = "SECONDS", [POLICY] = "POLICY"};
         const char *value = entry->takes == NULL ? "" : entry->kind == TEXT ? "TEXT" : values[entry->kind];
         snprintf(left, sizeof left, "--%s %s", entry->name, value);
         printf("  %-28s %s\n", left, entry->help);

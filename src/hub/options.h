@@ -33,7 +33,7 @@ struct limits {
 struct options {
     struct limits limits;
     unsigned listen_count;
-    char listen[LISTEN_MAX][LISTEN_TEXT]; /* ADDR:PORT, [ADDR]:PORT */
+    char listen[LISTEN_MAX][LISTEN_TEXT]; /* as listen_read() takes them */
     uint32_t workers;                     /* 0: as many as processors that it may use */
     uint32_t max_connections;
     uint32_t max_per_address; /* clients of one source address at the same time; 0: no limit */

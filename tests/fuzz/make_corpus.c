@@ -218,15 +218,37 @@ static void make_library(void)
         make_large(size);
 }
 
+/* Each form of an address, at its limits, and with each of its characters missing. */
+static void make_address(void)
+{
+    static const char *const texts[] = {
+        "127.0.0.1:7411", "localhost:65535", "h:65536", "99999", "*:0",     ":7411",          "7411",
+        "h:http",         "[::1]:7411",      "[::]",    "::1",   "::1:741", "[fe80::1%lo]:1", "[::ffff:192.0.2.1]:80",
+        "h:+80",          "h: 80",           "h:-1",    "",      "[]:1",    "[h]:1"};
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        size_t length = strlen(texts[i]);
+        write_seed((const uint8_t *)texts[i], length);
+        for (size_t missing = 0; missing < length; missing++) {
+            uint8_t rest[64];
+            memcpy(rest, texts[i], missing);
+            memcpy(rest + missing, texts[i] + missing + 1, length - missing - 1);
+            write_seed(rest, length - 1);
+        }
+    }
+}
+
 int main(int argc, char *argv[])
 {
     if (argc != 3) {
-        fputs("usage: make_corpus frame|connection|library FOLDER\n", stderr);
+        fputs("usage: make_corpus address|frame|connection|library FOLDER\n", stderr);
         return 64;
     }
     folder = argv[2];
     mkdir(folder, 0777);
-    if (strcmp(argv[1], "frame") == 0)
+    if (strcmp(argv[1], "address") == 0)
+        make_address();
+    else if (strcmp(argv[1], "frame") == 0)
         make_frame();
     else if (strcmp(argv[1], "connection") == 0)
         make_connection();

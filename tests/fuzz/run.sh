@@ -14,7 +14,7 @@ mkdir -p fuzz
 hub=$(find "$srcdir/src/hub" -name '*.c' ! -name main.c)
 library=$(find "$srcdir/src/client" -name 'library*.c')
 
-for target in ${FUZZ_TARGETS:-frame connection library}; do
+for target in ${FUZZ_TARGETS:-address frame connection library}; do
     mkdir -p "fuzz/$target"
     "$FUZZ_DIR/make_corpus" "$target" "fuzz/$target"
     # shellcheck disable=SC2086 # lists of words

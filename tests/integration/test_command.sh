@@ -1,8 +1,8 @@
 #!/bin/sh
 # test_command.sh: the command relayhub against a real hub, as its users call it.
-# RELAYHUBD and RELAYHUB are the programs; without them this test is skipped.
+# RELAYHUBD, RELAYHUB and RELAYHUB_BENCH are the programs; without them this test is skipped.
 set -u
-[ -n "${RELAYHUBD:-}" ] && [ -n "${RELAYHUB:-}" ] || exit 77
+[ -n "${RELAYHUBD:-}" ] && [ -n "${RELAYHUB:-}" ] && [ -n "${RELAYHUB_BENCH:-}" ] || exit 77
 
 unset RELAYHUB_HUB
 # shellcheck source=hub.sh
@@ -49,12 +49,18 @@ usage_and_failures() {
     grep -q '^relayhub [0-9(]' "$dir/out" || fail "--version says no version"
     for arguments in '' 'frobnicate' 'id 1' 'list 1' 'send' 'send x' 'send 1, y' 'send 1,,2' 'send -1' 'send 1 2 3' \
         'send 18446744073709551616 x' '--count 1 listen' 'id --format text' 'listen --count 0' 'listen --count x' \
-        'listen --format html' '--timeout 0 id' '--timeout soon id' '--timeout' '--frob id' '--hub [::1 id' '--hub h: id'; do
+        'listen --format html' '--timeout 0 id' '--timeout soon id' '--timeout' '--frob id' '--hub [::1 id' '--hub h: id' \
+        '--hub 127.0.0.1:99999 id' '--hub 65536 id' '--hub ::1 id' '--hub [h]:1 id' '--hub 127.0.0.1:-1 id'; do
         # shellcheck disable=SC2086 # the words are meant to be split
         expect 64 $arguments
         [ -s "$dir/command.err" ] || fail "relayhub $arguments does not say what is wrong"
     done
+    expect 64 --hub '' id
+    RELAYHUB_HUB='' relayhub id >"$dir/out" 2>"$dir/command.err" # the default, where there may be a hub or not
+    [ $? -ne 64 ] || fail "an empty RELAYHUB_HUB is taken for an address"
     expect 64 send "$(seq -s , 256)" x
+    expect 64 --hub 127.0.0.1:99999 id
+    grep -q 'HOST:PORT.* as in 127.0.0.1:7411.*, not "127.0.0.1:99999"' "$dir/command.err" || fail "it does not say what an address is"
     expect 69 --hub 127.0.0.1:1 id
     grep -q '127.0.0.1 port 1: ' "$dir/command.err" || fail "it does not say where the hub is missing"
     expect 68 --hub 127.0.0.1:no-such-service id
@@ -71,6 +77,45 @@ addresses() {
     expect 0 --hub "$RELAYHUB_HUB" --timeout 5 id
     [ "$(cat "$dir/out")" != "$own" ] || fail "an id was given twice"
     expect 69 --hub 127.0.0.1:1 id # the option wins over RELAYHUB_HUB
+    port=${RELAYHUB_HUB##*:}
+    for address in "127.0.0.1:$port" "localhost:$port" ":$port" "$port" "[::ffff:127.0.0.1]:$port"; do
+        expect 0 --hub "$address" id
+    done
+}
+
+# The benchmark reads addresses as the command does.
+benchmark_addresses() {
+    port=${RELAYHUB_HUB##*:}
+    for address in "127.0.0.1:$port" ":$port" "$port" "[::ffff:127.0.0.1]:$port"; do
+        "$RELAYHUB_BENCH" --hub "$address" --seconds 0.01 --warm-up 0 throughput >"$dir/out" 2>"$dir/command.err" ||
+            fail "relayhub-bench --hub $address: status $?"
+    done
+    # Port $((port + 65536)) is not $port, though the system would take it for that.
+    for address in "127.0.0.1:$((port + 65536))" 127.0.0.1: '' ::1 '[::1' no-such-host.invalid:1; do
+        "$RELAYHUB_BENCH" --hub "$address" --seconds 0.01 throughput >"$dir/out" 2>"$dir/command.err"
+        status=$?
+        [ $status -eq 64 ] || fail "relayhub-bench --hub $address: status $status"
+        grep -q '^relayhub-bench: --hub takes' "$dir/command.err" || fail "relayhub-bench --hub $address does not say why"
+    done
+}
+
+# A host alone has the default port, for the hub, the command and the benchmark. Where somebody else has that port on
+# all addresses already, there is nothing to see.
+default_port() {
+    "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.79 2>"$dir/default.err" &
+    default_pid=$!
+    pids="$pids $default_pid"
+    await_line "$dir/default.err" '.*\(ready\|Address already in use\).*' >/dev/null || fail "the hub is not ready"
+    grep -q 'Address already in use' "$dir/default.err" && return
+    expect 0 --hub 127.0.0.79 id
+    expect 0 --hub 127.0.0.79:7411 id
+    "$RELAYHUB_BENCH" --hub 127.0.0.79 --seconds 0.01 --warm-up 0 throughput >"$dir/out" 2>"$dir/command.err" ||
+        fail "relayhub-bench without a port: status $?"
+    "$RELAYHUB_BENCH" --peer nats --hub 127.0.0.79 --seconds 0.01 throughput 2>"$dir/command.err" &&
+        fail "relayhub-bench takes a hub for a nats-server"
+    grep -q 'cannot connect.*refused' "$dir/command.err" || fail "relayhub-bench does not use the port of its peer"
+    kill $default_pid
+    await_exit 0 $default_pid "relayhubd on the default port"
 }
 
 relay_to_all_formats() {
@@ -211,10 +256,12 @@ hub_ends() {
 }
 
 usage_and_failures
+default_port
 for count in 1 2; do
     start_hub $count
     workers=$(sed -n 's/.*worker [0-9]* started, pid \([0-9]*\)$/\1/p' "$dir/hub.err")
     addresses
+    benchmark_addresses
     relay_to_all_formats
     base64_of_any_length
     sizes

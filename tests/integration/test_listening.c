@@ -60,6 +60,49 @@ START_TEST(test_several_addresses_of_both_families)
 }
 END_TEST
 
+/* A port alone, with and without its colon, is both loopback addresses, and no other. */
+static const char *const ports_alone[] = {"0", ":0"};
+
+START_TEST(test_port_alone_is_loopback)
+{
+    char *arguments[] = {"--listen", (char *)ports_alone[_i], NULL};
+    unsigned lines = 0;
+
+    hub_spawn(&hub, arguments);
+    hub_await(&hub, "ready", 0);
+    for (const char *at = hub.text; (at = strstr(at, "listening on ")) != NULL; at++)
+        lines++;
+    ck_assert_uint_eq(lines, 2);
+    ck_assert_ptr_nonnull(strstr(hub.text, "listening on 127.0.0.1:"));
+    ck_assert_ptr_nonnull(strstr(hub.text, "listening on [::1]:"));
+    hub_stop(&hub);
+}
+END_TEST
+
+/* A host alone gets the default port, which another hub may have already: then that is what the hub says. */
+START_TEST(test_host_alone_has_the_default_port)
+{
+    char *arguments[] = {"--listen", "127.0.0.77", NULL};
+
+    hub_spawn(&hub, arguments);
+    hub_await(&hub, " on 127.0.0.77:7411", 0);
+    kill(hub.pid, SIGTERM);
+    hub_wait(&hub);
+}
+END_TEST
+
+START_TEST(test_all_addresses)
+{
+    char *arguments[] = {"--listen", "*:0", NULL};
+
+    hub_spawn(&hub, arguments);
+    hub_await(&hub, "listening on 0.0.0.0:", 0);
+    hub_await(&hub, "listening on [::]:", 0);
+    hub_await(&hub, "ready", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 START_TEST(test_address_in_use)
 {
     char text[40];
@@ -156,6 +199,9 @@ int main(void)
 {
     TCase *tests = tcase_create("listening");
     tcase_add_test(tests, test_several_addresses_of_both_families);
+    tcase_add_loop_test(tests, test_port_alone_is_loopback, 0, 2);
+    tcase_add_test(tests, test_host_alone_has_the_default_port);
+    tcase_add_test(tests, test_all_addresses);
     tcase_add_test(tests, test_address_in_use);
     tcase_add_test(tests, test_configuration_file_and_its_reading_again);
     tcase_add_test(tests, test_mistakes_in_the_configuration_file);

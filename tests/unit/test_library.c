@@ -897,6 +897,48 @@ START_TEST(connect_is_refused)
 }
 END_TEST
 
+static const struct {
+    const char *host, *port;
+} malformed[] = {{"127.0.0.1", ""},      {"127.0.0.1", "99999"}, {"127.0.0.1", "65536"}, {"127.0.0.1", "-1"},
+                 {"127.0.0.1", "+7411"}, {"127.0.0.1", " 7411"}, {"127.0.0.1", "7411 "}, {"", "7411"},
+                 {"[::1", "7411"},       {"[127.0.0.1]", NULL},  {"127.0.0.1:1", NULL},  {"a b", NULL}};
+
+/* Nothing is connected to, neither port 0 nor what is left of a number that is too large. */
+START_TEST(connect_to_what_is_no_address)
+{
+    char reason[200];
+    struct relayhub *connection = (void *)1;
+    const char *host = malformed[_i].host, *port = malformed[_i].port;
+
+    ck_assert_int_eq(relayhub_connect(&connection, host, port, 0, reason, sizeof reason), -EINVAL);
+    ck_assert_ptr_null(connection);
+    ck_assert_ptr_nonnull(strstr(reason, " is a n")); /* what it is, and what was given instead */
+    ck_assert_ptr_nonnull(strchr(reason, '"'));
+    ck_assert_int_eq(relayhub_connect(&connection, host, port, 0, NULL, 0), -EINVAL);
+}
+END_TEST
+
+/* With the brackets that the command needs, and without. */
+static const char *const ipv6_hosts[] = {"::1", "[::1]"};
+
+START_TEST(connect_to_ipv6)
+{
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    socklen_t size = sizeof address;
+    char port[8], reason[100];
+    struct relayhub *connection;
+
+    int listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, size), 0);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    ck_assert_int_eq(listen(listener, 5), 0);
+    snprintf(port, sizeof port, "%u", ntohs(address.sin6_port));
+    ck_assert_int_eq(relayhub_connect(&connection, ipv6_hosts[_i], port, LONG_WAIT, reason, sizeof reason), 0);
+    relayhub_close(connection);
+    close(listener);
+}
+END_TEST
+
 START_TEST(connect_to_no_such_place)
 {
     char reason[100];
@@ -981,6 +1023,8 @@ static Suite *library_suite(void)
     TCase *connecting = add_case(suite, "connecting");
     tcase_add_loop_test(connecting, connect_succeeds, 0, 2);
     tcase_add_test(connecting, connect_is_refused);
+    tcase_add_loop_test(connecting, connect_to_what_is_no_address, 0, SIZE_OF(malformed));
+    tcase_add_loop_test(connecting, connect_to_ipv6, 0, SIZE_OF(ipv6_hosts));
     tcase_add_test(connecting, connect_to_no_such_place);
     tcase_add_test(connecting, connect_times_out);
     return suite;

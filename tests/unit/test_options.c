@@ -102,7 +102,7 @@ static const struct example examples[] = {
     {"--listen", "127.0.0.1:65536", false},
     {"--listen", "::1:7411", false},
     {"--listen", "[]:7411", false},
-    {"--listen", ":7411", false},
+    {"--listen", ":7411", true},
     {"--listen", "127.0.0.1:", false},
     {"--listen", "127.0.0.1:http", false},
     {"--user", "nobody", true},
@@ -149,9 +149,17 @@ static const struct example examples[] = {
     {"--slow-receiver", "", false},
     {"--slow-receiver", "drop", false},
     {"--listen", "0.0.0.0:65535", true},
-    {"--listen", "7411", false},
+    {"--listen", "7411", true},
+    {"--listen", "localhost", true},
+    {"--listen", "*", true},
+    {"--listen", "99999", false},
+    {"--listen", ":65536", false},
+    {"--listen", ":http", false},
+    {"--listen", ":", false},
+    {"--listen", "::1", false},
     {"--listen", "", false},
-    {"--listen", "[::1]", false},
+    {"--listen", "[::1]", true},
+    {"--listen", "[localhost]:7411", false},
     {"--listen", "[::1:7411", false},
     {"--listen", "127.0.0.1:-1", false},
     {"--listen", "127.0.0.1:0x10", false},
@@ -189,6 +197,9 @@ START_TEST(test_mistakes_are_named)
 {
     ck_assert_int_eq(read_options("--workers", NULL, NULL, NULL), OPTIONS_BAD);
     ck_assert_str_eq(reason, "--workers takes a number from 1 to 64");
+    ck_assert_int_eq(read_options("--listen", "::1:7411", NULL, NULL), OPTIONS_BAD);
+    ck_assert_str_eq(reason, "--listen takes HOST:PORT up to 16 times, as in 127.0.0.1:7411, [::1]:7411, or *:7411 for "
+                             "all addresses, not '::1:7411'");
     ck_assert_int_eq(read_options("--nonsense", NULL, NULL, NULL), OPTIONS_BAD);
     ck_assert_ptr_nonnull(strstr(reason, "'--nonsense'"));
     ck_assert_int_eq(read_options("-x", NULL, NULL, NULL), OPTIONS_BAD);
