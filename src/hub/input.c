@@ -23,7 +23,10 @@
 #define JOINED_A_RECEIVER 256u
 
 /* Frames up to this size are read together with what comes after them; larger ones have memory of their own. */
-#define READ_TOGETHER (64u * 1024u)
+#define READ_TOGETHER (128u * 1024u)
+
+/* The read area is left for a new one when a read would find less room than this. */
+#define READ_LEAST (64u * 1024u)
 
 /* After a frame of more than this the next read is little: the start of the next one, which is then not copied. */
 #define LARGE_FRAME (128u * 1024u)
@@ -343,11 +346,11 @@ static bool claim_frame(struct worker *worker, struct connection *connection, ui
 static uint32_t room_in_area(struct worker *worker, const struct connection *connection, uint32_t most)
 {
     struct area *area = &worker->read_area;
-    uint32_t length = connection->input_length, least = most < READ_TOGETHER ? most : READ_TOGETHER;
+    uint32_t length = connection->input_length, least = most < READ_LEAST ? most : READ_LEAST;
 
     if (area_room(area) < length + least) {
         area_close(&worker->store, area);
-        if (!area_open(&worker->store, area, READ_AREA))
+        if (!area_open(&worker->store, area, READ_AREA) || area_room(area) <= length)
             return 0;
     }
     if (length > 0)
@@ -356,7 +359,7 @@ static uint32_t room_in_area(struct worker *worker, const struct connection *con
     return room < most ? room : most;
 }
 
-/* Where the next read goes: `most` bytes at `at`, behind the input that is there. */
+/* Where the next read goes: `most` bytes at `at`, behind the input that is there already. */
 struct place {
     uint64_t at;
     uint32_t most; /* 0: the client has to wait */
@@ -364,25 +367,34 @@ struct place {
     bool peek; /* only what can be handled at once is taken from the socket */
 };
 
+static struct place claimed_place(const struct connection *connection)
+{
+    return (struct place){.at = connection->input_at + connection->input_length,
+                          .most = connection->input_room - connection->input_length};
+}
+
 static struct place find_place(struct worker *worker, struct connection *connection)
 {
     uint32_t length = connection->input_length, share = room_to_read(worker, connection);
     uint32_t wanted = length == 0 ? 0 : frame_wanted(worker, connection->input_at, length);
-    bool claimed = connection->flags & CONNECTION_CLAIMED && wanted <= connection->input_room;
+    /* A copy of this much is less than what comes with one read of a client that floods. */
+    uint32_t copied = connection->flags & CONNECTION_FLOODS && share == READ_AREA ? READ_TOGETHER : BLOCK_SIZE;
 
-    if (!claimed) /* or not enough: its size was not known yet */
-        connection->flags &= ~(unsigned)CONNECTION_CLAIMED;
-    if (!claimed && (length >= BLOCK_SIZE || wanted > READ_TOGETHER))
-        claimed = claim_frame(worker, connection, wanted);
-    if (claimed)
-        return (struct place){.at = connection->input_at, .most = connection->input_room - length};
-    struct place place = {.in_area = true, .peek = length == 0 && room_is_short(worker)};
-    if (connection->flags & CONNECTION_LARGE && share > BLOCK_SIZE)
-        share = BLOCK_SIZE;
-    if (length < BLOCK_SIZE && wanted <= READ_TOGETHER && share > 0)
-        place.most = room_in_area(worker, connection, share);
-    place.at = worker->read_area.at;
-    return place;
+    if (connection->flags & CONNECTION_CLAIMED && wanted <= connection->input_room)
+        return claimed_place(connection);
+    connection->flags &= ~(unsigned)CONNECTION_CLAIMED; /* not enough: its size was not known yet */
+    if (length < copied && wanted <= READ_TOGETHER && share > 0) {
+        uint32_t most = connection->flags & CONNECTION_LARGE ? BLOCK_SIZE : share;
+        most = room_in_area(worker, connection, most);
+        if (most > 0)
+            return (struct place){.at = worker->read_area.at + length,
+                                  .most = most,
+                                  .in_area = true,
+                                  .peek = length == 0 && room_is_short(worker)};
+    }
+    if (length > 0 && claim_frame(worker, connection, wanted))
+        return claimed_place(connection);
+    return (struct place){0};
 }
 
 /* Takes bytes from the socket that were looked at before. In parts, as urgent data (tcp(7)) may have come between. */
@@ -420,15 +432,16 @@ static void handle_peeked(struct worker *worker, struct connection *connection, 
 static bool read_and_handle(struct worker *worker, struct connection *connection, const struct place *place)
 {
     uint32_t length = connection->input_length;
-    uint8_t *target = store_bytes(&worker->store, place->at) + length;
-    ssize_t got = recv(connection->fd, target, place->most, MSG_DONTWAIT | (place->peek ? MSG_PEEK : 0));
+    uint64_t start = place->at - length;
+    ssize_t got = recv(connection->fd, store_bytes(&worker->store, place->at), place->most,
+                       MSG_DONTWAIT | (place->peek ? MSG_PEEK : 0));
 
     if (got > 0) {
         worker->work += (uint32_t)got;
         if (place->peek)
-            handle_peeked(worker, connection, place->at, (uint32_t)got);
+            handle_peeked(worker, connection, start, (uint32_t)got);
         else
-            handle_input(worker, connection, place->at, length + (uint32_t)got);
+            handle_input(worker, connection, start, length + (uint32_t)got);
         if (place->in_area && !place->peek)
             area_advance(&worker->store, &worker->read_area, length + (uint32_t)got);
     } else if (got == 0) {
@@ -436,7 +449,10 @@ static bool read_and_handle(struct worker *worker, struct connection *connection
     } else if (errno != EAGAIN && errno != EINTR) {
         connection_doom(worker, connection);
     }
-    return got > 0 && (uint32_t)got == place->most;
+    connection->flags &= ~(unsigned)CONNECTION_FLOODS;
+    if (got > 0 && (uint32_t)got == place->most)
+        connection->flags |= CONNECTION_FLOODS;
+    return connection->flags & CONNECTION_FLOODS;
 }
 
 bool input_read(struct worker *worker, struct connection *connection)

@@ -326,6 +326,7 @@ void output_write(struct worker *worker)
     while (worker->large.count > 0 && worker->write_left > 0) {
         struct connection *connection = line_take(worker, &worker->large, LINK_OUTPUT);
         connection->flags &= ~(unsigned)CONNECTION_DIRTY;
+        worker->visits++;
         /* A visit that writes little is not for nothing either. */
         worker->write_left -= worker->write_left < WORK_QUEUE ? worker->write_left : WORK_QUEUE;
         if (!(connection->flags & CONNECTION_BLOCKED))

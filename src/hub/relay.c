@@ -94,7 +94,8 @@ void relay_run(struct worker *worker, struct connection *sender, const struct ru
 
     missing.count = 0;
     worker->stamp++;
-    worker->work += run->count * (run->length + WORK_QUEUE);
+    worker->work += run->count * WORK_QUEUE;
+    worker->work_queued += run->count * run->length;
     for (unsigned i = 0; i < run->count; i++) {
         uint64_t id = frame_load_id(run->receivers + i * FRAME_ID_SIZE);
         uint32_t slot = routes_slot(id);

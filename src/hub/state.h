@@ -69,7 +69,8 @@ enum {
     CONNECTION_IN_LINE = 1 << 9,  /* goes on in a later turn without an event */
     CONNECTION_CLAIMED = 1 << 10, /* the input has memory for the whole frame */
     CONNECTION_LARGE = 1 << 11,   /* its last frame was large: the next one probably is as well */
-    CONNECTION_NO_MORE = 1 << 12  /* the client has shut its writing side down, but not all is read yet */
+    CONNECTION_NO_MORE = 1 << 12, /* the client has shut its writing side down, but not all is read yet */
+    CONNECTION_FLOODS = 1 << 13   /* its last read was filled: there is probably more */
 };
 
 /* A list of connections in the order of entry. Each is in one list by each link at the most. */
@@ -106,7 +107,8 @@ struct connection {
     uint64_t input_at;     /* that came after a frame that has to wait; in the store */
     uint32_t input_room;   /* bytes from input_at on whose blocks it holds; 0: it holds none */
 
-    uint32_t debt; /* work of its last turn that is over its share; it is read again when others had that much */
+    uint32_t debt;        /* work of its last turn over its share; it is read again when others had as much */
+    uint32_t after_visit; /* of worker->visits: not before is it read again, unless no large queue is left */
 
     uint32_t waits_for; /* the key of the receiver or worker it is paused for, or NO_KEY */
     uint32_t wait_next, wait_previous;
@@ -118,7 +120,7 @@ struct connection {
     struct deadline_link output_deadline, input_deadline;
 };
 
-#define CONNECTION_SIZE 160u
+#define CONNECTION_SIZE 168u
 _Static_assert(sizeof(struct connection) == CONNECTION_SIZE, "what a connection costs; README and relayhubd(8) say so");
 
 /*
@@ -179,6 +181,7 @@ struct worker {
 
     uint32_t work;         /* what the client at hand has cost in this turn, see WORK_... */
     uint32_t work_limit;   /* its share of the turn */
+    uint32_t work_queued;  /* and the bytes that it caused to be written, to all receivers together */
     uint32_t turn_work;    /* and what all have */
     bool serves_line;      /* the client at hand goes on in turn, without an event */
     uint32_t bytes_routed; /* since the queues were written last, once for all receivers */
@@ -186,6 +189,7 @@ struct worker {
 
     struct line dirty;   /* queues that something was added to since they were written last */
     struct line large;   /* those that take more than a small write, in turns */
+    uint32_t visits;     /* to large queues, so far; wraps */
     struct line in_turn; /* connections that go on without an event */
     struct line closing; /* connections to be closed */
     struct bucket {

@@ -300,22 +300,31 @@ static void write_queues(struct worker *worker)
 /* ---- a client's share of the turn ---- */
 
 /*
- * What one client may cost now: what is left of the turn, or a share of it. Whoever costs more than that in one step,
- * as with a body that goes to many, is not read again before others had as much.
+ * What one client may cost now: what is left of the turn, or a share of it. Whoever costs more than that in one step
+ * is not read again before others had as much. Whoever fills large queues is not read again before each of these was
+ * visited: so bodies are written to all their receivers while they are in the cache, and nobody fills queues faster
+ * than they are written in turns.
  */
 static void begin_work(struct worker *worker, uint32_t share)
 {
-    worker->work = 0;
+    worker->work = worker->work_queued = 0;
     worker->work_limit = share > WORK_LEAST ? share : WORK_LEAST;
 }
 
 static void end_work(struct worker *worker, struct connection *connection)
 {
     worker->turn_work += worker->work;
+    if (worker->work_queued > WORK_LEAST)
+        connection->after_visit = worker->visits + worker->dirty.count + worker->large.count;
     if (worker->work <= worker->work_limit)
         return;
     connection->debt = worker->work - worker->work_limit;
     wait_for_turn(worker, connection);
+}
+
+static bool waits_for_visits(const struct worker *worker, const struct connection *connection)
+{
+    return worker->large.count > 0 && (int32_t)(connection->after_visit - worker->visits) > 0;
 }
 
 static void read_client(struct worker *worker, struct connection *connection)
@@ -339,6 +348,10 @@ static void serve_client(struct worker *worker, struct connection *connection)
 {
     if (connection->flags & CONNECTION_IN_LINE)
         return;
+    if (waits_for_visits(worker, connection)) {
+        wait_for_turn(worker, connection);
+        return;
+    }
     begin_work(worker, share_of_turn(worker, 1));
     read_client(worker, connection);
     end_work(worker, connection);
@@ -355,12 +368,12 @@ static void go_on_in_turn(struct worker *worker)
         struct connection *connection = line_take(worker, &worker->in_turn, LINK_TURN);
         connection->flags &= ~(unsigned)CONNECTION_IN_LINE;
         begin_work(worker, share);
-        if (connection->debt > worker->work_limit && !(connection->flags & CONNECTION_CLOSE)) {
-            connection->debt -= worker->work_limit;
+        uint32_t paid = connection->debt < worker->work_limit ? connection->debt : worker->work_limit;
+        connection->debt -= paid;
+        if (!(connection->flags & CONNECTION_CLOSE) && (connection->debt > 0 || waits_for_visits(worker, connection))) {
             wait_for_turn(worker, connection);
             continue;
         }
-        connection->debt = 0;
         if (input_go_on(worker, connection))
             read_client(worker, connection);
         end_work(worker, connection);
