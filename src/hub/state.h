@@ -207,15 +207,16 @@ struct worker {
 };
 
 /*
- * The work of a turn, in bytes of memory traffic: about what a byte takes to be read or written, and what other steps
- * take in comparison.
+ * The work of a turn, in bytes of memory traffic: a byte that is read or written, and about as many as other steps
+ * take. A turn is then about a millisecond, or two.
  */
-#define WORK_TURN (8u << 20)   /* in one turn, for all clients together */
-#define WORK_LEAST (16u << 10) /* and for each one that is ready, however many there are */
-#define WORK_QUEUE 256u        /* a queue entry, or a record for another worker */
-#define WORK_REPLY 128u        /* a frame of the hub's own */
+#define WORK_TURN (4u << 20)   /* of all clients together */
+#define WORK_LEAST (16u << 10) /* of each one that is ready, however many there are */
+#define WORK_QUEUE 512u        /* a queue entry, or a record for another worker */
 #define WORK_WRITE 8192u       /* a queue that has to be written, whatever is in it: a system call */
 #define WORK_MOVE 1024u        /* or one that is stuck: what is short is moved */
+#define WORK_REPLY 128u        /* a frame of the hub's own */
+#define WRITE_TURN (8u << 20)  /* bytes that are written to large queues */
 
 static inline void count(_Atomic uint64_t *counter, uint64_t more)
 {

@@ -625,7 +625,7 @@ void worker_turn(struct worker_loop *loop, int longest)
     INVARIANT(ready >= 0 || errno == EINTR);
     worker->now = milliseconds();
     worker->turn_work = 0;
-    worker->write_left = WORK_TURN;
+    worker->write_left = WRITE_TURN;
     room_look(worker);
     for (int i = 0; i < ready; i++) {
         handle_event(loop, &events[i]);
