@@ -56,18 +56,23 @@ static void leave_bucket(struct worker *worker, struct connection *sender)
     worker->paused--;
 }
 
-void wait_for_turn(struct worker *worker, struct connection *connection)
+static void enter_line(struct worker *worker, struct connection *connection, struct line *line)
 {
     if (connection->flags & CONNECTION_IN_LINE)
         return;
     connection->flags |= CONNECTION_IN_LINE;
-    line_append(worker, &worker->in_turn, LINK_TURN, place_of(worker, connection));
+    line_append(worker, line, LINK_TURN, place_of(worker, connection));
+}
+
+void wait_for_turn(struct worker *worker, struct connection *connection)
+{
+    enter_line(worker, connection, &worker->in_turn);
 }
 
 static void resume(struct worker *worker, struct connection *sender)
 {
     leave_bucket(worker, sender);
-    wait_for_turn(worker, sender);
+    enter_line(worker, sender, &worker->woken);
 }
 
 /* ---- pausing ---- */

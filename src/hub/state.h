@@ -76,7 +76,7 @@ enum {
 /* A list of connections in the order of entry. Each is in one list by each link at the most. */
 enum link {
     LINK_OUTPUT, /* in `dirty` or `large` */
-    LINK_TURN,   /* in `in_turn` */
+    LINK_TURN,   /* in `woken` or `in_turn` */
     LINK_CLOSING,
     LINKS
 };
@@ -190,7 +190,8 @@ struct worker {
     struct line dirty;   /* queues that something was added to since they were written last */
     struct line large;   /* those that take more than a small write, in turns */
     uint32_t visits;     /* to large queues, so far; wraps */
-    struct line in_turn; /* connections that go on without an event */
+    struct line woken;   /* connections whose wait is over */
+    struct line in_turn; /* connections that used up their share of a turn */
     struct line closing; /* connections to be closed */
     struct bucket {
         uint32_t first, last;
@@ -210,13 +211,14 @@ struct worker {
  * The work of a turn, in bytes of memory traffic: a byte that is read or written, and about as many as other steps
  * take. A turn is then about a millisecond, or two.
  */
-#define WORK_TURN (4u << 20)   /* of all clients together */
-#define WORK_LEAST (16u << 10) /* of each one that is ready, however many there are */
-#define WORK_QUEUE 512u        /* a queue entry, or a record for another worker */
-#define WORK_WRITE 8192u       /* a queue that has to be written, whatever is in it: a system call */
-#define WORK_MOVE 1024u        /* or one that is stuck: what is short is moved */
-#define WORK_REPLY 128u        /* a frame of the hub's own */
-#define WRITE_TURN (8u << 20)  /* bytes that are written to large queues */
+#define WORK_TURN (4u << 20)    /* of all clients together */
+#define WORK_SHARE (512u << 10) /* of one that goes on in turn */
+#define WORK_LEAST (16u << 10)  /* of each one that is ready, however many there are */
+#define WORK_QUEUE 512u         /* a queue entry, or a record for another worker */
+#define WORK_WRITE 8192u        /* a queue that has to be written, whatever is in it: a system call */
+#define WORK_MOVE 1024u         /* or one that is stuck: what is short is moved */
+#define WORK_REPLY 48u          /* a frame of the hub's own */
+#define WRITE_TURN (8u << 20)   /* bytes that are written to large queues */
 
 static inline void count(_Atomic uint64_t *counter, uint64_t more)
 {

@@ -37,8 +37,8 @@
 #define READ_ON_BELOW (64u * 1024u)
 #define READS_A_TURN 8
 
-/* Connections that go on in a turn without an event, and connections that are closed. */
-#define IN_TURN_MOST 256u
+/* Connections in one turn: those that go on as their wait is over, and those that are closed. */
+#define WOKEN_MOST 256u
 #define CLOSED_A_TURN 16u
 
 /* Ranges of a queue that one visit takes back before its connection is closed. */
@@ -337,12 +337,6 @@ static void read_client(struct worker *worker, struct connection *connection)
     }
 }
 
-/* What is left of the turn, for each of so many clients. */
-static uint32_t share_of_turn(const struct worker *worker, uint32_t clients)
-{
-    return worker->turn_work < WORK_TURN ? (WORK_TURN - worker->turn_work) / clients : 0;
-}
-
 /* A client's socket is readable. Whoever is in line is served from there. */
 static void serve_client(struct worker *worker, struct connection *connection)
 {
@@ -352,33 +346,46 @@ static void serve_client(struct worker *worker, struct connection *connection)
         wait_for_turn(worker, connection);
         return;
     }
-    begin_work(worker, share_of_turn(worker, 1));
+    begin_work(worker, worker->turn_work < WORK_TURN ? WORK_TURN - worker->turn_work : 0);
     read_client(worker, connection);
     end_work(worker, connection);
 }
 
-/* Clients that go on without an event: those whose wait is over, and those that used their share of a turn up. */
+/* The next client of a list goes on: with what was read of it before, then with more. */
+static void go_on(struct worker *worker, struct line *line, uint32_t share)
+{
+    struct connection *connection = line_take(worker, line, LINK_TURN);
+
+    connection->flags &= ~(unsigned)CONNECTION_IN_LINE;
+    begin_work(worker, share);
+    uint32_t paid = connection->debt < worker->work_limit ? connection->debt : worker->work_limit;
+    connection->debt -= paid;
+    if (!(connection->flags & CONNECTION_CLOSE) && (connection->debt > 0 || waits_for_visits(worker, connection))) {
+        worker->turn_work += paid;
+        wait_for_turn(worker, connection);
+        return;
+    }
+    if (input_go_on(worker, connection))
+        read_client(worker, connection);
+    end_work(worker, connection);
+    if (worker->bytes_routed >= FLUSH_AFTER)
+        write_queues(worker);
+}
+
+/*
+ * Clients that go on without an event: those whose wait is over, a little of each, then those that used up their share
+ * of a turn, one after the other, as far as this turn goes.
+ */
 static void go_on_in_turn(struct worker *worker)
 {
-    uint32_t left = worker->in_turn.count < IN_TURN_MOST ? worker->in_turn.count : IN_TURN_MOST;
-    uint32_t share = left == 0 ? 0 : share_of_turn(worker, left);
-
     worker->serves_line = true;
-    for (; left > 0; left--) {
-        struct connection *connection = line_take(worker, &worker->in_turn, LINK_TURN);
-        connection->flags &= ~(unsigned)CONNECTION_IN_LINE;
-        begin_work(worker, share);
-        uint32_t paid = connection->debt < worker->work_limit ? connection->debt : worker->work_limit;
-        connection->debt -= paid;
-        if (!(connection->flags & CONNECTION_CLOSE) && (connection->debt > 0 || waits_for_visits(worker, connection))) {
-            wait_for_turn(worker, connection);
-            continue;
-        }
-        if (input_go_on(worker, connection))
-            read_client(worker, connection);
-        end_work(worker, connection);
-        if (worker->bytes_routed >= FLUSH_AFTER)
-            write_queues(worker);
+    for (uint32_t left = worker->woken.count < WOKEN_MOST ? worker->woken.count : WOKEN_MOST; left > 0; left--)
+        go_on(worker, &worker->woken, WORK_LEAST);
+    uint32_t left = worker->in_turn.count, share = WORK_TURN / (left > 0 ? left : 1);
+    for (share = share > WORK_SHARE ? share : WORK_SHARE; left > 0; left--) {
+        go_on(worker, &worker->in_turn, share);
+        if (worker->turn_work >= WORK_TURN)
+            break;
     }
     worker->serves_line = false;
 }
@@ -445,7 +452,9 @@ static bool has_more_to_do(const struct worker *worker)
 {
     if (inbox_has_record(&worker->inbox))
         return true;
-    if (worker->dirty.count + worker->large.count + worker->in_turn.count + worker->closing.count > 0)
+    if (worker->dirty.count + worker->large.count + worker->woken.count + worker->in_turn.count +
+            worker->closing.count >
+        0)
         return true;
     for (unsigned i = 0; i < worker->shared->workers; i++) {
         if (worker->returns[i].first != NO_RANGE && !worker->outboxes[i].blocked)
