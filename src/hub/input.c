@@ -359,6 +359,15 @@ static uint32_t room_in_area(struct worker *worker, const struct connection *con
     return room < most ? room : most;
 }
 
+/* No more than this is read from the client at hand, of whom not more may be handled in this turn either. */
+static uint32_t left_of_share(const struct worker *worker, uint32_t most)
+{
+    uint32_t left = worker->work_limit - worker->work; /* see must_wait() */
+    if (left < BLOCK_SIZE)
+        left = BLOCK_SIZE;
+    return left < most ? left : most;
+}
+
 /* Where the next read goes: `most` bytes at `at`, behind the input that is there already. */
 struct place {
     uint64_t at;
@@ -367,10 +376,10 @@ struct place {
     bool peek; /* only what can be handled at once is taken from the socket */
 };
 
-static struct place claimed_place(const struct connection *connection)
+static struct place claimed_place(const struct worker *worker, const struct connection *connection)
 {
     return (struct place){.at = connection->input_at + connection->input_length,
-                          .most = connection->input_room - connection->input_length};
+                          .most = left_of_share(worker, connection->input_room - connection->input_length)};
 }
 
 static struct place find_place(struct worker *worker, struct connection *connection)
@@ -381,11 +390,11 @@ static struct place find_place(struct worker *worker, struct connection *connect
     uint32_t copied = connection->flags & CONNECTION_FLOODS && share == READ_AREA ? READ_TOGETHER : BLOCK_SIZE;
 
     if (connection->flags & CONNECTION_CLAIMED && wanted <= connection->input_room)
-        return claimed_place(connection);
+        return claimed_place(worker, connection);
     connection->flags &= ~(unsigned)CONNECTION_CLAIMED; /* not enough: its size was not known yet */
     if (length < copied && wanted <= READ_TOGETHER && share > 0) {
         uint32_t most = connection->flags & CONNECTION_LARGE ? BLOCK_SIZE : share;
-        most = room_in_area(worker, connection, most);
+        most = room_in_area(worker, connection, left_of_share(worker, most));
         if (most > 0)
             return (struct place){.at = worker->read_area.at + length,
                                   .most = most,
@@ -393,7 +402,7 @@ static struct place find_place(struct worker *worker, struct connection *connect
                                   .peek = length == 0 && room_is_short(worker)};
     }
     if (length > 0 && claim_frame(worker, connection, wanted))
-        return claimed_place(connection);
+        return claimed_place(worker, connection);
     return (struct place){0};
 }
 
