@@ -63,7 +63,7 @@ static _Noreturn void become_worker(struct crew *crew, unsigned index, int chann
                                  .inbox = crew->members[index].pipe[0],
                                  .limits = crew->options->limits,
                                  .sandbox = !crew->options->no_sandbox};
-    char name[16];
+    char name[24]; /* the kernel keeps 15 bytes */
 
     for (unsigned i = 0; i < crew->shared.workers; i++)
         setup.outboxes[i] = crew->members[i].pipe[1];
