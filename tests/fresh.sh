@@ -10,7 +10,7 @@
 set -eu
 
 outside() {
-    for program in debootstrap unshare git; do
+    for program in debootstrap setpriv unshare git; do
         command -v $program >/dev/null 2>&1 || {
             echo "check-fresh needs $program (in Debian: apt-get install debootstrap util-linux git)" >&2
             exit 1
@@ -27,7 +27,7 @@ outside() {
     trap 'exit 1' HUP INT TERM
     for suite; do
         # In the background, so that no signal has to wait; there a shell ignores SIGINT, which the tests need.
-        unshare --mount --pid --fork --kill-child \
+        setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child \
             env --default-signal=INT,QUIT sh "$0" --inside "$dir" "$suite" </dev/null &
         child=$!
         wait "$child"
