@@ -13,6 +13,7 @@ struct accepting {
     struct crew *crew;
     uint32_t clients_a_worker; /* what the descriptors of one process allow */
     uint64_t accepted, turned_away;
+    bool told;      /* that it pauses, since it took a client last */
     uint64_t again; /* while it pauses: until then, in milliseconds of crew->now; 0: it does not */
 };
 

@@ -31,6 +31,13 @@ struct limits {
     uint32_t verbose;
 };
 
+/* What a worker does about a layer of its sandbox that the system refuses; see sandbox.h. */
+enum sandbox_mode {
+    SANDBOX_AUTO,   /* goes on without it */
+    SANDBOX_OFF,    /* has no sandbox at all; for tools that watch a process, such as valgrind */
+    SANDBOX_REQUIRE /* ends */
+};
+
 struct options {
     struct limits limits;
     unsigned listen_count;
@@ -44,7 +51,7 @@ struct options {
     char pid_file[PATH_MAX]; /* empty: none */
     char config[PATH_MAX];   /* empty: the default file, if there is one */
     bool foreground;
-    bool no_sandbox; /* for tools that watch a process, such as valgrind */
+    uint32_t sandbox; /* enum sandbox_mode */
 };
 
 enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };

@@ -39,7 +39,7 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(options.limits.idle_timeout, 0);
     ck_assert_uint_eq(options.limits.grace_time, 10000);
     ck_assert_uint_eq(options.limits.refuse, 0);
-    ck_assert(!options.foreground && !options.no_sandbox && options.limits.verbose == 0);
+    ck_assert(!options.foreground && options.sandbox == SANDBOX_AUTO && options.limits.verbose == 0);
 }
 END_TEST
 
@@ -95,6 +95,10 @@ static const struct example examples[] = {
     {"--slow-receiver", "pause", true},
     {"--slow-receiver", "refuse", true},
     {"--slow-receiver", "Pause", false},
+    {"--sandbox", "auto", true},
+    {"--sandbox", "Auto", false},
+    {"--sandbox", "", false},
+    {"--sandbox", "none", false},
     {"--listen", "127.0.0.1:0", true},
     {"--listen", "[::1]:65535", true},
     {"--listen", "*:7411", true},
@@ -277,7 +281,9 @@ static const struct {
     VALUE("--slow-receiver", "refuse", limits.refuse, 1),
     VALUE("--slow-receiver", "pause", limits.refuse, 0),
     VALUE("--foreground", NULL, foreground, true),
-    VALUE("--no-sandbox", NULL, no_sandbox, true),
+    VALUE("--sandbox", "require", sandbox, SANDBOX_REQUIRE),
+    VALUE("--sandbox", "off", sandbox, SANDBOX_OFF),
+    VALUE("--no-sandbox", NULL, sandbox, SANDBOX_OFF),
     VALUE("--verbose", NULL, limits.verbose, 1),
 };
 
@@ -456,12 +462,30 @@ static const char *printed(const char *option)
     return text;
 }
 
-static const char *const names[] = {"listen",          "workers",       "max-connections", "max-per-address",
-                                    "connection-rate", "store-size",    "high-watermark",  "low-watermark",
-                                    "store-share",     "max-congested", "drain-timeout",   "frame-timeout",
-                                    "idle-timeout",    "grace-time",    "slow-receiver",   "user",
-                                    "pid-file",        "config",        "foreground",      "no-sandbox",
-                                    "verbose",         "help",          "version"};
+static const char *const names[] = {"listen",
+                                    "workers",
+                                    "max-connections",
+                                    "max-per-address",
+                                    "connection-rate",
+                                    "store-size",
+                                    "high-watermark",
+                                    "low-watermark",
+                                    "store-share",
+                                    "max-congested",
+                                    "drain-timeout",
+                                    "frame-timeout",
+                                    "idle-timeout",
+                                    "grace-time",
+                                    "slow-receiver",
+                                    "user",
+                                    "pid-file",
+                                    "config",
+                                    "foreground",
+                                    "sandbox",
+                                    "no-sandbox",
+                                    "verbose",
+                                    "help",
+                                    "version"};
 
 START_TEST(test_help_names_every_option_in_a_line)
 {
