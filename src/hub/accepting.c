@@ -83,7 +83,7 @@ static struct member *choose_worker(const struct accepting *accepting)
     for (unsigned i = 0; i < crew->shared.workers; i++) {
         struct member *member = &crew->members[i];
         if (member->state != MEMBER_RUNNING || !member->ready || member->strangers != 0 || member->behind ||
-            member->batch.count == HANDOFF_CLIENTS_MAX)
+            member->silent > 0 || member->batch.count == HANDOFF_CLIENTS_MAX)
             continue;
         uint64_t load = load_of(crew, i);
         if (load >= accepting->clients_a_worker)

@@ -129,6 +129,9 @@ static bool start_worker(struct crew *crew, unsigned index, bool successor)
     member->forget = member->remember = member->unacked = member->strangers = 0;
     member->tell_limits = member->tell_stop = member->tell_finish = member->stopped = member->ready = false;
     member->handed = 0;
+    member->turns = atomic_load_explicit(&statistics->turns, memory_order_relaxed);
+    member->silent = 0;
+    member->asked = member->given_up = false;
     member->closed_before = atomic_load_explicit(&statistics->closed, memory_order_relaxed);
     member->started = crew->now;
     crew_watch(crew, member->channel, index, EPOLL_CTL_ADD);
@@ -173,6 +176,12 @@ static void tell_flag(const struct crew *crew, struct member *member, enum hando
 {
     if (*flag && tell(crew, member, kind, 0))
         *flag = false;
+}
+
+void crew_ask(const struct crew *crew, unsigned index)
+{
+    struct handoff message = {.kind = HANDOFF_PING};
+    handoff_send(crew->members[index].channel, &message); /* where it has no room, others wait that do the same */
 }
 
 void crew_tell(struct crew *crew)
@@ -402,14 +411,12 @@ void crew_advance_end(struct crew *crew, uint64_t since)
         if (all_stopped || late)
             member->tell_finish = true;
         if (since > limit)
-            kill(member->pid, SIGKILL);
+            crew_kill(crew, i);
     }
 }
 
-void crew_kill(const struct crew *crew)
+void crew_kill(const struct crew *crew, unsigned index)
 {
-    for (unsigned i = 0; i < crew->shared.workers; i++) {
-        if (crew->members[i].pid > 0)
-            kill(crew->members[i].pid, SIGKILL);
-    }
+    if (crew->members[index].pid > 0)
+        kill(crew->members[index].pid, SIGKILL);
 }

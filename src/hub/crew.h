@@ -38,8 +38,11 @@ struct member {
     uint64_t closed_before; /* its count of closed clients when it started */
     uint64_t started;       /* milliseconds */
     uint32_t delay;         /* milliseconds from then to the next start, if it dies; 0: it never died */
-    struct handoff batch;   /* clients accepted for it in this turn, see accepting.h */
-    bool behind;            /* its channel has no room for that batch yet: others get the clients */
+    uint64_t turns;         /* its count at the last look of heartbeat.h, */
+    uint32_t silent;        /* and since when it stands still although it was asked for a turn, in milliseconds */
+    bool asked, given_up;
+    struct handoff batch; /* clients accepted for it in this turn, see accepting.h */
+    bool behind;          /* its channel has no room for that batch yet: others get the clients */
 };
 
 struct crew {
@@ -95,8 +98,11 @@ void crew_stop(struct crew *crew);
 /* The hub has been ending for so many milliseconds: all finish once all have stopped, or are killed. */
 void crew_advance_end(struct crew *crew, uint64_t since);
 
-/* Kills all workers, where the hub cannot go on. */
-void crew_kill(const struct crew *crew);
+/* Asks a worker for a turn of its loop. */
+void crew_ask(const struct crew *crew, unsigned index);
+
+/* Kills a worker, if it lives. */
+void crew_kill(const struct crew *crew, unsigned index);
 
 /* The workers that run, a bit each, and those of them that are ready for clients. */
 uint64_t crew_running(const struct crew *crew);

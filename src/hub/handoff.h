@@ -23,6 +23,7 @@ enum handoff_kind {
     HANDOFF_LIMITS,      /* to a worker: new limits */
     HANDOFF_STOP,        /* to a worker: read no more from clients; answered when all records are out */
     HANDOFF_FINISH,      /* to a worker: drain all queues and leave */
+    HANDOFF_PING,        /* to a worker: take a turn */
     HANDOFF_READY,       /* to the master: the loop runs, in a sandbox without what is `refused` */
 };
 

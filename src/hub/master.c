@@ -3,6 +3,7 @@
 
 #include "hub/accepting.h"
 #include "hub/crew.h"
+#include "hub/heartbeat.h"
 #include "hub/log.h"
 #include "hub/notify.h"
 #include "hub/sandbox.h"
@@ -29,6 +30,7 @@
 static struct options *options;
 static struct crew crew;
 static struct accepting accepting = {.crew = &crew};
+static struct heartbeat heartbeat = {.crew = &crew};
 static bool serving; /* all is told that the hub is ready */
 static bool pid_file_written;
 static uint64_t served_at, ending_since; /* milliseconds */
@@ -91,6 +93,7 @@ static void reload(master_reread *reread)
         crew.addresses.rate = fresh.connection_rate;
         log_set_verbose(fresh.limits.verbose);
         crew_tell_limits(&crew);
+        heartbeat_begin(&heartbeat);
         log_line(LOG_NOTICE, "configuration reread");
     }
     if (serving)
@@ -188,6 +191,7 @@ static int set_up(struct options *chosen)
     if (geteuid() == 0)
         log_line(LOG_WARNING, "running as root: give --user the name of a user without rights");
     served_at = crew.now = milliseconds();
+    heartbeat_begin(&heartbeat);
     return crew_start(&crew) ? EX_OK : EX_OSERR;
 }
 
@@ -233,7 +237,7 @@ static void turn(master_reread *reread)
 {
     struct epoll_event events[64];
     bool waiting = crew_busy(&crew) || accepting.again != 0 || crew.ending;
-    int ready = epoll_wait(crew.epoll, events, 64, waiting ? TICK : -1);
+    int ready = epoll_wait(crew.epoll, events, 64, waiting ? TICK : heartbeat_rest(&heartbeat));
 
     crew.now = milliseconds();
     for (int i = 0; i < ready; i++) {
@@ -246,6 +250,7 @@ static void turn(master_reread *reread)
             accepting_take(&accepting, about - EVENT_LISTENER);
     }
     accepting_hand_over(&accepting);
+    heartbeat_look(&heartbeat);
     crew_replace(&crew);
     accepting_resume(&accepting);
     if (crew.ending)
@@ -267,8 +272,8 @@ int master_run(struct options *chosen, master_reread *reread, int background)
     }
     if (status == EX_OK)
         log_line(LOG_NOTICE, "ended");
-    else
-        crew_kill(&crew);
+    for (unsigned i = 0; status != EX_OK && i < crew.shared.workers; i++)
+        crew_kill(&crew, i);
     if (pid_file_written)
         unlink(options->pid_file);
     return status;

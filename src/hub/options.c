@@ -65,6 +65,8 @@ static const struct entry entries[] = {
      "how long a client may say nothing; 0: for ever"},
     {"grace-time", SECONDS, AT(limits.grace_time), false, 0, 86400, "seconds from 0 to 86400",
      "how long queues may drain at the end"},
+    {"worker-timeout", SECONDS, AT(limits.worker_timeout), false, 1, 3600, "seconds from 1 to 3600",
+     "how long a worker may hang until it is killed"},
     {"slow-receiver", POLICY, AT(limits.refuse), false, 0, 0, "pause or refuse", "what a congested receiver causes"},
     {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
     {"pid-file", TEXT, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
@@ -87,7 +89,8 @@ static void set_defaults(struct options *options)
                                       .max_congested = 16,
                                       .drain_timeout = 10000,
                                       .frame_timeout = 30000,
-                                      .grace_time = 10000};
+                                      .grace_time = 10000,
+                                      .worker_timeout = 10000};
 }
 
 /* ---- values ---- */

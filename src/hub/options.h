@@ -27,6 +27,7 @@ struct limits {
     uint32_t frame_timeout;  /* so long may a frame be incomplete */
     uint32_t idle_timeout;   /* so long may a client say nothing; 0: for ever */
     uint32_t grace_time;     /* so long may draining take at the end */
+    uint32_t worker_timeout; /* so long may a worker take no turn */
     uint32_t refuse;         /* 1: answer UNDELIVERED for a congested receiver, 0: pause the sender */
     uint32_t verbose;
 };

@@ -253,6 +253,7 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
     case HANDOFF_FINISH:
         finish(loop);
         break;
+    case HANDOFF_PING:
     case HANDOFF_READY:
         break;
     }
@@ -521,6 +522,7 @@ void worker_turn(struct worker_loop *loop, int longest)
     int ready = epoll_wait(worker->epoll, events, EVENTS, timeout);
     INVARIANT(ready >= 0 || errno == EINTR);
     worker->now = milliseconds();
+    count(&worker->statistics->turns, 1);
     for (int i = 0; i < ready; i++) {
         handle_event(loop, &events[i]);
         if (worker->bytes_routed >= FLUSH_AFTER)

@@ -38,6 +38,7 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(options.limits.frame_timeout, 30000);
     ck_assert_uint_eq(options.limits.idle_timeout, 0);
     ck_assert_uint_eq(options.limits.grace_time, 10000);
+    ck_assert_uint_eq(options.limits.worker_timeout, 10000);
     ck_assert_uint_eq(options.limits.refuse, 0);
     ck_assert(!options.foreground && options.sandbox == SANDBOX_AUTO && options.limits.verbose == 0);
 }
@@ -92,6 +93,11 @@ static const struct example examples[] = {
     {"--idle-timeout", "0", true},
     {"--grace-time", "nan", false},
     {"--grace-time", "1e3", false},
+    {"--worker-timeout", "1", true},
+    {"--worker-timeout", "0.99", false},
+    {"--worker-timeout", "0", false},
+    {"--worker-timeout", "3600", true},
+    {"--worker-timeout", "3601", false},
     {"--slow-receiver", "pause", true},
     {"--slow-receiver", "refuse", true},
     {"--slow-receiver", "Pause", false},
@@ -278,6 +284,7 @@ static const struct {
     VALUE("--frame-timeout", "86400", limits.frame_timeout, 86400000),
     VALUE("--idle-timeout", "1.25", limits.idle_timeout, 1250),
     VALUE("--grace-time", "0", limits.grace_time, 0),
+    VALUE("--worker-timeout", "2.5", limits.worker_timeout, 2500),
     VALUE("--slow-receiver", "refuse", limits.refuse, 1),
     VALUE("--slow-receiver", "pause", limits.refuse, 0),
     VALUE("--foreground", NULL, foreground, true),
@@ -476,6 +483,7 @@ static const char *const names[] = {"listen",
                                     "frame-timeout",
                                     "idle-timeout",
                                     "grace-time",
+                                    "worker-timeout",
                                     "slow-receiver",
                                     "user",
                                     "pid-file",
