@@ -50,7 +50,8 @@ uint64_t crew_ready(const struct crew *crew)
 {
     uint64_t ready = 0;
     for (unsigned i = 0; i < crew->shared.workers; i++) {
-        if (crew->members[i].state == MEMBER_RUNNING && crew->members[i].ready)
+        const struct member *member = &crew->members[i];
+        if (member->state == MEMBER_RUNNING && member->ready && member->strangers == 0)
             ready |= UINT64_C(1) << i;
     }
     return ready;

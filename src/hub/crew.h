@@ -104,7 +104,7 @@ void crew_ask(const struct crew *crew, unsigned index);
 /* Kills a worker, if it lives. */
 void crew_kill(const struct crew *crew, unsigned index);
 
-/* The workers that run, a bit each, and those of them that are ready for clients. */
+/* The workers that run, a bit each, and those of them that are ready for clients and known to all. */
 uint64_t crew_running(const struct crew *crew);
 uint64_t crew_ready(const struct crew *crew);
 

@@ -85,6 +85,7 @@ START_TEST(test_worker_dies_under_load)
     while (hub_worker(&hub, victim) == pid && now_ms() - start < patient(1000))
         poll(NULL, 0, 10);
     ck_assert_int_ne(hub_worker(&hub, victim), pid);
+    hub_await_statistic(&hub, "workers", workers);
     struct client fresh[CLIENTS];
     for (unsigned i = 0; i < CLIENTS; i++) {
         client_open(&fresh[i], &hub);
