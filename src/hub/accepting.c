@@ -82,8 +82,8 @@ static struct member *choose_worker(const struct accepting *accepting)
 
     for (unsigned i = 0; i < crew->shared.workers; i++) {
         struct member *member = &crew->members[i];
-        if (member->state != MEMBER_RUNNING || member->strangers != 0 || member->behind ||
-            member->batch.count == HANDOFF_CLIENTS_MAX)
+        if (member->state != MEMBER_RUNNING || !member->ready || member->strangers != 0 || member->behind ||
+            member->silent > 0 || member->batch.count == HANDOFF_CLIENTS_MAX)
             continue;
         uint64_t load = load_of(crew, i);
         if (load >= accepting->clients_a_worker)
@@ -116,7 +116,9 @@ static void pause_accepting(struct accepting *accepting, const char *why)
 
     if (accepting->again != 0)
         return;
-    log_line(LOG_WARNING, "accepting pauses: %s", why);
+    if (!accepting->told)
+        log_line(LOG_WARNING, "accepting pauses: %s", why);
+    accepting->told = true;
     accepting->again = crew->now + PAUSE;
     for (unsigned i = 0; i < crew->listeners.count; i++)
         crew_watch(crew, crew->listeners.fds[i], 0, EPOLL_CTL_DEL);
@@ -214,6 +216,7 @@ void accepting_take(struct accepting *accepting, unsigned listener)
             continue;
         }
         room--;
+        accepting->told = false;
         accepting->accepted++;
         addresses_handed(&crew->addresses, address, (unsigned)(member - crew->members));
         member->batch.addresses[member->batch.count] = address;

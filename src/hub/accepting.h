@@ -1,7 +1,7 @@
 /*
  * accepting.h: takes new clients, chooses a worker for each, and hands them over in batches. Whoever is over a limit
- * gets ERROR and a close. A worker that is behind with those it got is passed over. When descriptors, memory or
- * workers run out, nothing is accepted for a moment: clients wait in the listening sockets. For the master process
+ * gets ERROR and a close. A worker that hangs, or is behind with those it got, is passed over. When descriptors, memory
+ * or workers run out, nothing is accepted for a moment: clients wait in the listening sockets. For the master process
  * alone.
  */
 #ifndef RELAYHUB_ACCEPTING_H
@@ -13,6 +13,7 @@ struct accepting {
     struct crew *crew;
     uint32_t clients_a_worker; /* what the descriptors of one process allow */
     uint64_t accepted, turned_away;
+    bool told;      /* that it pauses, since it took a client last */
     uint64_t again; /* while it pauses: until then, in milliseconds of crew->now; 0: it does not */
 };
 

@@ -13,9 +13,15 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
-#define REFORK_DELAY 200 /* milliseconds between two starts of one worker */
+/*
+ * Milliseconds between two starts of one worker: doubled with each death, from the first figure up to the second, and
+ * back to the first once it lived for longer than the second.
+ */
+#define DELAY_LEAST 200u
+#define DELAY_MOST 3200u
 
 int crew_watch(const struct crew *crew, int fd, uint32_t about, int operation)
 {
@@ -25,6 +31,11 @@ int crew_watch(const struct crew *crew, int fd, uint32_t about, int operation)
 
 /* ---- workers ---- */
 
+static uint64_t everybody(const struct crew *crew)
+{
+    return crew->shared.workers == 64 ? UINT64_MAX : (UINT64_C(1) << crew->shared.workers) - 1;
+}
+
 uint64_t crew_running(const struct crew *crew)
 {
     uint64_t running = 0;
@@ -33,6 +44,17 @@ uint64_t crew_running(const struct crew *crew)
             running |= UINT64_C(1) << i;
     }
     return running;
+}
+
+uint64_t crew_ready(const struct crew *crew)
+{
+    uint64_t ready = 0;
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        const struct member *member = &crew->members[i];
+        if (member->state == MEMBER_RUNNING && member->ready && member->strangers == 0)
+            ready |= UINT64_C(1) << i;
+    }
+    return ready;
 }
 
 /* In the child: what only the master uses, and the inboxes of all others. */
@@ -58,19 +80,17 @@ static _Noreturn void become_worker(struct crew *crew, unsigned index, int chann
     struct worker_setup setup = {.shared = &crew->shared,
                                  .index = index,
                                  .successor = successor,
-                                 .up = crew_running(crew) | UINT64_C(1) << index,
+                                 /* A first worker starts together with all others. */
+                                 .up = successor ? crew_running(crew) | UINT64_C(1) << index : everybody(crew),
                                  .channel = channel,
                                  .inbox = crew->members[index].pipe[0],
                                  .limits = crew->options->limits,
-                                 .sandbox = !crew->options->no_sandbox};
-    char name[16];
+                                 .sandbox = crew->options->sandbox};
+    char name[24]; /* the kernel keeps 15 bytes */
 
     for (unsigned i = 0; i < crew->shared.workers; i++)
         setup.outboxes[i] = crew->members[i].pipe[1];
     close_others_ends(crew, index);
-    /* A first worker starts together with all others. */
-    if (!successor)
-        setup.up = crew->shared.workers == 64 ? UINT64_MAX : (UINT64_C(1) << crew->shared.workers) - 1;
     snprintf(name, sizeof name, "relayhubd: w%u", index);
     prctl(PR_SET_NAME, name);
     /* Only the master acts on these; a terminal sends SIGINT to all. */
@@ -108,8 +128,11 @@ static bool start_worker(struct crew *crew, unsigned index, bool successor)
     member->channel = ends[0];
     member->state = MEMBER_RUNNING;
     member->forget = member->remember = member->unacked = member->strangers = 0;
-    member->tell_limits = member->tell_stop = member->tell_finish = member->stopped = false;
+    member->tell_limits = member->tell_stop = member->tell_finish = member->stopped = member->ready = false;
     member->handed = 0;
+    member->turns = atomic_load_explicit(&statistics->turns, memory_order_relaxed);
+    member->silent = 0;
+    member->asked = member->given_up = false;
     member->closed_before = atomic_load_explicit(&statistics->closed, memory_order_relaxed);
     member->started = crew->now;
     crew_watch(crew, member->channel, index, EPOLL_CTL_ADD);
@@ -156,6 +179,12 @@ static void tell_flag(const struct crew *crew, struct member *member, enum hando
         *flag = false;
 }
 
+void crew_ask(const struct crew *crew, unsigned index)
+{
+    struct handoff message = {.kind = HANDOFF_PING};
+    handoff_send(crew->members[index].channel, &message); /* where it has no room, others wait that do the same */
+}
+
 void crew_tell(struct crew *crew)
 {
     for (unsigned i = 0; i < crew->shared.workers; i++) {
@@ -174,8 +203,8 @@ bool crew_busy(const struct crew *crew)
 {
     for (unsigned i = 0; i < crew->shared.workers; i++) {
         const struct member *member = &crew->members[i];
-        if (member->state != MEMBER_RUNNING || member->forget || member->remember || member->tell_limits ||
-            member->tell_stop || member->tell_finish || member->behind)
+        if (member->state != MEMBER_RUNNING || !member->ready || member->forget || member->remember ||
+            member->tell_limits || member->tell_stop || member->tell_finish || member->behind)
             return true;
     }
     return false;
@@ -223,19 +252,42 @@ static void reset_gauges(const struct shared *shared, unsigned index)
     atomic_store_explicit(&statistics->waiting_for_store, 0, memory_order_relaxed);
 }
 
+static uint32_t next_delay(uint32_t delay)
+{
+    return delay < DELAY_LEAST ? DELAY_LEAST : delay < DELAY_MOST / 2 ? delay * 2 : DELAY_MOST;
+}
+
+/* Says how it died, and what that means for the hub and its successor. */
+static void judge_death(struct crew *crew, unsigned index, int status)
+{
+    struct member *member = &crew->members[index];
+    bool killed = WIFSIGNALED(status);
+    int number = killed ? WTERMSIG(status) : WEXITSTATUS(status);
+
+    if (crew->ending && !killed && number == EX_OK)
+        return;
+    snprintf(crew->trouble, sizeof crew->trouble, "worker %u (pid %d) %s %d", index, (int)member->pid,
+             killed ? "was killed by signal" : "ended with status", number);
+    log_line(LOG_ERR, "%s", crew->trouble);
+    if (crew->ending)
+        return;
+    crew->deaths++;
+    member->delay = crew->now - member->started > DELAY_MOST ? DELAY_LEAST : next_delay(member->delay);
+    if (!crew->started) {
+        log_line(LOG_ERR, "cannot start without worker %u", index);
+        crew->failure = killed || number == EX_OK ? EX_SOFTWARE : number;
+    }
+}
+
 static void worker_died(struct crew *crew, unsigned index, int status)
 {
     struct member *member = &crew->members[index];
 
-    if (WIFSIGNALED(status))
-        log_line(LOG_ERR, "worker %u (pid %d) was killed by signal %d", index, (int)member->pid, WTERMSIG(status));
-    else if (!crew->ending || WEXITSTATUS(status) != 0)
-        log_line(LOG_ERR, "worker %u (pid %d) ended with status %d", index, (int)member->pid, WEXITSTATUS(status));
+    judge_death(crew, index, status);
     close(member->channel);
     member->channel = -1;
     member->pid = -1;
     member->state = MEMBER_DYING;
-    crew->deaths += !crew->ending;
     reset_gauges(&crew->shared, index);
     routes_reset_range(&crew->shared, index);
     addresses_forget_worker(&crew->addresses, index);
@@ -269,10 +321,11 @@ void crew_replace(struct crew *crew)
         return;
     for (unsigned i = 0; i < crew->shared.workers; i++) {
         struct member *member = &crew->members[i];
-        if (member->state != MEMBER_WAITING || crew->now - member->started < REFORK_DELAY)
+        if (member->state != MEMBER_WAITING || crew->now - member->started < member->delay)
             continue;
         if (!start_worker(crew, i, true)) {
             member->started = crew->now;
+            member->delay = next_delay(member->delay);
             continue;
         }
         for (unsigned other = 0; other < crew->shared.workers; other++) {
@@ -297,6 +350,24 @@ void crew_reap(struct crew *crew)
     }
 }
 
+/* All workers are refused the same, so it is said once. */
+static void warn_of_refusals(struct crew *crew, const uint32_t refused[SANDBOX_LAYERS])
+{
+    char text[REASON_TEXT];
+
+    if (crew->refusals_told || !sandbox_describe(refused, text, sizeof text))
+        return;
+    log_line(LOG_WARNING, "--sandbox auto: the system refuses %s", text);
+    crew->refusals_told = true;
+}
+
+static void hear_ready(struct crew *crew, unsigned index, const struct handoff *message)
+{
+    crew->members[index].ready = true;
+    warn_of_refusals(crew, message->refused);
+    crew->started |= crew_ready(crew) == everybody(crew);
+}
+
 void crew_hear(struct crew *crew, unsigned index)
 {
     struct member *member = &crew->members[index];
@@ -310,6 +381,8 @@ void crew_hear(struct crew *crew, unsigned index)
             crew->members[message.worker].strangers &= ~(UINT64_C(1) << index);
         else if (message.kind == HANDOFF_STOP)
             member->stopped = true;
+        else if (message.kind == HANDOFF_READY)
+            hear_ready(crew, index, &message);
         for (uint32_t i = 0; message.kind == HANDOFF_CLIENTS && i < message.count; i++)
             close(message.fds[i]);
     }
@@ -339,6 +412,12 @@ void crew_advance_end(struct crew *crew, uint64_t since)
         if (all_stopped || late)
             member->tell_finish = true;
         if (since > limit)
-            kill(member->pid, SIGKILL);
+            crew_kill(crew, i);
     }
+}
+
+void crew_kill(const struct crew *crew, unsigned index)
+{
+    if (crew->members[index].pid > 0)
+        kill(crew->members[index].pid, SIGKILL);
 }

@@ -33,11 +33,16 @@ struct member {
     uint64_t unacked;   /* for a dead one: who has not forgotten it yet */
     uint64_t strangers; /* for a successor: who does not know of it yet; it gets no clients before they do */
     bool tell_limits, tell_stop, tell_finish, stopped;
+    bool ready;             /* it has said that its loop runs */
     uint64_t handed;        /* clients handed over since it started */
     uint64_t closed_before; /* its count of closed clients when it started */
     uint64_t started;       /* milliseconds */
-    struct handoff batch;   /* clients accepted for it in this turn, see accepting.h */
-    bool behind;            /* its channel has no room for that batch yet: others get the clients */
+    uint32_t delay;         /* milliseconds from then to the next start, if it dies; 0: it never died */
+    uint64_t turns;         /* its count at the last look of heartbeat.h, */
+    uint32_t silent;        /* and since when it stands still although it was asked for a turn, in milliseconds */
+    bool asked, given_up;
+    struct handoff batch; /* clients accepted for it in this turn, see accepting.h */
+    bool behind;          /* its channel has no room for that batch yet: others get the clients */
 };
 
 struct crew {
@@ -49,7 +54,11 @@ struct crew {
     sigset_t old_mask; /* the signals that a child may get */
     uint64_t now;      /* milliseconds of CLOCK_MONOTONIC, taken once a turn */
     uint64_t deaths;
-    bool ending; /* the hub ends: nobody is replaced */
+    char trouble[80]; /* how the last one died */
+    bool refusals_told;
+    bool started; /* all first workers have been ready */
+    bool ending;  /* the hub ends: nobody is replaced */
+    int failure;  /* the hub cannot go on: its exit status; 0 otherwise */
     struct member members[WORKERS_MAX];
 };
 
@@ -62,10 +71,13 @@ bool crew_make_pipes(struct crew *crew);
 /* Forks all workers. False after an error was logged. Returns in the master only, as the next two. */
 bool crew_start(struct crew *crew);
 
-/* Takes the status of children that died, and has all others forget them. */
+/*
+ * Takes the status of children that died, and has all others forget them. A first worker that dies before all have
+ * been ready is the hub's failure.
+ */
 void crew_reap(struct crew *crew);
 
-/* Forks successors of those that are forgotten by all. */
+/* Forks successors of those that are forgotten by all, of one that keeps dying after a growing delay. */
 void crew_replace(struct crew *crew);
 
 /* Takes what a worker says on its channel. */
@@ -86,7 +98,14 @@ void crew_stop(struct crew *crew);
 /* The hub has been ending for so many milliseconds: all finish once all have stopped, or are killed. */
 void crew_advance_end(struct crew *crew, uint64_t since);
 
-/* The workers that run, a bit each. */
+/* Asks a worker for a turn of its loop. */
+void crew_ask(const struct crew *crew, unsigned index);
+
+/* Kills a worker, if it lives. */
+void crew_kill(const struct crew *crew, unsigned index);
+
+/* The workers that run, a bit each, and those of them that are ready for clients and known to all. */
 uint64_t crew_running(const struct crew *crew);
+uint64_t crew_ready(const struct crew *crew);
 
 #endif

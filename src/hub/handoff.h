@@ -9,6 +9,7 @@
 #define RELAYHUB_HANDOFF_H
 
 #include "hub/options.h"
+#include "hub/sandbox.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -22,7 +23,8 @@ enum handoff_kind {
     HANDOFF_LIMITS,      /* to a worker: new limits */
     HANDOFF_STOP,        /* to a worker: read no more from clients; answered when all records are out */
     HANDOFF_FINISH,      /* to a worker: drain all queues and leave */
-    HANDOFF_READY,       /* to the master: the loop runs */
+    HANDOFF_PING,        /* to a worker: take a turn */
+    HANDOFF_READY,       /* to the master: the loop runs, in a sandbox without what is `refused` */
 };
 
 struct handoff {
@@ -31,6 +33,7 @@ struct handoff {
     uint32_t count;
     uint32_t lost; /* of those sent, behind `count`: no descriptors were free for them, so they are closed */
     struct limits limits;
+    uint32_t refused[SANDBOX_LAYERS];
     uint32_t addresses[HANDOFF_CLIENTS_MAX]; /* with clients: their entries in addresses.h */
     int fds[HANDOFF_CLIENTS_MAX];            /* not sent as they stand here, but by SCM_RIGHTS */
 };

@@ -3,6 +3,7 @@
 
 #include "hub/accepting.h"
 #include "hub/crew.h"
+#include "hub/heartbeat.h"
 #include "hub/log.h"
 #include "hub/notify.h"
 #include "hub/sandbox.h"
@@ -21,12 +22,18 @@
 /* Milliseconds between two looks at what is still to be told or waited for. */
 #define TICK 20
 
+/* Milliseconds without a worker that is ready, after which the hub gives up: its service manager has to know. */
+#define PATIENCE 10000
+
 #define EVENT_SIGNAL 1000u /* above the workers' and below EVENT_LISTENER */
 
 static struct options *options;
 static struct crew crew;
 static struct accepting accepting = {.crew = &crew};
-static uint64_t ending_since; /* milliseconds */
+static struct heartbeat heartbeat = {.crew = &crew};
+static bool serving; /* all is told that the hub is ready */
+static bool pid_file_written;
+static uint64_t served_at, ending_since; /* milliseconds */
 
 static uint64_t milliseconds(void)
 {
@@ -58,7 +65,7 @@ static void log_statistics(void)
     STATISTICS(X)
 #undef X
     length = snprintf(line, sizeof line, "workers=%d accepted=%llu turned_away=%llu worker_deaths=%llu store_blocks=%u",
-                      __builtin_popcountll(crew_running(&crew)), (unsigned long long)accepting.accepted,
+                      __builtin_popcountll(crew_ready(&crew)), (unsigned long long)accepting.accepted,
                       (unsigned long long)accepting.turned_away, (unsigned long long)crew.deaths,
                       shared_blocks(&crew.shared));
     which = 0;
@@ -74,7 +81,8 @@ static void reload(master_reread *reread)
 {
     struct options fresh;
 
-    notify_reloading();
+    if (serving)
+        notify_reloading();
     if (reread(&fresh)) {
         if (fresh.max_connections <= options->max_connections)
             options->max_connections = fresh.max_connections;
@@ -85,9 +93,11 @@ static void reload(master_reread *reread)
         crew.addresses.rate = fresh.connection_rate;
         log_set_verbose(fresh.limits.verbose);
         crew_tell_limits(&crew);
+        heartbeat_begin(&heartbeat);
         log_line(LOG_NOTICE, "configuration reread");
     }
-    notify_state("READY=1");
+    if (serving)
+        notify_state("READY=1");
 }
 
 static void begin_end(int signal_number)
@@ -97,7 +107,7 @@ static void begin_end(int signal_number)
     listen_close(&crew.listeners);
     log_line(LOG_NOTICE, "signal %d: draining for at most %.1f seconds", signal_number,
              options->limits.grace_time / 1000.0);
-    notify_state("STOPPING=1");
+    notify_state("STOPPING=1\nSTATUS=draining");
     ending_since = crew.now;
     accepting_hand_over(&accepting);
     crew_stop(&crew);
@@ -142,8 +152,6 @@ static int open_signals(void)
 
 static bool write_pid_file(const char *path)
 {
-    if (path[0] == '\0')
-        return true;
     FILE *file = fopen(path, "we");
     bool good = file != NULL && fprintf(file, "%d\n", (int)getpid()) > 0;
     good = file != NULL && fclose(file) == 0 && good;
@@ -174,7 +182,7 @@ static int set_up(struct options *chosen)
     }
     if (listen_open(&crew.listeners, options) < 0)
         return EX_UNAVAILABLE;
-    if (!write_pid_file(options->pid_file))
+    if (options->pid_file[0] != '\0' && !(pid_file_written = write_pid_file(options->pid_file)))
         return EX_CANTCREAT;
     if (options->user[0] != '\0' && sandbox_become(options->user) < 0) {
         log_line(LOG_ERR, "--user: cannot become %s: %s", options->user, strerror(errno));
@@ -182,17 +190,54 @@ static int set_up(struct options *chosen)
     }
     if (geteuid() == 0)
         log_line(LOG_WARNING, "running as root: give --user the name of a user without rights");
-    if (!crew_start(&crew))
-        return EX_OSERR;
+    served_at = crew.now = milliseconds();
+    heartbeat_begin(&heartbeat);
+    return crew_start(&crew) ? EX_OK : EX_OSERR;
+}
+
+/* Tells the service manager how many workers serve, and what is wrong with the others, when that has changed. */
+static void tell_status(void)
+{
+    static uint64_t told_ready = UINT64_MAX, told_deaths;
+    uint64_t ready = crew_ready(&crew);
+    unsigned count = (unsigned)__builtin_popcountll(ready);
+    char state[200];
+
+    if (crew.ending || (ready == told_ready && crew.deaths == told_deaths))
+        return;
+    told_ready = ready;
+    told_deaths = crew.deaths;
+    bool troubled = count < crew.shared.workers && crew.trouble[0] != '\0';
+    snprintf(state, sizeof state, "STATUS=%u of %u workers serve%s%s", count, crew.shared.workers, troubled ? "; " : "",
+             troubled ? crew.trouble : "");
+    notify_state(state);
+}
+
+static void begin_service(int background)
+{
+    serving = true;
     accepting_begin(&accepting);
-    return EX_OK;
+    log_line(LOG_NOTICE, "ready, %u workers", crew.shared.workers);
+    notify_state("READY=1");
+    if (background >= 0 && write(background, "", 1) == 1)
+        close(background);
+}
+
+static void check_service(void)
+{
+    if (crew_ready(&crew) != 0 || crew.ending)
+        served_at = crew.now;
+    if (crew.now - served_at <= PATIENCE)
+        return;
+    log_line(LOG_ERR, "no worker serves for %d seconds: giving up", PATIENCE / 1000);
+    crew.failure = EX_SOFTWARE;
 }
 
 static void turn(master_reread *reread)
 {
     struct epoll_event events[64];
     bool waiting = crew_busy(&crew) || accepting.again != 0 || crew.ending;
-    int ready = epoll_wait(crew.epoll, events, 64, waiting ? TICK : -1);
+    int ready = epoll_wait(crew.epoll, events, 64, waiting ? TICK : heartbeat_rest(&heartbeat));
 
     crew.now = milliseconds();
     for (int i = 0; i < ready; i++) {
@@ -205,26 +250,31 @@ static void turn(master_reread *reread)
             accepting_take(&accepting, about - EVENT_LISTENER);
     }
     accepting_hand_over(&accepting);
+    heartbeat_look(&heartbeat);
     crew_replace(&crew);
     accepting_resume(&accepting);
     if (crew.ending)
         crew_advance_end(&crew, crew.now - ending_since);
     crew_tell(&crew);
+    check_service();
+    tell_status();
 }
 
 int master_run(struct options *chosen, master_reread *reread, int background)
 {
     int status = set_up(chosen);
-    if (status == EX_OK) {
-        log_line(LOG_NOTICE, "ready, %u workers", crew.shared.workers);
-        notify_state("READY=1");
-        if (background >= 0 && write(background, "", 1) == 1)
-            close(background);
-        while (!crew.ending || crew_running(&crew) != 0)
-            turn(reread);
-        log_line(LOG_NOTICE, "ended");
+
+    while (status == EX_OK && (!crew.ending || crew_running(&crew) != 0)) {
+        turn(reread);
+        if (crew.started && !serving && !crew.ending)
+            begin_service(background);
+        status = crew.failure;
     }
-    if (options->pid_file[0] != '\0' && status == EX_OK)
+    if (status == EX_OK)
+        log_line(LOG_NOTICE, "ended");
+    for (unsigned i = 0; status != EX_OK && i < crew.shared.workers; i++)
+        crew_kill(&crew, i);
+    if (pid_file_written)
         unlink(options->pid_file);
     return status;
 }

@@ -12,7 +12,7 @@ typedef bool master_reread(struct options *options);
 
 /*
  * Runs the hub until SIGTERM or SIGINT. `background` is a descriptor that is written to and closed once
- * the hub is ready, or -1. Returns an exit status of sysexits(3).
+ * the hub is ready, which is when all workers are, or -1. Returns an exit status of sysexits(3).
  */
 int master_run(struct options *options, master_reread *reread, int background);
 

@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdint.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -27,6 +26,14 @@ void notify_reloading(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
                (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+}
+
+uint32_t notify_watchdog(void)
+{
+    uint64_t microseconds;
+    if (sd_watchdog_enabled(0, &microseconds) <= 0)
+        return 0;
+    return microseconds / 1000 < UINT32_MAX ? (uint32_t)(microseconds / 1000) : UINT32_MAX;
 }
 
 int notify_listen_fds(int fds[], int most)
@@ -55,6 +62,11 @@ void notify_state(const char *state)
 
 void notify_reloading(void)
 {
+}
+
+uint32_t notify_watchdog(void)
+{
+    return 0;
 }
 
 int notify_listen_fds(int fds[], int most)

@@ -5,11 +5,16 @@
 #ifndef RELAYHUB_NOTIFY_H
 #define RELAYHUB_NOTIFY_H
 
+#include <stdint.h>
+
 /* Tells the state in sd_notify(3)'s form, such as "READY=1". */
 void notify_state(const char *state);
 
 /* As "RELOADING=1", with the time that Type=notify-reload asks for. */
 void notify_reloading(void);
+
+/* Milliseconds within which "WATCHDOG=1" has to be told, again and again; 0 where nobody waits for it. */
+uint32_t notify_watchdog(void);
 
 /* Puts up to `most` passed sockets into fds, ready for use. Returns how many. */
 int notify_listen_fds(int fds[], int most);

@@ -24,7 +24,7 @@
 #endif
 #define DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhubd.conf"
 
-enum kind { ADDRESS, NUMBER, SIZE, SECONDS, POLICY, TEXT, FLAG, WORD_FLAG };
+enum kind { ADDRESS, NUMBER, SIZE, SECONDS, POLICY, SANDBOX, TEXT, FLAG, WORD_FLAG };
 
 struct entry {
     const char *name;
@@ -65,12 +65,15 @@ static const struct entry entries[] = {
      "how long a client may say nothing; 0: for ever"},
     {"grace-time", SECONDS, AT(limits.grace_time), false, 0, 86400, "seconds from 0 to 86400",
      "how long queues may drain at the end"},
+    {"worker-timeout", SECONDS, AT(limits.worker_timeout), false, 1, 3600, "seconds from 1 to 3600",
+     "how long a worker may hang until it is killed"},
     {"slow-receiver", POLICY, AT(limits.refuse), false, 0, 0, "pause or refuse", "what a congested receiver causes"},
     {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
     {"pid-file", TEXT, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
     {"config", TEXT, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
     {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
-    {"no-sandbox", FLAG, AT(no_sandbox), false, 0, 0, NULL, "let workers keep their rights, for debugging"},
+    {"sandbox", SANDBOX, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give their rights away"},
+    {"no-sandbox", WORD_FLAG, AT(sandbox), false, 0, 0, NULL, "the same as --sandbox off"},
     {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log more"},
 };
 enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION };
@@ -85,7 +88,8 @@ static void set_defaults(struct options *options)
                                       .store_share = 16u << 20,
                                       .drain_timeout = 10000,
                                       .frame_timeout = 30000,
-                                      .grace_time = 10000};
+                                      .grace_time = 10000,
+                                      .worker_timeout = 10000};
 }
 
 /* ---- values ---- */
@@ -138,6 +142,21 @@ static bool set_policy(struct options *options, const char *text)
     return true;
 }
 
+_Static_assert(SANDBOX_OFF == 1, "what WORD_FLAG sets: --no-sandbox");
+
+static bool set_sandbox(struct options *options, const char *text)
+{
+    static const char *const modes[] = {[SANDBOX_AUTO] = "auto", [SANDBOX_OFF] = "off", [SANDBOX_REQUIRE] = "require"};
+
+    for (uint32_t mode = 0; mode < sizeof modes / sizeof modes[0]; mode++) {
+        if (strcmp(text, modes[mode]) == 0) {
+            options->sandbox = mode;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool add_address(struct options *options, const char *text)
 {
     struct address address;
@@ -170,6 +189,8 @@ static bool set_value(struct options *options, const struct entry *entry, const 
         return set_seconds(options, entry, text);
     case POLICY:
         return set_policy(options, text);
+    case SANDBOX:
+        return set_sandbox(options, text);
     case TEXT:
         return set_text(options, entry, text);
     case FLAG:
@@ -257,8 +278,8 @@ static void print_help(void)
     for (int i = 0; i < ENTRIES; i++) {
         const struct entry *entry = &entries[i];
         char left[64];
-        static const char *const values[] = {
-            [ADDRESS] = "HOST:PORT", [NUMBER] = "N", [SIZE] = "SIZE", [SECONDS] = "SECONDS", [POLICY] = "POLICY"};
+        static const char *const values[] = {[ADDRESS] = "HOST:PORT", [NUMBER] = "N",      [SIZE] = "SIZE",
+                                             [SECONDS] = "SECONDS",   [POLICY] = "POLICY", [SANDBOX] = "MODE"};
         const char *value = entry->takes == NULL ? "" : entry->kind == TEXT ? "TEXT" : values[entry->kind];
         snprintf(left, sizeof left, "--%s %s", entry->name, value);
         printf("  %-28s %s\n", left, entry->help);

@@ -26,8 +26,16 @@ struct limits {
     uint32_t frame_timeout;  /* so long may a frame be incomplete */
     uint32_t idle_timeout;   /* so long may a client say nothing; 0: for ever */
     uint32_t grace_time;     /* so long may draining take at the end */
+    uint32_t worker_timeout; /* so long may a worker take no turn */
     uint32_t refuse;         /* 1: answer UNDELIVERED for a congested receiver, 0: pause the sender */
     uint32_t verbose;
+};
+
+/* What a worker does about a layer of its sandbox that the system refuses; see sandbox.h. */
+enum sandbox_mode {
+    SANDBOX_AUTO,   /* goes on without it */
+    SANDBOX_OFF,    /* has no sandbox at all; for tools that watch a process, such as valgrind */
+    SANDBOX_REQUIRE /* ends */
 };
 
 struct options {
@@ -43,7 +51,7 @@ struct options {
     char pid_file[PATH_MAX]; /* empty: none */
     char config[PATH_MAX];   /* empty: the default file, if there is one */
     bool foreground;
-    bool no_sandbox; /* for tools that watch a process, such as valgrind */
+    uint32_t sandbox; /* enum sandbox_mode */
 };
 
 enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };

@@ -9,8 +9,8 @@
 #include <grp.h>
 #include <linux/landlock.h>
 #include <pwd.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -44,14 +44,20 @@ int sandbox_become(const char *user)
     return setuid(entry->pw_uid);
 }
 
+static int forbid_privileges(void)
+{
+    /* Where it cannot be asked for it may be in force. */
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1 ? -errno : 0;
+}
+
 /* Every kind of access that the first version of landlock knows is handled, and no file is excepted. */
 static int forbid_files(void)
 {
     struct landlock_ruleset_attr rules = {.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0);
-    if (ruleset < 0) /* an older kernel, or switched off: the filter of system calls remains */
-        return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -1;
-    int result = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
+    if (ruleset < 0)
+        return -errno;
+    int result = syscall(SYS_landlock_restrict_self, ruleset, 0) < 0 ? -errno : 0;
     close(ruleset);
     return result;
 }
@@ -94,35 +100,70 @@ static int add_rules(scmp_filter_ctx filter)
 static int forbid_calls(void)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    if (filter == NULL) {
-        errno = ENOMEM;
-        return -1;
-    }
+    if (filter == NULL) /* the library cannot ask for it: the process has no other thread */
+        filter = seccomp_init(SCMP_ACT_KILL_THREAD);
+    if (filter == NULL)
+        return -ENOMEM;
     /* The calls of a busy loop are found in few steps, whatever their number. */
     (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-    int result = add_rules(filter);
-    if (result == 0)
-        result = seccomp_load(filter);
+    (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0); /* a layer of its own */
+    int result = add_rules(filter) == 0 ? 0 : -ENOMEM;
+    errno = 0;
+    if (result == 0 && seccomp_load(filter) < 0)
+        result = errno != 0 ? -errno : -ECANCELED; /* what it returns hides the kernel's reason */
     seccomp_release(filter);
-    if (result == 0)
-        return 0;
-    errno = result < -1 ? -result : EINVAL;
-    return -1;
+    return result;
 }
 
 #else
 
 static int forbid_calls(void)
 {
-    return 0;
+    return -ENOSYS;
 }
 
 #endif
 
-int sandbox_enter_worker(void)
+/* ---- all layers ---- */
+
+/* Of a kernel that does not have it, that has it switched off, or of the filter that a container is under. */
+static bool is_refusal(int error)
 {
+    return error == ENOSYS || error == EOPNOTSUPP || error == EPERM || error == EACCES || error == EINVAL;
+}
+
+int sandbox_enter_worker(const struct shared *shared, unsigned self, uint32_t refused[SANDBOX_LAYERS])
+{
+    int results[SANDBOX_LAYERS];
+
     tzset(); /* syslog(3) needs the zone, and no file can be read later */
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || forbid_files() < 0)
-        return -1;
-    return forbid_calls();
+    results[SANDBOX_MEMORY] = shared_protect(shared, self);
+    results[SANDBOX_PRIVILEGES] = forbid_privileges();
+    results[SANDBOX_FILES] = forbid_files();
+    results[SANDBOX_CALLS] = forbid_calls();
+    for (int i = 0; i < SANDBOX_LAYERS; i++) {
+        if (results[i] < 0 && !is_refusal(-results[i]))
+            return results[i];
+        refused[i] = (uint32_t)-results[i];
+    }
+    return 0;
+}
+
+bool sandbox_describe(const uint32_t refused[SANDBOX_LAYERS], char *text, size_t size)
+{
+    static const char *const layers[][2] = {
+        [SANDBOX_MEMORY] = {"mprotect", "can write all of the shared memory"},
+        [SANDBOX_PRIVILEGES] = {"no_new_privs", "can gain privileges by programs that it runs"},
+        [SANDBOX_FILES] = {"landlock", "can reach files"},
+        [SANDBOX_CALLS] = {"seccomp", "can make any system call"},
+    };
+    size_t used = 0;
+
+    for (int i = 0; i < SANDBOX_LAYERS; i++) {
+        if (refused[i] == 0 || used >= size)
+            continue;
+        used += (size_t)snprintf(text + used, size - used, "%s%s (%s): a worker %s", used == 0 ? "" : "; ",
+                                 layers[i][0], strerror((int)refused[i]), layers[i][1]);
+    }
+    return used > 0;
 }

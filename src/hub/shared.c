@@ -94,12 +94,15 @@ void shared_destroy(struct shared *shared)
     memset(shared, 0, sizeof *shared);
 }
 
-/* Leaves only worker `self`'s segment of a region, cut into equal segments of `size` bytes, writable. */
+/*
+ * Leaves only worker `self`'s segment of a region, cut into equal segments of `size` bytes, writable. That one is not
+ * touched, so that a worker which is refused this somewhere can go on.
+ */
 static bool protect_region(void *region, size_t size, unsigned workers, unsigned self)
 {
-    char *start = region;
-    return mprotect(start, size * workers, PROT_READ) == 0 &&
-           mprotect(start + size * self, size, PROT_READ | PROT_WRITE) == 0;
+    char *own = (char *)region + size * self;
+    return mprotect(region, size * self, PROT_READ) == 0 &&
+           mprotect(own + size, size * (workers - self - 1), PROT_READ) == 0;
 }
 
 int shared_protect(const struct shared *shared, unsigned self)

@@ -48,6 +48,7 @@
     X(waiting_for_store)  /* gauge: clients that are paused by the store now */                                        \
     X(cut_off)            /* clients that the hub cut off */                                                           \
     X(list_requests)      /* LIST requests answered */                                                                 \
+    X(turns)              /* of the worker's loop: see heartbeat.h */                                                  \
     X(store_blocks_used)  /* gauge: blocks of the arena held by connections and queues */                              \
     X(ranges_used)        /* gauge: queue entries in use */
 

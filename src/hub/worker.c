@@ -162,12 +162,16 @@ static void handle_unsent_record(void *context, const struct record *record)
     relay_unsent_record(context, record);
 }
 
-static void tell_master(struct worker_loop *loop, enum handoff_kind kind, uint32_t about)
+static void tell_master(struct worker_loop *loop, const struct handoff *message)
 {
-    struct handoff message = {.kind = (uint32_t)kind, .worker = about};
     /* The channel has room for the few messages that a worker ever sends, unless the master is dead. */
-    if (handoff_send(loop->channel, &message) < 0)
+    if (handoff_send(loop->channel, message) < 0)
         log_line(LOG_WARNING, "worker %u cannot tell the master: %s", loop->worker.index, strerror(errno));
+}
+
+static void acknowledge(struct worker_loop *loop, enum handoff_kind kind, uint32_t about)
+{
+    tell_master(loop, &(struct handoff){.kind = (uint32_t)kind, .worker = about});
 }
 
 /* Nobody waits for a barrier that a dead worker cannot answer. */
@@ -203,7 +207,7 @@ static void forget_worker(struct worker_loop *loop, unsigned dead)
     wait_wake_worker(worker, dead);
     wait_give_credit(worker); /* the others' records were taken as well */
     pass_barriers_of(worker, dead);
-    tell_master(loop, HANDOFF_DOWN, dead);
+    acknowledge(loop, HANDOFF_DOWN, dead);
 }
 
 static void for_each_connection(struct worker *worker, void (*act)(struct worker *, struct connection *))
@@ -256,7 +260,7 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
         break;
     case HANDOFF_UP:
         loop->worker.up |= UINT64_C(1) << message->worker;
-        tell_master(loop, HANDOFF_UP, message->worker);
+        acknowledge(loop, HANDOFF_UP, message->worker);
         break;
     case HANDOFF_LIMITS:
         loop->worker.limits = message->limits;
@@ -270,6 +274,7 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
     case HANDOFF_FINISH:
         finish(loop);
         break;
+    case HANDOFF_PING:
     case HANDOFF_READY:
         break;
     }
@@ -481,7 +486,7 @@ static void end_turn(struct worker_loop *loop)
     if (loop->ack_stop && worker->paused == 0 && worker->touched == 0 && loop->watched_outboxes == 0 &&
         !has_more_to_do(worker)) {
         loop->ack_stop = false;
-        tell_master(loop, HANDOFF_STOP, 0);
+        acknowledge(loop, HANDOFF_STOP, 0);
     }
 }
 
@@ -636,6 +641,7 @@ void worker_turn(struct worker_loop *loop, int longest)
     worker->turn_work = 0;
     worker->write_left = WRITE_TURN;
     room_look(worker);
+    count(&worker->statistics->turns, 1);
     for (int i = 0; i < ready; i++) {
         handle_event(loop, &events[i]);
         if (worker->bytes_routed >= FLUSH_AFTER)
@@ -675,19 +681,36 @@ void worker_close(struct worker_loop *loop)
     munmap(loop, sizeof *loop);
 }
 
+/* Gives away what the loop does not need. False after an error was logged. */
+static bool enter_sandbox(const struct worker_setup *setup, uint32_t refused[SANDBOX_LAYERS])
+{
+    char text[REASON_TEXT];
+
+    if (setup->sandbox == SANDBOX_OFF)
+        return true;
+    int result = sandbox_enter_worker(setup->shared, setup->index, refused);
+    if (result < 0)
+        log_line(LOG_ERR, "worker %u cannot be sandboxed: %s", setup->index, strerror(-result));
+    else if (setup->sandbox == SANDBOX_REQUIRE && sandbox_describe(refused, text, sizeof text))
+        log_line(LOG_ERR, "--sandbox require: the system refuses %s", text);
+    else
+        return true;
+    return false;
+}
+
 int worker_run(const struct worker_setup *setup)
 {
+    struct handoff ready = {.kind = HANDOFF_READY, .worker = setup->index};
     struct worker_loop *loop = worker_open(setup);
 
     if (loop == NULL) {
-        log_line(LOG_ERR, "worker %u has no memory", setup->index);
+        log_line(LOG_ERR, "worker %u cannot be set up: %s", setup->index, strerror(errno));
         return EX_OSERR;
     }
-    if (setup->sandbox && (shared_protect(setup->shared, setup->index) < 0 || sandbox_enter_worker() < 0)) {
-        log_line(LOG_ERR, "worker %u cannot be sandboxed: %s", setup->index, strerror(errno));
+    if (!enter_sandbox(setup, ready.refused))
         return EX_OSERR;
-    }
-    tell_master(loop, HANDOFF_READY, setup->index);
+    worker_turn(loop, 0); /* who is not allowed what a turn needs ends here, and is not ready */
+    tell_master(loop, &ready);
     while (!finished(loop))
         worker_turn(loop, -1);
     worker_close(loop);

@@ -17,7 +17,7 @@ struct worker_setup {
     int inbox;                 /* the read end of its own pipe */
     int outboxes[WORKERS_MAX]; /* the write ends of all pipes */
     struct limits limits;
-    bool sandbox; /* give away what the loop does not need */
+    uint32_t sandbox; /* enum sandbox_mode */
 };
 
 /* A worker's loop and all that it owns, for worker_run() and for harnesses that take its turns one by one. */

@@ -213,6 +213,23 @@ void hub_stop(struct hub *hub)
     current = NULL;
 }
 
+uint64_t process_status(pid_t pid, const char *name)
+{
+    char path[40], line[256];
+    unsigned long long value = UINT64_MAX;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ':')
+            value = strtoull(line + strlen(name) + 1, NULL, 10);
+    }
+    fclose(file);
+    ck_assert_msg(value != UINT64_MAX, "%s has no %s", path, name);
+    return value;
+}
+
 /* ---- clients ---- */
 
 void client_open_silent(struct client *client, const struct hub *hub)

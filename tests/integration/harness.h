@@ -56,6 +56,9 @@ void hub_stop(struct hub *hub);
 /* Waits for its end and returns the status of waitpid(2). */
 int hub_wait(struct hub *hub);
 
+/* A number of /proc/PID/status, such as VmSize. */
+uint64_t process_status(pid_t pid, const char *name);
+
 /* Milliseconds of a clock that only goes forward. */
 int64_t now_ms(void);
 

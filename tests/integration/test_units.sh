@@ -9,7 +9,7 @@ trap 'rm -rf "$dir"' EXIT
 
 built=${UNITS%%:*} source=${UNITS#*:}
 # The workers lock themselves up still more, with calls that @system-service need not have: without one of these
-# each worker ends as soon as it starts, while systemd finds the service well.
+# they go on without that layer, while systemd finds the service well.
 for call in seccomp landlock_create_ruleset landlock_restrict_self; do
     grep -q "^SystemCallFilter=[^~]*\b$call\b" "$built/relayhubd.service" || {
         echo "FAIL: the service does not allow $call" >&2

@@ -38,8 +38,9 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(options.limits.frame_timeout, 30000);
     ck_assert_uint_eq(options.limits.idle_timeout, 0);
     ck_assert_uint_eq(options.limits.grace_time, 10000);
+    ck_assert_uint_eq(options.limits.worker_timeout, 10000);
     ck_assert_uint_eq(options.limits.refuse, 0);
-    ck_assert(!options.foreground && !options.no_sandbox && options.limits.verbose == 0);
+    ck_assert(!options.foreground && options.sandbox == SANDBOX_AUTO && options.limits.verbose == 0);
 }
 END_TEST
 
@@ -92,9 +93,18 @@ static const struct example examples[] = {
     {"--idle-timeout", "0", true},
     {"--grace-time", "nan", false},
     {"--grace-time", "1e3", false},
+    {"--worker-timeout", "1", true},
+    {"--worker-timeout", "0.99", false},
+    {"--worker-timeout", "0", false},
+    {"--worker-timeout", "3600", true},
+    {"--worker-timeout", "3601", false},
     {"--slow-receiver", "pause", true},
     {"--slow-receiver", "refuse", true},
     {"--slow-receiver", "Pause", false},
+    {"--sandbox", "auto", true},
+    {"--sandbox", "Auto", false},
+    {"--sandbox", "", false},
+    {"--sandbox", "none", false},
     {"--listen", "127.0.0.1:0", true},
     {"--listen", "[::1]:65535", true},
     {"--listen", "*:7411", true},
@@ -285,10 +295,13 @@ static const struct {
     VALUE("--frame-timeout", "86400", limits.frame_timeout, 86400000),
     VALUE("--idle-timeout", "1.25", limits.idle_timeout, 1250),
     VALUE("--grace-time", "0", limits.grace_time, 0),
+    VALUE("--worker-timeout", "2.5", limits.worker_timeout, 2500),
     VALUE("--slow-receiver", "refuse", limits.refuse, 1),
     VALUE("--slow-receiver", "pause", limits.refuse, 0),
     VALUE("--foreground", NULL, foreground, true),
-    VALUE("--no-sandbox", NULL, no_sandbox, true),
+    VALUE("--sandbox", "require", sandbox, SANDBOX_REQUIRE),
+    VALUE("--sandbox", "off", sandbox, SANDBOX_OFF),
+    VALUE("--no-sandbox", NULL, sandbox, SANDBOX_OFF),
     VALUE("--verbose", NULL, limits.verbose, 1),
 };
 
@@ -467,12 +480,31 @@ static const char *printed(const char *option)
     return text;
 }
 
-static const char *const names[] = {"listen",          "workers",       "max-connections", "max-per-address",
-                                    "connection-rate", "store-size",    "high-watermark",  "low-watermark",
-                                    "store-share",     "max-congested", "drain-timeout",   "frame-timeout",
-                                    "idle-timeout",    "grace-time",    "slow-receiver",   "user",
-                                    "pid-file",        "config",        "foreground",      "no-sandbox",
-                                    "verbose",         "help",          "version"};
+static const char *const names[] = {"listen",
+                                    "workers",
+                                    "max-connections",
+                                    "max-per-address",
+                                    "connection-rate",
+                                    "store-size",
+                                    "high-watermark",
+                                    "low-watermark",
+                                    "store-share",
+                                    "max-congested",
+                                    "drain-timeout",
+                                    "frame-timeout",
+                                    "idle-timeout",
+                                    "grace-time",
+                                    "worker-timeout",
+                                    "slow-receiver",
+                                    "user",
+                                    "pid-file",
+                                    "config",
+                                    "foreground",
+                                    "sandbox",
+                                    "no-sandbox",
+                                    "verbose",
+                                    "help",
+                                    "version"};
 
 START_TEST(test_help_names_every_option_in_a_line)
 {
