@@ -332,6 +332,7 @@ void output_write(struct worker *worker)
         if (!(connection->flags & CONNECTION_BLOCKED))
             write_queue(worker, connection);
     }
+    worker->bytes_routed = 0;
 }
 
 void output_unblock(struct worker *worker, struct connection *connection)

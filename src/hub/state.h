@@ -89,10 +89,11 @@ struct line {
  * One client. An idle one holds this, its route and nothing else: no buffer and no queue.
  */
 struct connection {
-    uint64_t id;       /* 0: not in use */
-    uint64_t messages; /* MESSAGE frames taken from it: the number of the next one */
-    uint64_t stamp;    /* the last run that was queued for it; finds receivers that are named twice */
-    uint64_t barriers; /* workers that have not passed its barrier yet, a bit each */
+    uint64_t id;          /* 0: not in use */
+    uint64_t messages;    /* MESSAGE frames taken from it: the number of the next one */
+    uint64_t stamp;       /* the last run that was queued for it; finds receivers that are named twice */
+    uint64_t after_visit; /* of worker->visits: not before is it read again, unless no large queue is left */
+    uint64_t barriers;    /* workers that have not passed its barrier yet, a bit each */
     int fd;
     uint32_t flags;
     uint32_t events; /* what epoll watches it for */
@@ -107,9 +108,7 @@ struct connection {
     uint64_t input_at;     /* that came after a frame that has to wait; in the store */
     uint32_t input_room;   /* bytes from input_at on whose blocks it holds; 0: it holds none */
 
-    uint32_t debt;        /* work of its last turn over its share; it is read again when others had as much */
-    uint32_t after_visit; /* of worker->visits: not before is it read again, unless no large queue is left */
-
+    uint32_t debt;      /* work of its last turn over its share; it is read again when others had as much */
     uint32_t waits_for; /* the key of the receiver or worker it is paused for, or NO_KEY */
     uint32_t wait_next, wait_previous;
     uint32_t next[LINKS];
@@ -189,7 +188,7 @@ struct worker {
 
     struct line dirty;   /* queues that something was added to since they were written last */
     struct line large;   /* those that take more than a small write, in turns */
-    uint32_t visits;     /* to large queues, so far; wraps */
+    uint64_t visits;     /* to large queues, so far */
     struct line woken;   /* connections whose wait is over */
     struct line in_turn; /* connections that used up their share of a turn */
     struct line closing; /* connections to be closed */

@@ -17,6 +17,7 @@
 #include "hub/room.h"
 #include "hub/sandbox.h"
 #include "hub/state.h"
+#include "hub/turn.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -30,15 +31,7 @@
 
 #define EVENTS 256
 
-/* Queues are written when so much was routed in one turn, so that bodies are still in the cache. */
-#define FLUSH_AFTER (256u * 1024u)
-
-/* With less than this routed a client that sends without a pause is read again: it sends little to many. */
-#define READ_ON_BELOW (64u * 1024u)
-#define READS_A_TURN 8
-
-/* Connections in one turn: those that go on as their wait is over, and those that are closed. */
-#define WOKEN_MOST 256u
+/* Connections that are closed in one turn. */
 #define CLOSED_A_TURN 16u
 
 /* Ranges of a queue that one visit takes back before its connection is closed. */
@@ -296,105 +289,6 @@ static void handle_channel(struct worker_loop *loop)
     finish(loop);
 }
 
-static void write_queues(struct worker *worker)
-{
-    output_write(worker);
-    worker->bytes_routed = 0;
-}
-
-/* ---- a client's share of the turn ---- */
-
-/*
- * What one client may cost now: what is left of the turn, or a share of it. Whoever costs more than that in one step
- * is not read again before others had as much. Whoever fills large queues is not read again before each of these was
- * visited: so bodies are written to all their receivers while they are in the cache, and nobody fills queues faster
- * than they are written in turns.
- */
-static void begin_work(struct worker *worker, uint32_t share)
-{
-    worker->work = worker->work_queued = 0;
-    worker->work_limit = share > WORK_LEAST ? share : WORK_LEAST;
-}
-
-static void end_work(struct worker *worker, struct connection *connection)
-{
-    worker->turn_work += worker->work;
-    if (worker->work_queued > WORK_LEAST)
-        connection->after_visit = worker->visits + worker->dirty.count + worker->large.count;
-    if (worker->work <= worker->work_limit)
-        return;
-    connection->debt = worker->work - worker->work_limit;
-    wait_for_turn(worker, connection);
-}
-
-static bool waits_for_visits(const struct worker *worker, const struct connection *connection)
-{
-    return worker->large.count > 0 && (int32_t)(connection->after_visit - worker->visits) > 0;
-}
-
-static void read_client(struct worker *worker, struct connection *connection)
-{
-    uint32_t before = worker->bytes_routed;
-
-    for (int reads = 0; reads < READS_A_TURN && worker->work < worker->work_limit; reads++) {
-        if (!input_read(worker, connection) || worker->bytes_routed - before >= READ_ON_BELOW)
-            break;
-    }
-}
-
-/* A client's socket is readable. Whoever is in line is served from there. */
-static void serve_client(struct worker *worker, struct connection *connection)
-{
-    if (connection->flags & CONNECTION_IN_LINE)
-        return;
-    if (waits_for_visits(worker, connection)) {
-        wait_for_turn(worker, connection);
-        return;
-    }
-    begin_work(worker, worker->turn_work < WORK_TURN ? WORK_TURN - worker->turn_work : 0);
-    read_client(worker, connection);
-    end_work(worker, connection);
-}
-
-/* The next client of a list goes on: with what was read of it before, then with more. */
-static void go_on(struct worker *worker, struct line *line, uint32_t share)
-{
-    struct connection *connection = line_take(worker, line, LINK_TURN);
-
-    connection->flags &= ~(unsigned)CONNECTION_IN_LINE;
-    begin_work(worker, share);
-    uint32_t paid = connection->debt < worker->work_limit ? connection->debt : worker->work_limit;
-    connection->debt -= paid;
-    if (!(connection->flags & CONNECTION_CLOSE) && (connection->debt > 0 || waits_for_visits(worker, connection))) {
-        worker->turn_work += paid;
-        wait_for_turn(worker, connection);
-        return;
-    }
-    if (input_go_on(worker, connection))
-        read_client(worker, connection);
-    end_work(worker, connection);
-    if (worker->bytes_routed >= FLUSH_AFTER)
-        write_queues(worker);
-}
-
-/*
- * Clients that go on without an event: those whose wait is over, a little of each, then those that used up their share
- * of a turn, one after the other, as far as this turn goes.
- */
-static void go_on_in_turn(struct worker *worker)
-{
-    worker->serves_line = true;
-    for (uint32_t left = worker->woken.count < WOKEN_MOST ? worker->woken.count : WOKEN_MOST; left > 0; left--)
-        go_on(worker, &worker->woken, WORK_LEAST);
-    uint32_t left = worker->in_turn.count, share = WORK_TURN / (left > 0 ? left : 1);
-    for (share = share > WORK_SHARE ? share : WORK_SHARE; left > 0; left--) {
-        go_on(worker, &worker->in_turn, share);
-        if (worker->turn_work >= WORK_TURN)
-            break;
-    }
-    worker->serves_line = false;
-}
-
 /* ---- the end of a turn ---- */
 
 static void close_connections(struct worker *worker)
@@ -474,10 +368,10 @@ static void end_turn(struct worker_loop *loop)
 
     take_records(worker, WORK_TURN / 2);
     wait_give_credit(worker);
-    go_on_in_turn(worker);
+    turn_go_on(worker);
     close_connections(worker);
     relay_returns(worker);
-    write_queues(worker);
+    output_write(worker);
     flush_outboxes(loop);
     store_reclaim(&worker->store, RECLAIMED_A_TURN);
     input_give_back(worker);
@@ -580,7 +474,7 @@ static void handle_client(struct worker *worker, struct connection *connection, 
     if (events & EPOLLOUT)
         output_unblock(worker, connection);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && connection->events & EPOLLIN)
-        serve_client(worker, connection);
+        turn_serve(worker, connection);
     else if (events & (EPOLLHUP | EPOLLERR) && !(events & EPOLLOUT))
         connection_doom(worker, connection);
     else if (events & EPOLLRDHUP)
@@ -638,14 +532,10 @@ void worker_turn(struct worker_loop *loop, int longest)
     int ready = epoll_wait(worker->epoll, events, EVENTS, timeout);
     INVARIANT(ready >= 0 || errno == EINTR);
     worker->now = milliseconds();
-    worker->turn_work = 0;
-    worker->write_left = WRITE_TURN;
-    room_look(worker);
+    turn_begin(worker);
     count(&worker->statistics->turns, 1);
     for (int i = 0; i < ready; i++) {
         handle_event(loop, &events[i]);
-        if (worker->bytes_routed >= FLUSH_AFTER)
-            write_queues(worker);
     }
     handle_time(worker);
     end_turn(loop);
