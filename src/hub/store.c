@@ -259,6 +259,8 @@ void store_lend(struct store *store, uint64_t at, uint32_t length, unsigned work
 
 void store_borrow(struct store *store, uint64_t at, uint32_t length)
 {
+    INVARIANT(store_last_block(at, length) < shared_blocks(store->shared));
+    INVARIANT(!store_is_own(store, store_block(at)) && !store_is_own(store, store_last_block(at, length)));
     for (uint32_t block = store_block(at), last = store_last_block(at, length); block <= last; block++) {
         store->owed[block]++;
         store->held[block]++;

@@ -355,8 +355,6 @@ START_TEST(test_bad_options)
                  "relayhubd: --low-watermark takes a size below the one of --high-watermark\n");
     expect_usage("--high-watermark", "17M",
                  "relayhubd: --high-watermark takes a size up to the one of --store-share\n");
-    expect_usage("--max-congested", "some",
-                 "relayhubd: --max-congested takes a number from 0 to 4194304, not 'some'\n");
 }
 END_TEST
 

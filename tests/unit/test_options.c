@@ -33,7 +33,6 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(options.limits.high_watermark, 1u << 20);
     ck_assert_uint_eq(options.limits.low_watermark, 256u << 10);
     ck_assert_uint_eq(options.limits.store_share, 16u << 20);
-    ck_assert_uint_eq(options.limits.max_congested, 16);
     ck_assert_uint_eq(options.limits.drain_timeout, 10000);
     ck_assert_uint_eq(options.limits.frame_timeout, 30000);
     ck_assert_uint_eq(options.limits.idle_timeout, 0);
@@ -80,12 +79,6 @@ static const struct example examples[] = {
     {"--low-watermark", "1M", false}, /* not below the high one */
     {"--store-share", "1M", true},
     {"--store-share", "1023K", false},
-    {"--max-congested", "0", true},
-    {"--max-congested", "4194304", true},
-    {"--max-congested", "4194305", false},
-    {"--max-congested", "-1", false},
-    {"--max-congested", "1.5", false},
-    {"--max-congested", "1K", false},
     {"--drain-timeout", "0.01", true},
     {"--drain-timeout", "0.001", false},
     {"--frame-timeout", "86400", true},
@@ -288,8 +281,6 @@ static const struct {
     VALUE("--low-watermark", "0", limits.low_watermark, 0),
     VALUE("--low-watermark", "1048575", limits.low_watermark, 1048575),
     VALUE("--store-share", "1G", limits.store_share, 1u << 30),
-    VALUE("--max-congested", "0", limits.max_congested, 0),
-    VALUE("--max-congested", "4194304", limits.max_congested, 4194304),
     VALUE("--drain-timeout", "0.01", limits.drain_timeout, 10),
     VALUE("--drain-timeout", "1.001", limits.drain_timeout, 1001),
     VALUE("--frame-timeout", "86400", limits.frame_timeout, 86400000),
@@ -489,7 +480,6 @@ static const char *const names[] = {"listen",
                                     "high-watermark",
                                     "low-watermark",
                                     "store-share",
-                                    "max-congested",
                                     "drain-timeout",
                                     "frame-timeout",
                                     "idle-timeout",

@@ -376,7 +376,6 @@ static void protect_and_look(void *context)
         EXPECT(writable(shared_page(&shared, i)) == own);
         EXPECT_SEGMENT(shared.ids, range, i, own);
         EXPECT_SEGMENT(shared.generations, range, i, own);
-        EXPECT_SEGMENT(shared.sizes, blocks, i, own);
         EXPECT_SEGMENT(shared.sent, blocks * shared.workers, i, own);
         EXPECT_SEGMENT(shared.done, blocks * shared.workers, i, own);
         EXPECT_SEGMENT(shared.closed, shared.addresses, i, own);

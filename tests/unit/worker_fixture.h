@@ -25,7 +25,7 @@ static inline void worker_set_up(void)
     worker.shared = &shared;
     worker.statistics = &shared_page(&shared, 0)->statistics;
     worker.up = 1 << 1;
-    worker.dirty = worker.resumed = worker.closing = NOBODY;
+    worker.credit = 1u << 20;
     ck_assert_int_eq(routes_open(&worker.routes, &shared, 0), 0);
     ck_assert_int_eq(inbox_pipe(pipe_ends), 0);
     ck_assert_int_eq(outbox_open(&worker.outboxes[1], 0, pipe_ends[1]), 0);
