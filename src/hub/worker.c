@@ -298,9 +298,10 @@ static void close_connections(struct worker *worker)
     for (; left > 0; left--) {
         struct connection *connection = line_take(worker, &worker->closing, LINK_CLOSING);
         connection->flags &= ~(unsigned)CONNECTION_CLOSE_LISTED;
-        if (connection->flags & (CONNECTION_DIRTY | CONNECTION_IN_LINE) ||
-            !output_return_queue(worker, connection, RETURNED_A_VISIT))
-            connection_doom(worker, connection); /* still in another list, or has more: in the next turn */
+        /* This may end the client's congestion, and so its own wait for that: then it is in a list once more. */
+        bool empty = output_return_queue(worker, connection, RETURNED_A_VISIT);
+        if (!empty || connection->flags & (CONNECTION_DIRTY | CONNECTION_IN_LINE))
+            connection_doom(worker, connection); /* in the next turn */
         else
             connection_close(worker, connection);
     }

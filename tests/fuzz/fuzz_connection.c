@@ -24,7 +24,7 @@
 
 static struct shared shared;
 static struct worker_loop *loops[WORKERS];
-static uint32_t taken_away[WORKERS]; /* a chunk of each store that nobody else can use, or CHUNK_NONE */
+static uint64_t taken_away[WORKERS]; /* a chunk of each store that nobody else can use, or STORE_NONE */
 
 /* Clients with an even number are those of the first worker. */
 struct client {
@@ -60,7 +60,6 @@ static void set_up(void)
                                  .limits = {.high_watermark = 65536,
                                             .low_watermark = 16384,
                                             .store_share = 2u << 20,
-                                            .max_congested = 2,
                                             .drain_timeout = 50,
                                             .frame_timeout = 1000,
                                             .grace_time = 1000}};
@@ -79,7 +78,7 @@ static void set_up(void)
         setup.channel = channel[1];
         setup.inbox = inboxes[i];
         REQUIRE((loops[i] = worker_open(&setup)) != NULL);
-        taken_away[i] = CHUNK_NONE;
+        taken_away[i] = STORE_NONE;
     }
     atexit(tear_down);
     for (int i = 0; i < CLIENTS; i++)
@@ -316,21 +315,25 @@ static void pass_time(uint32_t milliseconds)
         for (uint32_t place = 0; place < worker->routes.fresh; place++) {
             worker->connections[place].output_deadline.since -= milliseconds;
             worker->connections[place].input_deadline.since -= milliseconds;
+            worker->connections[place].congested_since -= milliseconds;
+            worker->connections[place].frame_since -= milliseconds;
         }
-        worker->starved_since -= milliseconds;
+        worker->looked -= milliseconds;
     }
 }
+
+#define TAKEN_AWAY(store) (((store)->blocks - 288) * BLOCK_SIZE)
 
 /* Most of a worker's store is used by clients that are not here. */
 static void take_store_away(unsigned which, bool away)
 {
     struct store *store = &worker_state(loops[which])->store;
 
-    if (away && taken_away[which] == CHUNK_NONE) {
-        taken_away[which] = store_allocate(store, (store->blocks - 288) * BLOCK_SIZE);
-    } else if (!away && taken_away[which] != CHUNK_NONE) {
-        store_release(store, taken_away[which]);
-        taken_away[which] = CHUNK_NONE;
+    if (away && taken_away[which] == STORE_NONE) {
+        taken_away[which] = store_allocate(store, TAKEN_AWAY(store));
+    } else if (!away && taken_away[which] != STORE_NONE) {
+        store_release(store, taken_away[which], TAKEN_AWAY(store));
+        taken_away[which] = STORE_NONE;
     }
 }
 
@@ -406,7 +409,7 @@ static void run_script(const uint8_t *data, size_t size)
 static void turn_all(void)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
-        worker_state(loops[i])->starved_since--; /* but it looks again whether it has room */
+        worker_state(loops[i])->looked -= 10; /* but it looks again whether it has room */
         worker_turn(loops[i], 0);
     }
 }
@@ -439,7 +442,8 @@ static bool is_idle(const struct worker *worker)
             worker->sent[i] != atomic_load(&shared_page(&shared, i)->received[worker->index]))
             return false;
     }
-    return worker->connection_count == 0 && worker->ranges_used == 0 && worker->paused == 0 && !worker->starved &&
+    return worker->connection_count == 0 && worker->ranges_used == 0 && worker->paused == 0 &&
+           worker->in_turn.count + worker->woken.count + worker->dirty.count + worker->large.count == 0 &&
            worker->store.lent_count == 0 && worker->store.free_blocks == worker->store.blocks;
 }
 
