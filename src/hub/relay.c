@@ -128,7 +128,8 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
         unsigned target = routes_worker(shared, slot);
         if (!worker->limits.refuse && routes_is_congested(shared, slot))
             wait_for_receiver(worker, sender, slot);
-        else if (target != worker->index && worker->up >> target & 1 && !wait_has_credit(worker, target))
+        /* Also where that has just ended. */
+        if (target != worker->index && worker->up >> target & 1 && !wait_has_credit(worker, target))
             wait_for_worker(worker, sender, target);
     }
     return sender->waits_for != NO_KEY;

@@ -1,10 +1,11 @@
 /*
  * congestion.pml: senders that are paused, and the wake that ends it.
  *
- * Worker 0 has the receiver, in one slot, the others have a sender each. Two keys: the slot and worker 0 as
- * a whole. Stands for routes_set_congested(), routes_clear_congested() and routes_wait() in routes.c, for
- * wait.c, for relay_must_wait() and relay_run() in relay.c, outbox_wake() and outbox_flush() in inbox.c,
- * flush_outboxes(), update_pressure() and forget_worker() in worker.c; master.pml has the master.
+ * Worker 0 has the receiver, in one slot, the others have a sender each. Two keys: the slot, and worker 0 as
+ * a whole for the credit that it gives. Stands for routes_set_congested(), routes_clear_congested() and
+ * routes_wait() in routes.c, for backpressure.c, for relay_must_wait() and relay_run() in relay.c, outbox_wake()
+ * and outbox_flush() in inbox.c, flush_outboxes() and forget_worker() in worker.c; master.pml has the master.
+ * Worker 0 gives no credit while it is short of queue entries, or has not taken what was sent.
  *
  * Proved, with any process killed at any step: no wake-up is lost. Whatever happens, when nobody can do
  * anything any more, no receiver is congested and every sender has sent all that it had. As each run is
@@ -14,20 +15,22 @@
  *   - `congested` and `waiters` are a Dekker pair: the receiver's worker clears the flag and then takes the
  *     waiters, a sender's worker adds itself and then rereads the flag, all four sequentially consistent
  *     (MUTATE_NO_RECHECK and MUTATE_TAKE_FIRST show what happens without the order);
- *   - `received` and `waiters` are another: a sequentially consistent fence stands between the store to the
- *     one and the load of the other in wait_wake_window(), and in wait_for_window() the operations are
- *     sequentially consistent themselves (MUTATE_NO_FENCE has the load before the store);
+ *   - `received` and `waiters` are another, and the gauge of queue entries and `waiters` a third: a sequentially
+ *     consistent fence stands between the store to the one and the load of the other in wait_give_credit(), and in
+ *     wait_for_worker() the operations are sequentially consistent themselves (MUTATE_NO_FENCE has the load before
+ *     the store);
  *   - what the master resets is seen by who is told DOWN or UP after it, as the kernel orders a channel's
  *     sendmsg(2) and recvmsg(2).
  * The first look at `congested` is relaxed in the code: it may be old, and then the sender sends once more
  * or looks again, which the interleavings here have as well.
  * Not covered: more than one receiver, several senders in one worker (they share its bit; each wake wakes
- * all), a sender that waits for its own worker's store, STOP and FINISH at the hub's end, and the policy to
- * refuse, under which only the second key is waited for.
+ * all), a sender that waits for its own worker's store, which looks again every few milliseconds (upload.pml), STOP
+ * and FINISH at the hub's end, and the policy to refuse, under which only the second key is waited for.
  *
  * Mutations: MUTATE_NO_RECHECK, MUTATE_TAKE_FIRST, MUTATE_NO_FENCE, MUTATE_NO_WAKE_ALL (a wake that did not
  * fit is forgotten), MUTATE_NO_WAKE_DEAD (no wait_wake_worker()), MUTATE_SILENT_DRAIN (forget_worker() takes
- * records without wait_wake_window()), MUTATE_RESET_LATE (a successor zeroes `received` itself, when the
+ * records without wait_give_credit()), MUTATE_SHORT_FOR_EVER (no wait_give_credit() at the end of a turn),
+ * MUTATE_ONE_LOOK (whoever found a receiver congested does not ask for credit when that has just ended), MUTATE_RESET_LATE (a successor zeroes `received` itself, when the
  * others may know of it already), and MUTATE_UP_UNACKED of master.pml.
  */
 #ifndef W
@@ -43,10 +46,10 @@
 #define MESSAGES 2 /* that each sender sends */
 #endif
 #ifndef CONGESTIONS
-#define CONGESTIONS 2 /* how often the receiver, or its worker, is congested */
+#define CONGESTIONS 2 /* how often the receiver is congested, or its worker short of queue entries */
 #endif
 #ifndef WINDOW
-#define WINDOW 0 /* so many records may be under way, and one more */
+#define WINDOW 0 /* the credit: this many records may be under way, and one more */
 #endif
 
 #define BIT(i) (1 << (i))
@@ -62,7 +65,8 @@
 
 /* Shared memory. */
 bool present = true;     /* ids[slot] names a client */
-bool congested[2];       /* by key */
+bool congested[2];       /* by key; the worker's is never set */
+bool scarce;              /* worker 0 has few queue entries left */
 byte waiters[2];
 byte received[W];        /* on the page of worker 0: by sender's worker */
 
@@ -87,7 +91,8 @@ inline reset_range(i)
         congested[SLOT] = false;
         waiters[SLOT] = 0;
         congested[WORKER] = false;
-        waiters[WORKER] = 0
+        waiters[WORKER] = 0;
+        scarce = false
     :: else
     fi
 }
@@ -148,11 +153,11 @@ inline end_congestion(key)
     wake_all_of(set, key)
 }
 
-/* wait_wake_window() */
+/* wait_give_credit() */
 inline wake_window()
 {
     if
-    :: waiters[WORKER] != 0 && !congested[WORKER] -> end_congestion(WORKER)
+    :: waiters[WORKER] != 0 && !scarce -> end_congestion(WORKER)
     :: else
     fi
 }
@@ -203,17 +208,21 @@ inline receiver_loop()
 #ifdef MUTATE_NO_FENCE
     :: atomic { pipe[0] ? h, _ -> set = waiters[WORKER] } received[h]++; h = 0;
         if
-        :: set != 0 && !congested[WORKER] -> end_congestion(WORKER)
+        :: set != 0 && !scarce -> end_congestion(WORKER)
         :: else
         fi
 #else
     :: atomic { pipe[0] ? h, _ -> received[h]++; h = 0 } wake_window()
 #endif
-    /* over the high watermark, or short of ranges; and later no longer */
+    /* over its limit, or short of queue entries; and later no longer */
     :: atomic { BECOMES_CONGESTED(SLOT) -> congested[SLOT] = true; congestions++ }
-    :: atomic { BECOMES_CONGESTED(WORKER) -> congested[WORKER] = true; congestions++ }
+    :: atomic { present && !scarce && congestions < CONGESTIONS -> scarce = true; congestions++ }
     :: congested[SLOT] -> end_congestion(SLOT)
-    :: congested[WORKER] -> end_congestion(WORKER)
+#ifdef MUTATE_SHORT_FOR_EVER
+    :: scarce -> scarce = false
+#else
+    :: scarce -> scarce = false; wake_window()
+#endif
     :: atomic { FLUSHES_WAKES(1) -> flush_wakes(1) }
 #if W > 2
     :: atomic { FLUSHES_WAKES(2) -> flush_wakes(2) }
@@ -246,7 +255,7 @@ active proctype receiver()
 
 /* ---- a sender's worker ---- */
 
-#define WINDOW_IS_FULL (sent[me] - received[me] > WINDOW || sent[me] < received[me])
+#define NO_CREDIT (scarce || sent[me] - received[me] > WINDOW || sent[me] < received[me])
 
 /* routes_wait(), and wait_pause() if it has to be. */
 inline wait_while(condition, key)
@@ -265,16 +274,8 @@ inline wait_while(condition, key)
 inline wait_for_worker()
 {
     if
-    :: len(outbox[me]) == OUTBOX_ROOM -> waits_for[me] = WORKER
-    :: else ->
-        if
-        :: congested[WORKER] -> wait_while(congested[WORKER], WORKER)
-        :: else ->
-            if
-            :: WINDOW_IS_FULL -> wait_while(WINDOW_IS_FULL, WORKER)
-            :: else
-            fi
-        fi
+    :: NO_CREDIT -> wait_while(NO_CREDIT, WORKER)
+    :: else
     fi
 }
 
@@ -283,16 +284,25 @@ inline send_message()
 {
     if
     :: congested[SLOT] -> wait_while(congested[SLOT], SLOT)
-    :: else ->
-        if
-        :: (up[me] & BIT(0)) != 0 -> wait_for_worker()
-        :: else
-        fi
+    :: else
     fi;
+#ifdef MUTATE_ONE_LOOK
+    if
+    :: waiters[SLOT] & BIT(me) -> skip
+    :: else ->
+#endif
+    if
+    :: waits_for[me] == NO_KEY && (up[me] & BIT(0)) != 0 -> wait_for_worker()
+    :: else
+    fi;
+#ifdef MUTATE_ONE_LOOK
+    fi;
+#endif
     if
     :: waits_for[me] != NO_KEY
     :: atomic { waits_for[me] == NO_KEY ->
         messages[me]--;
+        assert(!present || (up[me] & BIT(0)) == 0 || len(outbox[me]) < OUTBOX_ROOM);
         if
         :: present && (up[me] & BIT(0)) != 0 && len(outbox[me]) < OUTBOX_ROOM -> outbox[me] ! me; sent[me]++
         :: else /* UNDELIVERED */
@@ -336,8 +346,8 @@ inline sender_loop()
     :: channel[me] ? DOWN, who -> sender_forgets(who); who = 0
     :: atomic { pipe[me] ? _, key -> wake(key); key = 0 }
     :: waits_for[me] == NO_KEY && messages[me] > 0 && HAS_CLIENTS(me) -> send_message()
-    /* flush_outboxes(): an outbox of this size was full */
-    :: atomic { nempty(outbox[me]) && nfull(pipe[0]) -> outbox[me] ? _; pipe[0] ! me, 0; wake(WORKER) }
+    /* flush_outboxes(); what the credit allows always has room in an outbox */
+    :: atomic { nempty(outbox[me]) && nfull(pipe[0]) -> outbox[me] ? _; pipe[0] ! me, 0 }
     od
 }
 
@@ -367,7 +377,7 @@ active proctype at_rest()
     atomic { run sender(1); if :: W > 2 -> run sender(2) :: else fi }
     timeout ->
     atomic {
-        assert(!congested[SLOT] && !congested[WORKER]);
+        assert(!congested[SLOT] && !scarce);
         for (i : 0 .. W - 1) { assert(state[i] == RUNNING && empty(pipe[i])) }
         for (i : 1 .. W - 1) { assert(waits_for[i] == NO_KEY && messages[i] == 0) }
     }

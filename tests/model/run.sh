@@ -82,10 +82,17 @@ breaks chunks $scripted -DMUTATE_START_EARLY
 # One sender's worker, and two.
 holds congestion -DW=2
 holds congestion -DW=3 -DDEATHS=1 -DMESSAGES=1 -DCONGESTIONS=1
-for mutation in NO_RECHECK TAKE_FIRST NO_FENCE NO_WAKE_ALL NO_WAKE_DEAD RESET_LATE UP_UNACKED; do
+for mutation in NO_RECHECK TAKE_FIRST NO_FENCE NO_WAKE_ALL NO_WAKE_DEAD RESET_LATE UP_UNACKED SHORT_FOR_EVER ONE_LOOK; do
     breaks congestion -DW=2 -DMUTATE_$mutation
 done
 breaks congestion -DW=3 -DDEATHS=1 -DCONGESTIONS=0 -DMUTATE_SILENT_DRAIN
+
+# Four uploads to a store with room for two and the reserve; five.
+holds upload
+holds upload -DUPLOADS=5 -DBLOCKS=6
+for mutation in HOLD_AND_WAIT NO_FRAME_LIMIT NO_DRAIN_LIMIT GONE_UNSEEN NO_RESERVE; do
+    breaks upload -DBLOCKS=4 -DMUTATE_$mutation
+done
 
 holds routes
 for mutation in COUNT_LATE BY_SLOT NO_RETURN NO_BARRIER DRAIN_LATE UP_UNACKED; do
