@@ -57,6 +57,7 @@ struct isolation_result {
     uint64_t *by_second;    /* round trips in each of them */
     uint64_t closed;        /* connections of pairs, by the server */
     uint64_t undelivered;   /* their messages, as the server says */
+    uint64_t longest;       /* nanoseconds of a round trip since it began, however late that was */
     uint64_t beside_closed; /* connections of what runs beside */
     uint64_t memory_before; /* Pss of the server */
     uint64_t memory;        /* and its highest */
@@ -90,6 +91,7 @@ struct result {
 void load_run(const struct options *options, struct result *result);
 void crowd_connect(const struct options *options, struct result *result);
 void crowd_idle(const struct options *options, struct result *result);
+void crowd_pairs(const struct options *options, struct result *result);
 void isolation_run(const struct options *options, struct result *result);
 
 void options_read(int argc, char **argv, struct options *options);

@@ -53,12 +53,21 @@ static void note_wait(const struct isolation *isolation, uint64_t due, uint64_t 
         histogram_add(isolation->result->latency, now > due ? now - due : 0, 1);
 }
 
+/* How long the present round trip takes, of what is measured. */
+static void note_trip(const struct isolation *isolation, const struct pair *pair, uint64_t now)
+{
+    uint64_t begun = pair->begun > isolation->from ? pair->begun : isolation->from;
+    uint64_t *longest = &isolation->result->isolation.longest;
+    if (now > begun && now - begun > *longest)
+        *longest = now - begun;
+}
+
 /* Begins a pair's next round trip if that is due. */
 static void pair_go_on(struct isolation *isolation, struct pair *pair, uint64_t now)
 {
     uint64_t due = pair_due(isolation, pair);
     if (!pair->under_way && !pair->lost && due <= now && due < isolation->end)
-        pairs_begin(&isolation->pairs, pair, due);
+        pairs_begin(&isolation->pairs, pair, now);
 }
 
 static void trip_ended(struct pairs *pairs, struct pair *pair, bool delivered)
@@ -66,8 +75,9 @@ static void trip_ended(struct pairs *pairs, struct pair *pair, bool delivered)
     struct isolation *isolation = pairs->owner;
     struct isolation_result *result = &isolation->result->isolation;
     uint64_t now = measure_now();
+    note_trip(isolation, pair, now);
     if (delivered) {
-        note_wait(isolation, pair->begun, now);
+        note_wait(isolation, pair_due(isolation, pair), now);
         if (now >= isolation->from && now < isolation->end) {
             uint64_t second = (now - isolation->from) / SECOND;
             result->done++;
@@ -75,6 +85,7 @@ static void trip_ended(struct pairs *pairs, struct pair *pair, bool delivered)
                 result->by_second[second]++;
         }
     }
+    pair->trips++;
     pair_go_on(isolation, pair, now);
 }
 
@@ -109,6 +120,8 @@ static void note_unanswered(struct isolation *isolation)
 {
     for (unsigned i = 0; i < isolation->pairs.count; i++) {
         struct pair *pair = &isolation->pairs.pairs[i];
+        if (pair->under_way)
+            note_trip(isolation, pair, isolation->end);
         for (uint64_t due; (due = pair_due(isolation, pair)) < isolation->end; pair->trips++)
             note_wait(isolation, due, isolation->end);
     }

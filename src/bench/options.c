@@ -1,4 +1,5 @@
 #include "bench/bench.h"
+#include "bench/pairs.h"
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -22,7 +23,7 @@
 #define MAX_ISOLATION_SECONDS 3600
 
 static const char usage_text[] =
-    "usage: relayhub-bench [options] throughput | latency | isolation | connect | idle\n"
+    "usage: relayhub-bench [options] throughput | latency | crowd | isolation | connect | idle\n"
     "  --peer NAME         relayhub, nats, redis, mqtt, floor1 or floor2 [relayhub]\n"
     "  --hub HOST:PORT     the server [RELAYHUB_HUB, or the peer's port on 127.0.0.1]\n"
     "  --pid PID           the server's process: its busy time and memory are measured too\n"
@@ -33,7 +34,7 @@ static const char usage_text[] =
     "  --window SIZE       bytes under way to each receiver, at least two messages [512K]\n"
     "  --rate N            latency: messages a second of each sender [10000]\n"
     "                      isolation: round trips a second of all pairs [2000]\n"
-    "  --pairs N           isolation: pairs that play ping-pong [50]\n"
+    "  --pairs N           crowd, isolation: pairs that play ping-pong, 1 to 50000 [50]\n"
     "  --beside NAME       isolation: what runs beside them [none]: none, flood, alternate, identity, list,\n"
     "                      undelivered, connects, stuck, incomplete, mixed or uploads\n"
     "  --attackers N       identity, list, undelivered, connects, incomplete, uploads: clients\n"
@@ -215,7 +216,7 @@ static void set(struct options *options, int option, const char *value)
         options->count = (uint64_t)number(value, 1, 1e15, "--count takes a number from 1");
         break;
     case PAIRS:
-        options->pairs = (unsigned)number(value, 1, 1e6, "--pairs takes a number from 1");
+        options->pairs = (unsigned)number(value, 1, 50000, "--pairs takes a number from 1 to 50000");
         break;
     case BESIDE:
         options->beside = attack_find(value);
@@ -260,7 +261,7 @@ static void set_defaults(struct options *options)
     if (options->senders == 0)
         options->senders = isolation && beside->senders > 0 ? beside->senders : 1;
     if (options->body == NOT_GIVEN)
-        options->body = isolation ? beside->body : 16;
+        options->body = isolation ? beside->body : strcmp(options->mode, "crowd") == 0 ? 64 : 16;
     if (options->rate <= 0)
         options->rate = isolation ? 2000 : 10000;
     if (options->receivers == 0)
@@ -290,7 +291,7 @@ static void check_isolation(const struct options *options)
 
 void options_read(int argc, char **argv, struct options *options)
 {
-    static const char *const modes[] = {"throughput", "latency", "isolation", "connect", "idle"};
+    static const char *const modes[] = {"throughput", "latency", "crowd", "isolation", "connect", "idle"};
     int option;
     *options = (struct options){.peer = &peer_relayhub,
                                 .fan_out = 1,
@@ -310,7 +311,7 @@ void options_read(int argc, char **argv, struct options *options)
         if (strcmp(argv[optind], modes[i]) == 0)
             options->mode = modes[i];
     if (options->mode == NULL)
-        refuse("the mode is throughput, latency, isolation, connect or idle", argv[optind]);
+        refuse("the mode is throughput, latency, crowd, isolation, connect or idle", argv[optind]);
     if (options->shared && strcmp(options->mode, "throughput") != 0)
         refuse("--shared is for throughput", options->mode);
     if (options->shared && options->peer->sender == NULL)
@@ -318,6 +319,8 @@ void options_read(int argc, char **argv, struct options *options)
     set_defaults(options);
     if (strcmp(options->mode, "isolation") == 0)
         check_isolation(options);
+    if (strcmp(options->mode, "crowd") == 0 && options->body > PAIRS_MAX_BODY)
+        refuse("--body of crowd takes a size from 0 to 4096", "more");
     if (options->server_size == 0)
         set_default_server(options);
 }

@@ -146,17 +146,16 @@ static void end_send(struct pairs *pairs, struct pair *pair, struct pair_end *en
         end_closed(pairs, pair, end);
 }
 
-void pairs_begin(struct pairs *pairs, struct pair *pair, uint64_t due)
+void pairs_begin(struct pairs *pairs, struct pair *pair, uint64_t now)
 {
     pair->under_way = true;
-    pair->begun = due;
+    pair->begun = now;
     end_send(pairs, pair, &pair->ends[0]);
 }
 
 static void trip_ended(struct pairs *pairs, struct pair *pair, bool delivered)
 {
     pair->under_way = false;
-    pair->trips++;
     pairs->ended(pairs, pair, delivered);
 }
 

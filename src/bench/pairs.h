@@ -24,8 +24,8 @@ struct pair_end {
 
 struct pair {
     struct pair_end ends[2];
-    uint64_t trips; /* round trips that have ended, well or not */
-    uint64_t begun; /* when the present one was due */
+    uint64_t trips; /* for the owner to count */
+    uint64_t begun; /* when the present one began */
     bool under_way;
     bool lost; /* a connection is closed: no round trip of it ends any more */
 };
@@ -47,8 +47,8 @@ struct pairs {
 void pairs_open(struct pairs *pairs, const struct options *options, unsigned count, size_t body);
 void pairs_close(struct pairs *pairs);
 
-/* Begins a round trip of a pair that has none under way and is not lost. `due` is only noted. */
-void pairs_begin(struct pairs *pairs, struct pair *pair, uint64_t due);
+/* Begins a round trip of a pair that has none under way and is not lost. */
+void pairs_begin(struct pairs *pairs, struct pair *pair, uint64_t now);
 
 /* Waits for so many nanoseconds at most and handles what has come. */
 void pairs_turn(struct pairs *pairs, uint64_t wait);

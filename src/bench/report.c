@@ -64,6 +64,20 @@ static void people_idle(const struct result *result)
                result->listed, result->list_wall * 1e3, result->list_hub * 1e3);
 }
 
+static double cpu_of_a_message(const struct result *result)
+{
+    return result->deliveries > 0 ? result->server_busy / result->deliveries * 1e6 : 0;
+}
+
+static void people_crowd(const struct result *result)
+{
+    printf("crowd          %u pairs, bodies of %zu bytes\n", result->options->pairs, result->options->body);
+    printf("round trips    %.0f a second, %.0f messages a second\n", result->deliveries / 2, result->deliveries);
+    people_latency(result);
+    if (result->options->pid != 0)
+        printf("server time    %.2f us a message\n", cpu_of_a_message(result));
+}
+
 static void people_isolation(const struct result *result)
 {
     const struct options *options = result->options;
@@ -73,6 +87,7 @@ static void people_isolation(const struct result *result)
            pairs->precedence);
     printf("round trips    %" PRIu64 " of %.0f, %.1f %% in the worst second\n", pairs->done, due, pairs->least * 100);
     people_latency(result);
+    printf("longest        %.1f us of a round trip since it began\n", (double)pairs->longest / 1e3);
     if (pairs->closed + pairs->undelivered > 0)
         printf("failed         %" PRIu64 " connections closed, %" PRIu64 " messages undelivered\n", pairs->closed,
                pairs->undelivered);
@@ -98,6 +113,8 @@ static void people_print(const struct result *result)
         people_latency(result);
     if (strcmp(mode, "idle") == 0)
         people_idle(result);
+    if (strcmp(mode, "crowd") == 0)
+        people_crowd(result);
     if (strcmp(mode, "isolation") == 0)
         people_isolation(result);
     if (result->connections > 0)
@@ -133,7 +150,8 @@ static void json_isolation(const struct result *result)
            options->rate * result->wall, pairs->least * 100);
     for (unsigned i = 0; i < pairs->seconds; i++)
         printf("%s%" PRIu64, i > 0 ? "," : "", pairs->by_second[i]);
-    printf("],\"closed\":%" PRIu64 ",\"undelivered\":%" PRIu64, pairs->closed, pairs->undelivered);
+    printf("],\"longest_ns\":%" PRIu64 ",\"closed\":%" PRIu64 ",\"undelivered\":%" PRIu64, pairs->longest,
+           pairs->closed, pairs->undelivered);
     printf(",\"beside_deliveries\":%.3f,\"beside_bytes\":%.1f,\"beside_closed\":%" PRIu64, result->deliveries,
            result->bytes, pairs->beside_closed);
     printf(",\"arrived\":%" PRIu64 ",\"last_seconds\":%.3f", pairs->arrived, pairs->last);
@@ -159,6 +177,9 @@ static void json_print(const struct result *result)
                ",\"kernel_empty\":%" PRIu64 ",\"listed\":%" PRIu64 ",\"list_seconds\":%.6f,\"list_hub_seconds\":%.6f",
                options->connections, result->user_bytes, result->user_empty, result->kernel_bytes, result->kernel_empty,
                result->listed, result->list_wall, result->list_hub);
+    if (strcmp(options->mode, "crowd") == 0)
+        printf(",\"pairs\":%u,\"trips\":%.3f,\"deliveries\":%.3f,\"cpu_us\":%.4f", options->pairs,
+               result->deliveries / 2, result->deliveries, cpu_of_a_message(result));
     if (strcmp(options->mode, "isolation") == 0)
         json_isolation(result);
     if (result->latency != NULL)
