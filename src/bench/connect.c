@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -22,21 +23,58 @@ static void bind_source(int fd, unsigned source)
         fail("cannot use another source address: %s", strerror(errno));
 }
 
-int connect_server(const struct options *options, unsigned source)
+static int make_socket(const struct options *options, unsigned source, int flags)
 {
-    const struct timeval limit = {.tv_sec = ANSWER_SECONDS};
-    int on = 1;
-    int fd = socket(options->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1, size = (int)options->receive_buffer;
+    int fd = socket(options->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     if (fd < 0)
         fail("cannot make a socket: %s", strerror(errno));
     if (source != 0 && options->server.ss_family == AF_INET)
         bind_source(fd, source);
+    if (size > 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return fd;
+}
+
+int connect_server(const struct options *options, unsigned source)
+{
+    const struct timeval limit = {.tv_sec = ANSWER_SECONDS};
+    int fd = make_socket(options, source, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (connect(fd, (const struct sockaddr *)&options->server, options->server_size) < 0)
         fail("cannot connect to the server: %s", strerror(errno));
     return fd;
+}
+
+int connect_begin(const struct options *options, unsigned source)
+{
+    int fd = make_socket(options, source, SOCK_NONBLOCK);
+    if (connect(fd, (const struct sockaddr *)&options->server, options->server_size) < 0 && errno != EINPROGRESS) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+void connect_reset_at_close(int fd)
+{
+    struct linger linger = {.l_onoff = 1};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+void connect_need_files(unsigned count)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < count + 64u) {
+        limit.rlim_cur = count + 64u;
+        if (limit.rlim_max < limit.rlim_cur)
+            limit.rlim_max = limit.rlim_cur;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+            fail("%u connections are more files than this process may have open", count);
+    }
 }
 
 void connect_unblock(int fd)

@@ -7,12 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BATCH 64u             /* connections that are being made at a time */
-#define PER_SOURCE 20000u     /* connections from one source address */
 #define SETTLE_NS 300000000L  /* until the server has done what follows a connection */
 #define PAUSE_NS 20000000L    /* between lists */
 #define MAX_LISTED (1u << 21) /* clients of one hub */
@@ -31,34 +29,13 @@ static void hold(double seconds)
     nanosleep(&time, NULL);
 }
 
-static void need_files(unsigned count)
-{
-    struct rlimit limit;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < count + 64u) {
-        limit.rlim_cur = count + 64u;
-        if (limit.rlim_max < limit.rlim_cur)
-            limit.rlim_max = limit.rlim_cur;
-        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-            fail("%u connections are more files than this process may have open", count);
-    }
-}
-
-/* When it is closed, also by the end of this process, then without TIME_WAIT, so that ports do not run out. */
-static int connect_brief(const struct options *options, unsigned source)
-{
-    struct linger linger = {.l_onoff = 1};
-    int fd = connect_server(options, source);
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    return fd;
-}
-
 /* All of a batch are under way before the first has to answer. */
 static void connect_batch(const struct options *options, int *fds, uint64_t *ids, unsigned count, unsigned source)
 {
     for (unsigned i = 0; i < count; i++) {
-        fds[i] = connect_brief(options, source);
-        options->peer->join(fds[i], i, false);
+        fds[i] = connect_server(options, source);
+        connect_reset_at_close(fds[i]);
+        peer_join(options->peer, fds[i], i, false);
     }
     for (unsigned i = 0; i < count; i++)
         ids[i] = options->peer->joined(fds[i], false);
@@ -189,7 +166,7 @@ void crowd_idle(const struct options *options, struct result *result)
     unsigned connections = options->connections, made = 0;
     int *fds = calloc(connections, sizeof *fds);
     uint64_t *ids = calloc(connections, sizeof *ids), start, cpu, own;
-    need_files(connections);
+    connect_need_files(connections);
     if (fds == NULL || ids == NULL)
         fail("not enough memory");
     connect_batch(options, fds, ids, 1, first_source()); /* what the first one costs the server is not the others' */
@@ -199,7 +176,7 @@ void crowd_idle(const struct options *options, struct result *result)
     start = measure_now();
     for (made = 1; made < connections;) {
         unsigned count = connections - made < BATCH ? connections - made : BATCH;
-        connect_batch(options, fds + made, ids + made, count, first_source() + made / PER_SOURCE);
+        connect_batch(options, fds + made, ids + made, count, first_source() + made / CONNECT_PER_SOURCE);
         made += count;
         report_progress(options, (double)(measure_now() - start) / 1e9, made);
     }

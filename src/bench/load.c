@@ -114,7 +114,7 @@ static void receivers_open(struct load *load, struct sender *sender)
     for (unsigned i = 0; i < options->fan_out; i++) {
         struct end *end = &sender->receivers[i];
         *end = (struct end){.fd = connect_server(options, 0), .from = sender};
-        options->peer->join(end->fd, sender->group.number, true);
+        peer_join(options->peer, end->fd, sender->group.number, true);
         sender->group.receivers[i] = options->peer->joined(end->fd, true);
         end->read.stream = &sender->streams.deliveries;
         if (options->shared)
@@ -141,7 +141,7 @@ static void sender_open(struct load *load, struct sender *sender, unsigned numbe
         receivers_open(load, sender);
     }
     sender->end = (struct end){.fd = connect_server(options, 0), .sends = sender};
-    options->peer->join(sender->end.fd, number, false);
+    peer_join(options->peer, sender->end.fd, number, false);
     sender->group.sender = load->ids[number] = options->peer->joined(sender->end.fd, false);
     load->window = window_messages(options, &sender->group);
     streams_build(&sender->streams, options->peer, &sender->group, options->body, load->window + 1);

@@ -27,12 +27,17 @@ int main(int argc, char **argv)
     standard_fds_fill();
     signal(SIGPIPE, SIG_IGN);
     options_read(argc, argv, &options);
-    if (strcmp(options.mode, "latency") == 0)
+    if (strcmp(options.mode, "latency") == 0 || strcmp(options.mode, "crowd") == 0 ||
+        strcmp(options.mode, "isolation") == 0)
         result.latency = &latency;
     if (strcmp(options.mode, "connect") == 0)
         crowd_connect(&options, &result);
     else if (strcmp(options.mode, "idle") == 0)
         crowd_idle(&options, &result);
+    else if (strcmp(options.mode, "crowd") == 0)
+        crowd_pairs(&options, &result);
+    else if (strcmp(options.mode, "isolation") == 0)
+        isolation_run(&options, &result);
     else
         load_run(&options, &result);
     report_print(&result);

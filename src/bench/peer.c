@@ -35,6 +35,12 @@ void peer_write(int fd, const void *bytes, size_t size)
     }
 }
 
+void peer_join(const struct peer *peer, int fd, unsigned group, bool receives)
+{
+    uint8_t requests[PEER_MAX_JOIN];
+    peer_write(fd, requests, peer->join(requests, group, receives));
+}
+
 /* Reads some bytes. Returns how many. */
 static size_t read_some(int fd, void *bytes, size_t room)
 {

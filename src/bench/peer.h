@@ -14,6 +14,7 @@
 
 #define PEER_MAX_FAN_OUT 255u
 #define PEER_MAX_HEADER 4096u  /* no peer has more bytes than this around a body */
+#define PEER_MAX_JOIN 256u     /* bytes of a join() */
 #define PEER_SENDER_HEADER 12u /* so many bytes of a delivery say who sent it, if the peer does */
 
 /* A sender and its receivers. */
@@ -29,10 +30,10 @@ struct peer {
     uint16_t port; /* its default */
 
     /*
-     * Make a fresh, blocking connection ready to receive for a group, or to send: one writes all requests that this
-     * takes, the other waits for the answers and returns the connection's id, or 0.
+     * Make a fresh connection ready to receive for a group, or to send: one writes to `at` all requests that this
+     * takes and returns their size, the other waits on a blocking connection for the answers and returns its id, or 0.
      */
-    void (*join)(int fd, unsigned group, bool receives);
+    size_t (*join)(uint8_t *at, unsigned group, bool receives);
     uint64_t (*joined)(int fd, bool receives);
 
     /* Writes one message to `at`, as it is sent, as it is received, and as the sender's answer to it (NULL where
@@ -54,7 +55,10 @@ const struct peer *peer_find(const char *name);
 
 extern const struct peer peer_relayhub, peer_nats, peer_redis, peer_mqtt, peer_floor1, peer_floor2;
 
-/* Blocking helpers for these two: all of it, or the program ends. */
+/* Sends what a peer's join() says. */
+void peer_join(const struct peer *peer, int fd, unsigned group, bool receives);
+
+/* Blocking helpers: all of it, or the program ends. */
 void peer_write(int fd, const void *bytes, size_t size);
 void peer_read(int fd, void *bytes, size_t size);
 void peer_read_until(int fd, const char *end); /* an answer that ends with these characters, at most 4 KiB */

@@ -34,31 +34,30 @@ static size_t put_text(uint8_t *at, const char *format, unsigned number)
 }
 
 /* Each connection needs a name of its own. */
-static void introduce(int fd)
+static size_t introduce(uint8_t *packet)
 {
     static unsigned clients;
     static const uint8_t start[] = {0, 4, 'M', 'Q', 'T', 'T', 4, 2 /* clean session */, 0, KEEP_ALIVE};
-    uint8_t packet[64];
     size_t id = put_text(packet + 2 + sizeof start, "b%u", (unsigned)getpid() * 1000u + clients++);
     packet[0] = CONNECT;
     packet[1] = (uint8_t)(sizeof start + id);
     memcpy(packet + 2, start, sizeof start);
-    peer_write(fd, packet, 2 + sizeof start + id);
+    return 2 + sizeof start + id;
 }
 
-static void join(int fd, unsigned group, bool receives)
+static size_t join(uint8_t *at, unsigned group, bool receives)
 {
-    uint8_t packet[64];
-    introduce(fd);
+    size_t introduction = introduce(at), topic;
+    uint8_t *packet = at + introduction;
     if (!receives)
-        return;
-    size_t topic = put_text(packet + 4, TOPIC, group);
+        return introduction;
+    topic = put_text(packet + 4, TOPIC, group);
     packet[0] = SUBSCRIBE;
     packet[1] = (uint8_t)(topic + 3);
     packet[2] = 0;
     packet[3] = 1; /* the packet's number */
     packet[4 + topic] = 0;
-    peer_write(fd, packet, 5 + topic);
+    return introduction + 5 + topic;
 }
 
 static uint64_t joined(int fd, bool receives)

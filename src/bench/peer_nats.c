@@ -3,16 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static void join(int fd, unsigned group, bool receives)
+static size_t join(uint8_t *at, unsigned group, bool receives)
 {
-    char text[128];
-    snprintf(text, sizeof text, "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n");
-    peer_write(fd, text, strlen(text));
-    if (receives) {
-        snprintf(text, sizeof text, "SUB g%u 1\r\n", group);
-        peer_write(fd, text, strlen(text));
-    }
-    peer_write(fd, "PING\r\n", 6);
+    int size = sprintf((char *)at, "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n");
+    if (receives)
+        size += sprintf((char *)at + size, "SUB g%u 1\r\n", group);
+    return (size_t)(size + sprintf((char *)at + size, "PING\r\n"));
 }
 
 static uint64_t joined(int fd, bool receives)

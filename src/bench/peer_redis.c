@@ -7,15 +7,11 @@
 #define CHANNEL "g%05u"
 #define CHANNEL_SIZE 6
 
-static void join(int fd, unsigned group, bool receives)
+static size_t join(uint8_t *at, unsigned group, bool receives)
 {
-    char text[64];
-    if (receives) {
-        snprintf(text, sizeof text, "*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n" CHANNEL "\r\n", CHANNEL_SIZE, group);
-        peer_write(fd, text, strlen(text));
-    } else {
-        peer_write(fd, "*1\r\n$4\r\nPING\r\n", 14);
-    }
+    if (!receives)
+        return (size_t)sprintf((char *)at, "*1\r\n$4\r\nPING\r\n");
+    return (size_t)sprintf((char *)at, "*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n" CHANNEL "\r\n", CHANNEL_SIZE, group);
 }
 
 static uint64_t joined(int fd, bool receives)

@@ -64,6 +64,45 @@ static void people_idle(const struct result *result)
                result->listed, result->list_wall * 1e3, result->list_hub * 1e3);
 }
 
+static double cpu_of_a_message(const struct result *result)
+{
+    return result->deliveries > 0 ? result->server_busy / result->deliveries * 1e6 : 0;
+}
+
+static void people_crowd(const struct result *result)
+{
+    printf("crowd          %u pairs, bodies of %zu bytes\n", result->options->pairs, result->options->body);
+    printf("round trips    %.0f a second, %.0f messages a second\n", result->deliveries / 2, result->deliveries);
+    people_latency(result);
+    if (result->options->pid != 0)
+        printf("server time    %.2f us a message\n", cpu_of_a_message(result));
+}
+
+static void people_isolation(const struct result *result)
+{
+    const struct options *options = result->options;
+    const struct isolation_result *pairs = &result->isolation;
+    double due = options->rate * result->wall;
+    printf("pairs          %u, %.0f round trips a second in all, scheduled %s\n", options->pairs, options->rate,
+           pairs->precedence);
+    printf("round trips    %" PRIu64 " of %.0f, %.1f %% in the worst second\n", pairs->done, due, pairs->least * 100);
+    people_latency(result);
+    printf("longest        %.1f us of a round trip since it began\n", (double)pairs->longest / 1e3);
+    if (pairs->closed + pairs->undelivered > 0)
+        printf("failed         %" PRIu64 " connections closed, %" PRIu64 " messages undelivered\n", pairs->closed,
+               pairs->undelivered);
+    printf("beside         %s: %.0f %s a second, %.1f MB/s read, %" PRIu64 " connections closed by the server\n",
+           options->beside->name, result->deliveries, options->beside->deliveries, result->bytes / 1e6,
+           pairs->beside_closed);
+    if (strcmp(options->beside->name, "uploads") == 0)
+        printf("uploads        %" PRIu64 " of %u arrived, the last after %.2f s\n", pairs->arrived, options->attackers,
+               pairs->last);
+    if (options->pid != 0)
+        printf("server memory  %.1f MB, and %.1f MB before\n", (double)pairs->memory / 1e6,
+               (double)pairs->memory_before / 1e6);
+    printf("afterwards     a new client %s\n", pairs->takes_new ? "gets an answer" : "gets no answer");
+}
+
 static void people_print(const struct result *result)
 {
     const char *mode = result->options->mode;
@@ -74,6 +113,10 @@ static void people_print(const struct result *result)
         people_latency(result);
     if (strcmp(mode, "idle") == 0)
         people_idle(result);
+    if (strcmp(mode, "crowd") == 0)
+        people_crowd(result);
+    if (strcmp(mode, "isolation") == 0)
+        people_isolation(result);
     if (result->connections > 0)
         printf("connections    %.0f a second\n", result->connections);
     people_busy(result);
@@ -95,6 +138,27 @@ static void json_latency(const struct histogram *latency)
     printf("]");
 }
 
+static void json_isolation(const struct result *result)
+{
+    const struct options *options = result->options;
+    const struct isolation_result *pairs = &result->isolation;
+    printf(",\"beside\":\"%s\",\"reader\":\"%s\",\"half_close\":%s", options->beside->name,
+           attack_reader_name(options->reader), options->half_close ? "true" : "false");
+    printf(",\"receivers\":%u,\"attackers\":%u,\"pairs\":%u,\"rate\":%.3f,\"priority\":\"%s\"", options->receivers,
+           options->attackers, options->pairs, options->rate, pairs->precedence);
+    printf(",\"done\":%" PRIu64 ",\"due\":%.0f,\"least_percent\":%.2f,\"by_second\":[", pairs->done,
+           options->rate * result->wall, pairs->least * 100);
+    for (unsigned i = 0; i < pairs->seconds; i++)
+        printf("%s%" PRIu64, i > 0 ? "," : "", pairs->by_second[i]);
+    printf("],\"longest_ns\":%" PRIu64 ",\"closed\":%" PRIu64 ",\"undelivered\":%" PRIu64, pairs->longest,
+           pairs->closed, pairs->undelivered);
+    printf(",\"beside_deliveries\":%.3f,\"beside_bytes\":%.1f,\"beside_closed\":%" PRIu64, result->deliveries,
+           result->bytes, pairs->beside_closed);
+    printf(",\"arrived\":%" PRIu64 ",\"last_seconds\":%.3f", pairs->arrived, pairs->last);
+    printf(",\"memory\":%" PRIu64 ",\"memory_before\":%" PRIu64 ",\"after_ok\":%s", pairs->memory, pairs->memory_before,
+           pairs->takes_new ? "true" : "false");
+}
+
 static void json_print(const struct result *result)
 {
     const struct options *options = result->options;
@@ -113,6 +177,11 @@ static void json_print(const struct result *result)
                ",\"kernel_empty\":%" PRIu64 ",\"listed\":%" PRIu64 ",\"list_seconds\":%.6f,\"list_hub_seconds\":%.6f",
                options->connections, result->user_bytes, result->user_empty, result->kernel_bytes, result->kernel_empty,
                result->listed, result->list_wall, result->list_hub);
+    if (strcmp(options->mode, "crowd") == 0)
+        printf(",\"pairs\":%u,\"trips\":%.3f,\"deliveries\":%.3f,\"cpu_us\":%.4f", options->pairs,
+               result->deliveries / 2, result->deliveries, cpu_of_a_message(result));
+    if (strcmp(options->mode, "isolation") == 0)
+        json_isolation(result);
     if (result->latency != NULL)
         json_latency(result->latency);
     printf("}\n");

@@ -6,12 +6,14 @@
  *     floor requests   reads relayhub's real requests and writes the real deliveries, one writev for each receiver
  *                      and read (more only where there are more pieces than one call takes)
  *     floor accept     accepts, hands the connection to a process that serves it, and answers one IDENTITY
+ *     floor pairs      writes what it reads from one connection of a pair to the other, in a bare loop of epoll; the
+ *                      first two that connect are a pair, and so on, until one of them closes
  *     floor splice | vmsplice | zerocopy
  *                      as relay, but without a copy through user space: see copy.h
  *
  * It prints "listening on ADDRESS:PORT", where the address is the second argument or 127.0.0.1. The first connection
  * that sends is the sender and all others are its receivers; when it closes, all are closed and the next ones may come.
- * All calls block, so there is no waiting for events either.
+ * All calls block, so there is no waiting for events either, but for pairs.
  */
 #include "copy.h"
 #include "protocol/frame.h"
@@ -26,7 +28,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -197,6 +201,64 @@ static void relay(int listener, void (*serve)(int sender))
     }
 }
 
+/* ---- pairs */
+
+static void pair_watch(int epoll, int fd, int partner)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)(unsigned)fd << 32 | (unsigned)partner};
+    need(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
+}
+
+/* The first of a pair waits for the second. */
+static void pair_accept(int epoll, int listener)
+{
+    static int waiting = -1;
+    int on = 1, fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (waiting < 0) {
+        waiting = fd;
+        return;
+    }
+    pair_watch(epoll, fd, waiting);
+    pair_watch(epoll, waiting, fd);
+    waiting = -1;
+}
+
+/* Returns false when the pair is gone. */
+static bool pair_relay(int fd, int partner)
+{
+    ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n > 0 && write(partner, buffer, (size_t)n) == n)
+        return true;
+    close(fd);
+    close(partner);
+    return false;
+}
+
+static void relay_pairs(int listener)
+{
+    struct epoll_event events[512];
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    need(epoll, "epoll_create");
+    pair_watch(epoll, listener, listener);
+    for (;;) {
+        int n = epoll_wait(epoll, events, sizeof events / sizeof *events, -1);
+        for (int i = 0; i < n; i++) {
+            int fd = (int)(events[i].data.u64 >> 32), partner = (int)(events[i].data.u64 & 0xffffffff);
+            if (fd == listener)
+                pair_accept(epoll, listener);
+            else if (!pair_relay(fd, partner))
+                break; /* the other events may be of what was closed */
+        }
+    }
+}
+
 /* ---- accepting */
 
 static void hand_off(int channel, int fd)
@@ -291,8 +353,10 @@ int main(int argc, char **argv)
         relay(listen_anywhere(where), relay_bytes);
     else if (strcmp(work, "requests") == 0)
         relay(listen_anywhere(where), relay_requests);
+    else if (strcmp(work, "pairs") == 0)
+        relay_pairs(listen_anywhere(where));
     else if (strcmp(work, "accept") == 0)
         accept_and_hand_off(listen_anywhere(where));
-    fprintf(stderr, "usage: floor relay | requests | accept | splice | vmsplice | zerocopy [ADDRESS]\n");
+    fprintf(stderr, "usage: floor relay | requests | pairs | accept | splice | vmsplice | zerocopy [ADDRESS]\n");
     return EXIT_FAILURE;
 }

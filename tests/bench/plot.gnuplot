@@ -1,5 +1,6 @@
 # bench.svg: deliveries a second over the body's size for each fan-out. cost.svg: the hub's CPU time over the number
-# of deliveries, and a delivery's over the number of idle connections.
+# of deliveries, and a delivery's over the number of idle connections. isolation.svg: how long paced pairs wait beside
+# floods. crowd.svg: messages a second of many pairs.
 set terminal svg size 1500,450 background 'white'
 set output directory.'/bench.svg'
 set multiplot layout 1,3
@@ -39,3 +40,25 @@ set xlabel 'idle connections'
 set ylabel 'nanoseconds'
 plot directory.'/crowds' using 1:7 with linespoints linewidth 2 notitle
 unset multiplot
+
+set terminal svg size 1200,500 background 'white'
+set output directory.'/isolation.svg'
+set style data histograms
+set style fill solid 0.8
+set boxwidth 0.9
+set logscale y
+set xrange [*:*]
+set yrange [0.01:*]
+set xtics rotate by -30
+set format x '%s'
+set title '99th percentile of the round trips of paced pairs beside a flood (fan-out x body)'
+unset xlabel
+set ylabel 'milliseconds'
+plot directory.'/isolation.plot' using 2:xtic(1) title 'relayhub', '' using 3 title 'nats-server'
+
+set output directory.'/crowd.svg'
+unset logscale
+set yrange [0:*]
+set title 'pairs that play ping-pong as fast as it goes'
+set ylabel 'messages a second'
+plot for [pairs in crowds] directory.'/crowd_pairs.'.pairs using 2:xtic(1) title pairs.' pairs'

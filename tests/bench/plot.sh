@@ -14,7 +14,15 @@ if command -v gnuplot >/dev/null; then
         awk -v fan_out="$fan_out" '$1 == fan_out { for (i = 3; i <= 8; i++) if ($i == 0) $i = "NaN"; print }' \
             "$BENCH_DIR/table" >"$BENCH_DIR/table.$fan_out"
     done
-    gnuplot -e "directory='$BENCH_DIR'; fan_outs='$fan_outs'" "$here/plot.gnuplot"
+    awk -v hub=relayhub -v rival="${rival:-none}" '
+        { row = $1 " " $2 " x " $3; if (!(row in seen)) { seen[row] = 1; rows[++n] = row } wait[row, $4] = $9 / 1e6 }
+        function shown(x) { return x > 0 ? x : "NaN" }
+        END { for (i = 1; i <= n; i++) print "\"" rows[i] "\"", shown(wait[rows[i], hub]), shown(wait[rows[i], rival]) }
+        ' "$BENCH_DIR/isolation" >"$BENCH_DIR/isolation.plot"
+    for pairs in $crowd_pairs; do
+        awk -v pairs="$pairs" '$1 == pairs { print $2, $3 }' "$BENCH_DIR/crowd_pairs" >"$BENCH_DIR/crowd_pairs.$pairs"
+    done
+    gnuplot -e "directory='$BENCH_DIR'; fan_outs='$fan_outs'; crowds='$crowd_pairs'" "$here/plot.gnuplot"
 else
     echo 'bench: gnuplot is not installed: no plot'
 fi

@@ -3,7 +3,8 @@
 # The whole benchmark: relayhub, its peers and the floors under the same load, for make bench.
 #
 # RELAYHUBD, RELAYHUB_BENCH and FLOOR name the programs; results go to BENCH_DIR. With BENCH_SHORT=1 it takes a
-# few seconds, without peers. BENCH_ROUNDS and BENCH_SECONDS change how long it measures.
+# few seconds, without peers. BENCH_ROUNDS and BENCH_SECONDS change how long it measures. OLD_RELAYHUBD may name
+# another relayhubd, of any version: it is measured in the same rounds, and the new one's figures over its are shown.
 set -eu
 
 : "${RELAYHUBD:?}" "${RELAYHUB_BENCH:?}" "${FLOOR:?}" "${BENCH_DIR:?}"
@@ -30,13 +31,19 @@ if [ "${BENCH_SHORT:-0}" = 1 ]; then
     crowds='0 1000'
 fi
 
+if [ -n "${OLD_RELAYHUBD:-}" ]; then
+    servers="relayhub relayhub_old ${servers#relayhub }"
+fi
+
 # The load has the last processor; the server has the first, and more where it can use them. Left alone, the
 # kernel often puts both on one processor, and a figure then says which of the two happened.
 on_server=
+on_servers=
 on_load=
 last=$(($(getconf _NPROCESSORS_ONLN) - 1))
 if [ "$last" -gt 0 ] && command -v taskset >/dev/null; then
     on_server='taskset -c 0'
+    on_servers="taskset -c 0-$((last - 1))" # for more than one worker
     on_load="taskset -c $last"
 fi
 
@@ -59,7 +66,8 @@ bench() {
     shift
     eval "port=\$port_$server pid=\$pid_$server"
     case $server in
-    accept | crowd | callgrind) peer=relayhub ;;
+    accept | crowd | callgrind | relayhub*) peer=relayhub ;;
+    floor_pairs) peer=floor1 ;;
     *) peer=${server%_tuned} ;;
     esac
     if line=$($on_load timeout 120 "$RELAYHUB_BENCH" --json --peer "$peer" --hub "127.0.0.1:$port" --pid "$pid" \
@@ -69,7 +77,7 @@ bench() {
     fi
     echo "bench: $server $*: $(cat "$BENCH_DIR/error")" >&2
     line=
-    [ "$peer" != relayhub ] || exit 1
+    [ "$peer" != relayhub ] || [ "$server" = relayhub_old ] || exit 1
     return 1
 }
 
@@ -116,6 +124,7 @@ start accept
 . "$here/throughput.sh"
 . "$here/latency.sh"
 . "$here/crowd.sh"
+. "$here/isolation.sh"
 . "$here/scaling.sh"
 . "$here/cost.sh"
 [ "${BENCH_SHORT:-0}" = 1 ] || . "$here/copy.sh"

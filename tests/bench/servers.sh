@@ -61,6 +61,10 @@ start() {
         launch relayhub $on_server "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0
         port_from_log relayhub 'listening on '
         ;;
+    relayhub_old)
+        launch relayhub_old $on_server "$OLD_RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0
+        port_from_log relayhub_old 'listening on '
+        ;;
     floor1)
         launch floor1 $on_server "$FLOOR" relay
         port_from_log floor1 'listening on '

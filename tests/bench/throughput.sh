@@ -30,19 +30,20 @@ better() {
 # The better of all peers and their configurations.
 best_peer() {
     for peer in $present; do
-        case $peer in relayhub | floor?) continue ;; esac
+        case $peer in relayhub* | floor?) continue ;; esac
         echo "$(median throughput "$1" "$2" "$peer") $peer"
     done | sort -g | sed -n '$s/.* //p'
 }
 
-# Medians, one line a cell: fan-out, body, each server's figure, and relayhub's over the best peer's and the floors'.
+# Medians, one line a cell: fan-out, body, each server's figure, and relayhub's over the best peer's, the floors' and,
+# where there is one, the old hub's.
 for fan_out in $fan_outs; do
     for body in $bodies; do
         printf '%s %s' "$fan_out" "$body"
         for server in relayhub nats redis mqtt floor1 floor2; do
             printf ' %s' "$(better "$fan_out" "$body" "$server")"
         done
-        for server in "$(best_peer "$fan_out" "$body")" floor1 floor2; do
+        for server in "$(best_peer "$fan_out" "$body")" floor1 floor2 ${OLD_RELAYHUBD:+relayhub_old}; do
             printf ' %s' "$(median_ratio throughput "$fan_out" "$body" "$server")"
         done
         echo
@@ -51,15 +52,17 @@ done >"$BENCH_DIR/table"
 
 say "deliveries a second (medians of $rounds), and relayhub's over others' (medians of the rounds' ratios)
    of nats and redis the better of two configurations"
-awk '
+awk -v old="${OLD_RELAYHUBD:-}" '
 function short(x) { return x == 0 ? "-" : x >= 1e6 ? sprintf("%.2f M", x / 1e6) : x >= 1e4 ? sprintf("%.1f k", x / 1e3) : sprintf("%.0f", x) }
 function ratio(x) { return x == 0 ? "-" : sprintf("%.2f", x) }
 BEGIN {
-    format = "%7s %8s |%9s %9s %9s %9s %9s %9s | %9s %7s %7s\n"
-    printf format, "fan-out", "body", "relayhub", "nats", "redis", "mqtt", "floor1", "floor2", "best peer", "floor1", "floor2"
+    format = "%7s %8s |%9s %9s %9s %9s %9s %9s | %9s %7s %7s%s\n"
+    printf format, "fan-out", "body", "relayhub", "nats", "redis", "mqtt", "floor1", "floor2", "best peer", "floor1",
+        "floor2", (old == "" ? "" : "     old")
 }
 {
-    printf format, $1, $2, short($3), short($4), short($5), short($6), short($7), short($8), ratio($9), ratio($10), ratio($11)
+    printf format, $1, $2, short($3), short($4), short($5), short($6), short($7), short($8), ratio($9), ratio($10), ratio($11),
+        (old == "" ? "" : sprintf(" %7s", ratio($12)))
 }' "$BENCH_DIR/table"
 
 for server in nats redis; do

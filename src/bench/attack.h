@@ -1,0 +1,56 @@
+/*
+ * attack.h: what runs beside the pairs of the isolation mode: a flood of well-behaved clients, or an attack.
+ *
+ * It runs in processes of its own, so that the pairs do not wait for its work, each with clients of one kind
+ * (attacker.h), and ends with SIGKILL.
+ */
+#ifndef RELAYHUB_BENCH_ATTACK_H
+#define RELAYHUB_BENCH_ATTACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct options;
+
+/* What the option --beside names, with the defaults of other options; 0: it has none. */
+struct beside {
+    const char *name;
+    unsigned senders, receivers, attackers;
+    size_t body;
+    bool hub_only;          /* other servers have nothing like it */
+    const char *deliveries; /* what its deliveries are, for people */
+};
+
+/* How receivers read: READER_FAST, or what the option --reader says of stuck ones. */
+enum reader { READER_FAST, READER_NEVER, READER_SLOW1, READER_SLOW10K, READER_RETURN };
+
+/* The one of that name, or NULL; the names, for errors. */
+const struct beside *attack_find(const char *name);
+extern const char *const attack_names;
+
+/* The same for readers; READER_FAST where there is none of that name. */
+enum reader attack_find_reader(const char *name);
+const char *attack_reader_name(enum reader reader);
+
+/* Starts the processes and waits until their receivers are connected. */
+void attack_prepare(const struct options *options);
+
+/* Lets them begin. */
+void attack_start(void);
+
+struct attack_figures {
+    uint64_t deliveries; /* so far */
+    uint64_t bytes;      /* that its clients have read */
+    uint64_t closed;     /* of its connections, by the server */
+    uint64_t last;       /* when the last delivery was complete, by measure_now() */
+    uint64_t memory;     /* the highest Pss of the server */
+};
+
+/* What they have done so far. Ends the program when one of them has ended. */
+struct attack_figures attack_read(void);
+
+/* Kills them. */
+void attack_end(void);
+
+#endif
