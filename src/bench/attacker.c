@@ -298,7 +298,8 @@ static bool brief_answered(const struct client *client, ssize_t n)
 {
     if (me.options.peer == &peer_relayhub)
         return client->read >= FRAME_WORD_SIZE + FRAME_ID_SIZE;
-    return n >= 6 && memcmp(me.scratch + n - 6, "PONG\r\n", 6) == 0;
+    const uint8_t *end = me.scratch + n;
+    return n >= 6 && memcmp(end - 6, "PONG\r\n", 6) == 0;
 }
 
 static void count_read(size_t size)

@@ -8,7 +8,8 @@ static size_t join(uint8_t *at, unsigned group, bool receives)
     int size = sprintf((char *)at, "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n");
     if (receives)
         size += sprintf((char *)at + size, "SUB g%u 1\r\n", group);
-    return (size_t)(size + sprintf((char *)at + size, "PING\r\n"));
+    size += sprintf((char *)at + size, "PING\r\n");
+    return (size_t)size;
 }
 
 static uint64_t joined(int fd, bool receives)

@@ -16,7 +16,7 @@ if command -v gnuplot >/dev/null; then
     done
     awk -v hub=relayhub -v rival="${rival:-none}" '
         { row = $1 " " $2 " x " $3; if (!(row in seen)) { seen[row] = 1; rows[++n] = row } wait[row, $4] = $9 / 1e6 }
-        function shown(x) { return x > 0 ? x : "NaN" }
+        function shown(x) { return x > 0 ? x : 0.01 } # the foot of a logarithmic axis
         END { for (i = 1; i <= n; i++) print "\"" rows[i] "\"", shown(wait[rows[i], hub]), shown(wait[rows[i], rival]) }
         ' "$BENCH_DIR/isolation" >"$BENCH_DIR/isolation.plot"
     for pairs in $crowd_pairs; do

@@ -24,3 +24,24 @@ if "$RELAYHUB_BENCH" --peer floor2 --hub "$(sed 's/.* //' "$BENCH_DIR/wrong")" -
     exit 1
 fi
 grep 'lost or wrong' "$BENCH_DIR/error"
+
+# The pairs of the benchmark notice a server that stalls: this one is stopped for half of the time.
+"$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 2>"$BENCH_DIR/stalled" &
+hub=$!
+trap 'kill $floor $hub; rm -rf "$BENCH_DIR"' EXIT
+while ! grep -qs 'ready, ' "$BENCH_DIR/stalled"; do sleep 0.05; done
+worker=$(sed -n 's/.*worker 0 started, pid //p' "$BENCH_DIR/stalled")
+port=$(sed -n 's/.*listening on 127.0.0.1://p' "$BENCH_DIR/stalled")
+"$RELAYHUB_BENCH" --json --hub "127.0.0.1:$port" --pairs 5 --rate 200 --warm-up 0.2 --seconds 1.5 isolation \
+    >"$BENCH_DIR/stall.json" &
+bench=$!
+sleep 0.7
+kill -STOP "$worker"
+sleep 0.6
+kill -CONT "$worker"
+wait "$bench"
+longest=$(sed -n 's/.*"max":\([0-9]*\).*/\1/p' "$BENCH_DIR/stall.json")
+if [ "${longest:-0}" -lt 400000000 ]; then
+    echo "a stall of 0.6 seconds was measured as ${longest:-nothing} nanoseconds" >&2
+    exit 1
+fi
