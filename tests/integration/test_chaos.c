@@ -1,6 +1,8 @@
 /*
  * test_chaos.c: 200 clients relay numbered messages at full speed while workers are killed, stopped and
- * continued, clients vanish mid-frame, stop reading, send garbage, connect in floods, and SIGHUP arrives.
+ * continued, clients vanish mid-frame, stop reading, send garbage, connect in floods, and SIGHUP arrives; and while
+ * others, for a second or two at a time, fill the store with incomplete frames or for receivers that never read, or
+ * pipeline requests without end.
  *
  * Every message of a client is in a ledger. At the end each one has, for each receiver, arrived once, in the
  * order of its sender, and intact; or its sender was told UNDELIVERED; or the connection of one of the two was
@@ -19,7 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,7 +60,7 @@ static struct client stuck[STUCK];
 static int poller;
 static uint64_t state; /* of the random numbers */
 static struct {
-    uint64_t messages, arrived, undelivered, excused, kills, stops, vanished, garbage, floods, hangups, stuck;
+    uint64_t messages, arrived, undelivered, excused, kills, stops, vanished, garbage, floods, hangups, stuck, attacks;
 } tally;
 
 /* xorshift64*: small, and the same everywhere for the same seed. */
@@ -363,6 +367,93 @@ static void flood_connections(void)
     tally.floods++;
 }
 
+/* ---- attackers, in a process of their own, which shares no connection with this one ---- */
+
+#define ATTACKERS 200u
+static pid_t attacker;
+
+/* A connection and its id, or the end of this process. */
+static void join_attack(struct client *client)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)hub.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval patience = {.tv_sec = 1};
+    uint8_t answer[FRAME_WORD_SIZE + FRAME_ID_SIZE];
+
+    client->fd = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    frame_store_word(answer, frame_word(FRAME_IDENTITY, 0, 0));
+    if (connect(client->fd, (struct sockaddr *)&address, sizeof address) != 0 ||
+        send(client->fd, answer, FRAME_WORD_SIZE, MSG_NOSIGNAL) != (ssize_t)FRAME_WORD_SIZE ||
+        recv(client->fd, answer, sizeof answer, MSG_WAITALL) != (ssize_t)sizeof answer)
+        _exit(0);
+    client->id = frame_load_id(answer + FRAME_WORD_SIZE);
+}
+
+/* Sends `size` bytes again and again from each, or, where they are never `complete`, once; reads what comes if asked.
+ */
+static void press(const struct client *from, unsigned count, uint8_t *const *frames, const size_t *sizes, bool complete)
+{
+    static size_t sent[ATTACKERS];
+    static uint8_t drain[1 << 16];
+
+    for (;;) {
+        for (unsigned i = 0; i < count; i++) {
+            if (sent[i] == sizes[i] && complete)
+                sent[i] = 0;
+            ssize_t took = send(from[i].fd, frames[i] + sent[i], sizes[i] - sent[i], MSG_NOSIGNAL | MSG_DONTWAIT);
+            sent[i] += took > 0 ? (size_t)took : 0;
+            while (complete && recv(from[i].fd, drain, sizeof drain, MSG_DONTWAIT) > 0)
+                ;
+        }
+        poll(NULL, 0, 1);
+    }
+}
+
+static _Noreturn void attack(unsigned how)
+{
+    static struct client clients[ATTACKERS];
+    static uint8_t body[FRAME_MAX_BODY], *frames[ATTACKERS];
+    size_t sizes[ATTACKERS];
+    const uint64_t nobody = 1;
+    unsigned senders = how == 0 ? ATTACKERS : 20;
+
+    close_range(3, ~0u, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (unsigned i = 0; i < ATTACKERS; i++)
+        join_attack(&clients[i]);
+    for (unsigned i = 0; i < senders; i++) {
+        frames[i] = malloc(FRAME_MAX_SIZE);
+        if (how == 0) { /* all but the end of a large frame */
+            sizes[i] = make_message(frames[i], &nobody, 1, body, FRAME_MAX_BODY) - 100;
+        } else if (how == 1) { /* to receivers that never read */
+            sizes[i] = make_message(frames[i], &clients[20 + i].id, 1, body, 65536);
+        } else { /* requests without end */
+            for (sizes[i] = 0; sizes[i] < 65536; sizes[i] += FRAME_WORD_SIZE)
+                frame_store_word(frames[i] + sizes[i], frame_word(i % 2 ? FRAME_IDENTITY : FRAME_LIST, 0, 0));
+        }
+    }
+    press(clients, senders, frames, sizes, how != 0);
+    _exit(0);
+}
+
+/* Ends the attack that goes on, or begins one. */
+static void end_or_begin_attack(void)
+{
+    if (attacker > 0) {
+        kill(attacker, SIGKILL);
+        waitpid(attacker, NULL, 0);
+        attacker = 0;
+        return;
+    }
+    unsigned how = random_below(3);
+    fflush(NULL);
+    attacker = fork();
+    if (attacker == 0)
+        attack(how);
+    tally.attacks++;
+}
+
 static void stop_and_continue(void)
 {
     pid_t pid = hub_worker(&hub, random_below(WORKERS));
@@ -377,7 +468,7 @@ static void stop_and_continue(void)
 
 static void do_mischief(void)
 {
-    switch (random_below(12)) {
+    switch (random_below(14)) {
     case 0:
         tally.kills += kill(hub_worker(&hub, random_below(WORKERS)), SIGKILL) == 0;
         break;
@@ -402,6 +493,10 @@ static void do_mischief(void)
         break;
     case 9:
         open_stuck(random_below(STUCK));
+        break;
+    case 10:
+    case 11:
+        end_or_begin_attack();
         break;
     default: { /* a fair client leaves in the middle of all */
         replace(random_below(LIVE));
@@ -502,6 +597,8 @@ START_TEST(test_chaos)
     }
 
     /* No more is sent; all that is under way comes to an end. */
+    if (attacker > 0)
+        end_or_begin_attack();
     int64_t limit = now_ms() + patient(30000);
     while (open_questions(false) > 0 && now_ms() < limit)
         play(200, false);
@@ -516,11 +613,12 @@ START_TEST(test_chaos)
         close(stuck[i].fd);
     check_idle(master_descriptors, worker_descriptors);
     printf("messages %llu, arrived %llu, UNDELIVERED %llu, excused by a close %llu; clients %u; kills %llu, stops "
-           "%llu, vanished %llu, garbage %llu, floods %llu, SIGHUP %llu, stuck %llu\n",
+           "%llu, vanished %llu, garbage %llu, floods %llu, SIGHUP %llu, stuck %llu, attacks %llu\n",
            (unsigned long long)tally.messages, (unsigned long long)tally.arrived, (unsigned long long)tally.undelivered,
            (unsigned long long)tally.excused, player_count, (unsigned long long)tally.kills,
            (unsigned long long)tally.stops, (unsigned long long)tally.vanished, (unsigned long long)tally.garbage,
-           (unsigned long long)tally.floods, (unsigned long long)tally.hangups, (unsigned long long)tally.stuck);
+           (unsigned long long)tally.floods, (unsigned long long)tally.hangups, (unsigned long long)tally.stuck,
+           (unsigned long long)tally.attacks);
     ck_assert_msg(tally.arrived > 0, "nothing was relayed");
     hub_stop(&hub);
 }
