@@ -1,6 +1,10 @@
 /*
  * chunks.pml: the message store: who may read a chunk, and when its owner may reuse it.
  *
+ * The hub counts holds by the block, and a record holds each block of its range by itself. A chunk of one block stands
+ * for that. One of two blocks, whose counters are those of its first, is more than the hub does: it shows that nothing
+ * rests on what a neighbour's counters say.
+ *
  * Worker 0 owns an arena of two blocks, the others hold chunks of it. Stands for store.c, for deliver() and
  * send_records() in relay.c, outbox_flush() and outbox_drop() in inbox.c and forget_worker() in worker.c;
  * master.pml has the master. A chunk is one block or two, so that what a block's counters and size say can
@@ -14,7 +18,7 @@
  * Memory orders: spin interleaves whole accesses, as if all were sequentially consistent. It may, because
  *   - `done` is stored with release by its holder after its last read and loaded with acquire by the owner
  *     before it reuses the chunk;
- *   - what the owner wrote before a record (the chunk, `sizes`, `sent`) is seen by who read the record: a
+ *   - what the owner wrote before a record (the chunk, its size, `sent`) is seen by who read the record: a
  *     write(2) and the read(2) of the same pipe are ordered by the kernel;
  *   - whatever was done before a DOWN, its answer, a fork or an UP is seen after it, for the same reason;
  *   - `sent` is read by its one writer; by others only after that one's death.
