@@ -210,7 +210,7 @@ struct worker {
  * The work of a turn, in bytes of memory traffic: a byte that is read or written, and about as many as other steps
  * take. A turn is then about a millisecond, or two.
  */
-#define WORK_TURN (4u << 20)    /* of all clients together */
+#define WORK_TURN (6u << 20)    /* of all clients together */
 #define WORK_SHARE (512u << 10) /* of one that goes on in turn */
 #define WORK_LEAST (16u << 10)  /* of each one that is ready, however many there are */
 #define WORK_QUEUE 512u         /* a queue entry, or a record for another worker */

@@ -241,6 +241,7 @@ START_TEST(test_benchmark_with_closed_descriptors)
     close_some(fds, null, _i);
     pid_t pid = start("RELAYHUB_BENCH", fds, "--seconds 0.05 --warm-up 0 --count 1000 throughput");
     expect_status(pid, _i & 2 ? 1 : 0, "relayhub-bench"); /* 1: it could not print the result */
+    expect_nobody_else();                                 /* so that who comes now is the next one */
     pid = start("RELAYHUB_BENCH", fds, "--senders 1 --rate 10 --warm-up 0 --seconds 60 latency");
     do
         free(client_list(&other, &count));
