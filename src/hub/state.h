@@ -217,7 +217,7 @@ struct worker {
 #define WORK_WRITE 8192u        /* a queue that has to be written, whatever is in it: a system call */
 #define WORK_MOVE 1024u         /* or one that is stuck: what is short is moved */
 #define WORK_REPLY 48u          /* a frame of the hub's own */
-#define WRITE_TURN (8u << 20)   /* bytes that are written to large queues */
+#define WRITE_TURN (4u << 20)   /* bytes that are written to large queues */
 
 static inline void count(_Atomic uint64_t *counter, uint64_t more)
 {
