@@ -41,6 +41,7 @@ int main(int argc, char **argv)
     else
         load_run(&options, &result);
     report_print(&result);
+    free(result.isolation.by_second);
     if (fflush(stdout) != 0 || ferror(stdout))
         fail("cannot write the result: %s", strerror(errno));
     return EXIT_SUCCESS;

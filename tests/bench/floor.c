@@ -134,8 +134,8 @@ static void flush_pieces(void)
 
 static void add_piece(uint8_t *at, size_t size)
 {
-    struct iovec *last = &pieces[piece_count - 1];
-    if (piece_count > 0 && (uint8_t *)last->iov_base + last->iov_len == at) {
+    struct iovec *last = piece_count > 0 ? &pieces[piece_count - 1] : NULL;
+    if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == at) {
         last->iov_len += size;
         return;
     }
