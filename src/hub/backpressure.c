@@ -7,14 +7,15 @@
 #define STORE_WAKES 256u
 
 #define CREDIT_LEAST (64u * 1024u)
-#define CREDIT_MOST (1024u * 1024u)
+#define CREDIT_MOST (512u * 1024u)
+
+/* More than the largest frame, by which others may have exceeded their credit, and something for oneself. */
+#define CREDIT_EXTRA (FRAME_MAX_SIZE + 256u * 1024u)
 
 /* What the most credit allows, and one record more, leaves room in an outbox for the records that do not deliver. */
-#define DELIVERS_MOST (CREDIT_MOST / RECORD_COST * (sizeof(struct record) + sizeof(uint64_t)) + RECORD_SIZE_MAX)
+#define DELIVERS_MOST                                                                                                  \
+    ((CREDIT_MOST + CREDIT_EXTRA) / RECORD_COST * (sizeof(struct record) + sizeof(uint64_t)) + RECORD_SIZE_MAX)
 _Static_assert(DELIVERS_MOST <= OUTBOX_SIZE * 3 / 4, "records that deliver find room");
-
-/* Of the credit, what those may use that go on in turn. */
-#define SHARE_IN_TURN(credit) ((credit) / 4 * 3)
 
 static struct bucket *bucket_of(struct worker *worker, uint32_t key)
 {
@@ -118,7 +119,7 @@ void wait_for_store(struct worker *worker, struct connection *sender)
 void wait_set_credit(struct worker *worker)
 {
     /* What all workers together have under way stays well below a receiver's share of the store. */
-    uint32_t credit = worker->limits.store_share / 4 / worker->shared->workers;
+    uint32_t credit = worker->limits.store_share / 8 / worker->shared->workers;
     worker->credit = credit < CREDIT_LEAST ? CREDIT_LEAST : credit > CREDIT_MOST ? CREDIT_MOST : credit;
 }
 
@@ -132,7 +133,7 @@ static uint32_t credit_of(const struct worker *worker, unsigned target)
 {
     if (is_short(worker, target))
         return worker->serves_line ? 0 : CREDIT_LEAST;
-    return worker->serves_line ? SHARE_IN_TURN(worker->credit) : worker->credit;
+    return worker->serves_line ? worker->credit : worker->credit + CREDIT_EXTRA;
 }
 
 bool wait_has_credit(const struct worker *worker, unsigned target)

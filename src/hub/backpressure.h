@@ -12,8 +12,8 @@
  * The credit of a pair of workers is what may be under way from one to the other: the cost of the records that the
  * one sent, less the cost of those that the other took. It is less while the other is short of queue entries. So a
  * fast worker cannot fill a slow one's queues before that can say that they are congested, and a record that
- * delivers always finds room in the outbox. A quarter of it is for clients that were read in this turn: whoever uses
- * credit up goes on in turn, and cannot use up what those need that send a message now and then.
+ * delivers always finds room in the outbox. Clients that were read in this turn have more of it than those that go on
+ * in turn: whoever uses credit up goes on in turn, and cannot use up what those need that send a message now and then.
  */
 #ifndef RELAYHUB_BACKPRESSURE_H
 #define RELAYHUB_BACKPRESSURE_H

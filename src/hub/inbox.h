@@ -46,7 +46,7 @@ struct record {
 
 #define RECORD_SIZE_MAX (sizeof(struct record) + FRAME_MAX_IDS * sizeof(uint64_t))
 #define WAKE_ALL UINT32_MAX
-#define OUTBOX_SIZE 131072u
+#define OUTBOX_SIZE 262144u
 #define INBOX_BUFFER 131072u
 #define INBOX_CAPACITY 262144u /* what a pipe can hold at the most */
 

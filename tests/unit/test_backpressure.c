@@ -265,7 +265,7 @@ END_TEST
 static const struct {
     uint32_t store_share, credit;
 } credits[] = {
-    {16u << 20, 1u << 20}, {8u << 20, 1u << 20}, {4u << 20, 512u << 10}, {512u << 10, 64u << 10}, {0, 64u << 10}};
+    {16u << 20, 512u << 10}, {8u << 20, 512u << 10}, {4u << 20, 256u << 10}, {512u << 10, 64u << 10}, {0, 64u << 10}};
 
 START_TEST(test_the_credit)
 {
@@ -274,6 +274,7 @@ START_TEST(test_the_credit)
 
     worker.limits.store_share = credits[_i].store_share;
     wait_set_credit(&worker);
+    worker.serves_line = true;
     ck_assert(wait_has_credit(&worker, 1));
     worker.sent[1] = credit - 1;
     ck_assert(wait_has_credit(&worker, 1));
@@ -289,16 +290,20 @@ START_TEST(test_the_credit)
 }
 END_TEST
 
-START_TEST(test_a_part_of_the_credit_is_for_those_that_were_just_read)
+/* Also when another's largest frame went over the credit. */
+START_TEST(test_those_that_were_just_read_have_more)
 {
     worker.limits.store_share = 16u << 20;
     wait_set_credit(&worker);
-    worker.sent[1] = (1u << 20) / 4 * 3;
+    worker.sent[1] = (512u << 10) - 1 + FRAME_MAX_SIZE;
     ck_assert(wait_has_credit(&worker, 1));
     worker.serves_line = true;
     ck_assert(!wait_has_credit(&worker, 1));
-    worker.sent[1]--;
+    worker.serves_line = false;
+    worker.sent[1] += 256u << 10;
     ck_assert(wait_has_credit(&worker, 1));
+    worker.sent[1]++;
+    ck_assert(!wait_has_credit(&worker, 1));
 }
 END_TEST
 
@@ -325,7 +330,7 @@ START_TEST(test_a_sender_waits_while_there_is_no_credit)
     wait_set_credit(&worker);
     wait_for_worker(&worker, sender(1), 1);
     ck_assert_uint_eq(sender(1)->waits_for, NO_KEY);
-    worker.sent[1] = 2u << 20;
+    worker.sent[1] = 4u << 20;
     wait_for_worker(&worker, sender(1), 1);
     ck_assert_uint_eq(sender(1)->waits_for, key);
     ck_assert_uint_eq(atomic_load(&shared.congestion[key].waiters), 1 << 0);
@@ -364,7 +369,7 @@ static void wait_each_round(void *context)
     worker.index = 1;
     for (uint32_t round = 1;; round++) {
         await(&race->round, round);
-        worker.sent[0] = (uint64_t)round << 21;
+        worker.sent[0] = (uint64_t)round << 22;
         pause_for(round * 7 % 64);
         wait_for_worker(&worker, sender(1), 0);
         atomic_store(&race->waits, sender(1)->waits_for != NO_KEY);
@@ -384,7 +389,7 @@ START_TEST(test_no_wait_for_credit_is_lost)
         woken(key);
         atomic_store(&race->round, ++round);
         pause_for(round * 13 % 509);
-        atomic_store_explicit(&shared_page(&shared, 0)->received[1], (uint64_t)round << 21, memory_order_relaxed);
+        atomic_store_explicit(&shared_page(&shared, 0)->received[1], (uint64_t)round << 22, memory_order_relaxed);
         wait_give_credit(&worker);
         await(&race->answered, round);
         bool waited = atomic_load(&race->waits);
@@ -417,7 +422,7 @@ int main(void)
     tcase_add_test(tests, test_a_worker_that_is_down_is_not_woken);
     tcase_add_test(tests, test_a_dead_worker_wakes_those_that_wait_for_it_or_its_clients);
     tcase_add_loop_test(tests, test_the_credit, 0, sizeof credits / sizeof credits[0]);
-    tcase_add_test(tests, test_a_part_of_the_credit_is_for_those_that_were_just_read);
+    tcase_add_test(tests, test_those_that_were_just_read_have_more);
     tcase_add_test(tests, test_who_is_short_of_queue_entries_gives_little_credit);
     tcase_add_test(tests, test_a_sender_waits_while_there_is_no_credit);
     tcase_add_test(tests, test_taking_records_wakes_whoever_waits_for_credit);
