@@ -274,6 +274,9 @@ START_TEST(test_a_hub_without_a_worker_gives_up)
     ck_assert_int_lt(now_ms() - start, 15000);
     ck_assert_ptr_nonnull(strstr(hub.text, "no worker serves for 10 seconds: giving up"));
     expect_close(&waiting);
+    const char *pauses = strstr(hub.text, "accepting pauses: no worker can take a client");
+    ck_assert_ptr_nonnull(pauses);
+    ck_assert_ptr_null(strstr(pauses + 1, "accepting pauses")); /* said once, not ten times a second */
     for (const char *line = hub.text; (line = strstr(line, "worker 0 started")) != NULL; line++)
         starts++;
     ck_assert_uint_lt(starts, 10);
