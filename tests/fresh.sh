@@ -65,7 +65,7 @@ say() {
 
 fail() {
     tail -n 200 "$log" >&2
-    find "$tree/root" -name test-suite.log -exec tail -n 200 {} + 2>/dev/null >&2 || :
+    find "$tree/root" -name test-suite.log -exec tail -n 200 {} + >&2 2>/dev/null || :
     say "FAIL: $*" >&2
     exit 1
 }
