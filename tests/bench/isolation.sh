@@ -135,7 +135,7 @@ if [ -n "$attacks" ]; then
         "p50", "p99", "longest", "failed", "memory", "after" }
     {
         uploads = $1 == "uploads" ? sprintf("  %d arrived, the last after %.1f s", $15, $16) : ""
-        printf "%-22s %8d %-12s %5.1f%% %5.1f%% %9.3f %9.3f %9.3f %6d %7.1f %5s%s\n", $1 " " $2 " x " $3, $4, $5,
+        printf "%-22s %8d %-12s %5.1f%% %5.1f%% %9.3f %9.3f %9.3f %6d %7.1f %5s%s\n", $1 " " ($1 == "stuck" ? $2 " x " : "") $3, $4, $5,
             100 * $6 / $7, $8, $9 / 1e6, $10 / 1e6, $11 / 1e6, $12 + $13, $14 / 1e6, $17, uploads
     }' "$BENCH_DIR/attacks"
     if [ -n "${OLD_RELAYHUBD:-}" ]; then
@@ -143,7 +143,8 @@ if [ -n "$attacks" ]; then
             IFS=: read -r beside senders number body <<EOF
 $attack
 EOF
-            echo "$beside $senders x $number, $body bytes: the longest wait over the old hub's:$(over_old \
+            [ "$beside" = stuck ] || senders=
+            echo "$beside ${senders:+$senders x }$number, $body bytes: the longest wait over the old hub's:$(over_old \
                 "attack_${beside}_max" "$number" "$body")"
         done
     fi
