@@ -20,7 +20,7 @@ START_TEST(test_queues_drain)
     static uint8_t body[BODY];
     const unsigned messages = 60;
 
-    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", NULL);
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", "--store-size", "1G", NULL);
     client_open(&sender, &hub);
     client_open(&receiver, &hub);
     for (unsigned i = 0; i < messages; i++) {
@@ -53,7 +53,7 @@ START_TEST(test_grace_time_is_the_end)
 {
     static uint8_t body[BODY];
 
-    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", "--grace-time", "1", NULL);
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", "--store-size", "1G", "--grace-time", "1", NULL);
     client_open(&sender, &hub);
     client_open(&receiver, &hub);
     for (unsigned i = 0; i < 80; i++) /* more than the kernel takes: it stays in the queue */
