@@ -4,6 +4,7 @@
 #include "hub/accepting.h"
 #include "hub/crew.h"
 #include "hub/heartbeat.h"
+#include "hub/id_clock.h"
 #include "hub/log.h"
 #include "hub/notify.h"
 #include "hub/sandbox.h"
@@ -30,6 +31,7 @@
 static struct options *options;
 static struct crew crew;
 static struct accepting accepting = {.crew = &crew};
+static struct id_clock id_clock = {.file = -1};
 static struct heartbeat heartbeat = {.crew = &crew};
 static bool serving; /* all is told that the hub is ready */
 static bool pid_file_written;
@@ -180,6 +182,12 @@ static int set_up(struct options *chosen)
         log_line(LOG_ERR, "cannot make the shared memory and pipes: %s", strerror(result < 0 ? -result : errno));
         return EX_OSERR;
     }
+    result = id_clock_start(&id_clock, &crew.shared, options->id_file);
+    if (result < 0) {
+        log_line(LOG_ERR, "--id-file: cannot use %s: %s", options->id_file,
+                 result == -EBADMSG ? "it was not written by a hub" : strerror(-result));
+        return EX_CANTCREAT;
+    }
     if (listen_open(&crew.listeners, options) < 0)
         return EX_UNAVAILABLE;
     if (options->pid_file[0] != '\0' && !(pid_file_written = write_pid_file(options->pid_file)))
@@ -258,6 +266,7 @@ static void turn(master_reread *reread)
     crew_tell(&crew);
     check_service();
     tell_status();
+    id_clock_promise(&id_clock);
 }
 
 int master_run(struct options *chosen, master_reread *reread, int background)
@@ -274,6 +283,7 @@ int master_run(struct options *chosen, master_reread *reread, int background)
         log_line(LOG_NOTICE, "ended");
     for (unsigned i = 0; status != EX_OK && i < crew.shared.workers; i++)
         crew_kill(&crew, i);
+    id_clock_stop(&id_clock);
     if (pid_file_written)
         unlink(options->pid_file);
     return status;

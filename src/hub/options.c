@@ -70,6 +70,7 @@ static const struct entry entries[] = {
     {"slow-receiver", POLICY, AT(limits.refuse), false, 0, 0, "pause or refuse", "what a congested receiver causes"},
     {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
     {"pid-file", TEXT, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
+    {"id-file", TEXT, AT(id_file), false, 0, PATH_MAX, "a path", "file that says which ids were given"},
     {"config", TEXT, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
     {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
     {"sandbox", SANDBOX, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give their rights away"},

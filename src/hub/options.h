@@ -49,6 +49,7 @@ struct options {
     uint64_t store_size;
     char user[NAME_TEXT];    /* empty: stay who we are */
     char pid_file[PATH_MAX]; /* empty: none */
+    char id_file[PATH_MAX];  /* empty: none; see id_clock.h */
     char config[PATH_MAX];   /* empty: the default file, if there is one */
     bool foreground;
     uint32_t sandbox; /* enum sandbox_mode */

@@ -376,8 +376,8 @@ static void skip_written(struct worker *worker, struct range *range, uint32_t wr
 static void append_return(struct worker *worker, uint32_t index)
 {
     uint64_t sender = frame_load_id(store_bytes(&worker->store, worker->ranges[index].at) + FRAME_WORD_SIZE);
-    INVARIANT(routes_slot(sender) < worker->shared->slots);
-    append(worker, &worker->returns[routes_worker(worker->shared, routes_slot(sender))], index);
+    INVARIANT(routes_slot(worker->shared, sender) < worker->shared->slots);
+    append(worker, &worker->returns[routes_worker(worker->shared, routes_slot(worker->shared, sender))], index);
 }
 
 bool output_return_queue(struct worker *worker, struct connection *connection, uint32_t most)

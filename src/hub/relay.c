@@ -60,7 +60,7 @@ static bool queue_remote(struct worker *worker, unsigned target, uint64_t id, co
 
 static bool queue_local(struct worker *worker, uint64_t id, const struct run *run)
 {
-    struct connection *receiver = &worker->connections[routes_slot(id) - worker->routes.first];
+    struct connection *receiver = &worker->connections[routes_slot(worker->shared, id) - worker->routes.first];
 
     if (receiver->stamp == worker->stamp)
         return true; /* named twice */
@@ -98,7 +98,7 @@ void relay_run(struct worker *worker, struct connection *sender, const struct ru
     worker->work_queued += run->count * run->length;
     for (unsigned i = 0; i < run->count; i++) {
         uint64_t id = frame_load_id(run->receivers + i * FRAME_ID_SIZE);
-        uint32_t slot = routes_slot(id);
+        uint32_t slot = routes_slot(shared, id);
         bool queued = false;
         if (routes_has(shared, id)) {
             unsigned target = routes_worker(shared, slot);
@@ -122,7 +122,7 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
     const struct shared *shared = worker->shared;
 
     for (unsigned i = 0; i < count_ && sender->waits_for == NO_KEY; i++) {
-        uint32_t slot = routes_slot(frame_load_id(receivers + i * FRAME_ID_SIZE));
+        uint32_t slot = routes_slot(shared, frame_load_id(receivers + i * FRAME_ID_SIZE));
         if (slot >= shared->slots)
             continue;
         unsigned target = routes_worker(shared, slot);

@@ -67,7 +67,7 @@ static unsigned store_ids(const struct shared *shared, struct walk *walk, uint64
 
     for (;;) {
         for (; walk->slot < walk->end; walk->slot++) {
-            uint64_t id = atomic_load_explicit(&shared->ids[walk->slot], memory_order_relaxed);
+            uint64_t id = routes_client(shared, walk->slot);
             if (id == 0 || id == self)
                 continue;
             if (count == FRAME_MAX_IDS)

@@ -1,13 +1,11 @@
 /* routes.c: see routes.h. */
 #include "hub/routes.h"
 
+#include "hub/id_clock.h"
 #include "hub/invariant.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-/* While fewer slots than this wait to be reused, fresh ones are taken: a slot then rests for a while. */
-#define RESTING_SLOTS 1024u
 
 int routes_open(struct routes *routes, const struct shared *shared, unsigned self)
 {
@@ -23,20 +21,17 @@ void routes_close(struct routes *routes)
     free(routes->next_free);
 }
 
-#define GENERATIONS (UINT32_C(1) << GENERATION_BITS)
-
-/* Every generation of such a slot is spent. The id 0 is none, so slot 0 has one less. */
-static bool retired(const struct routes *routes, uint32_t slot)
+/* Whether an id for this slot would be a new one now. */
+static bool is_rested(const struct shared *shared, uint32_t slot)
 {
-    uint32_t spent = atomic_load_explicit(&routes->shared->generations[slot], memory_order_relaxed);
-    bool zero_is_next = slot == 0 && (routes->shared->first_generation + spent) % GENERATIONS == 0;
-    return spent + zero_is_next >= GENERATIONS;
+    uint64_t word = atomic_load_explicit(&shared->ids[slot], memory_order_relaxed);
+    return word == 0 || (~word ^ id_clock_now(shared)) >> shared->slot_bits != 0;
 }
 
-static uint32_t take_rested(struct routes *routes)
+static uint32_t take_returned(struct routes *routes)
 {
     uint32_t slot = routes->free_head;
-    if (slot == SLOT_NONE)
+    if (slot == SLOT_NONE || !is_rested(routes->shared, slot))
         return SLOT_NONE;
     routes->free_head = routes->next_free[slot - routes->first];
     if (routes->free_head == SLOT_NONE)
@@ -45,24 +40,31 @@ static uint32_t take_rested(struct routes *routes)
     return slot;
 }
 
-uint32_t routes_take_slot(struct routes *routes)
+static void count_used(struct routes *routes)
 {
-    while (routes->fresh < routes->range && retired(routes, routes->first + routes->fresh))
-        routes->fresh++;
-    if (routes->fresh == routes->range || routes->free_count >= RESTING_SLOTS)
-        return take_rested(routes);
-    uint32_t slot = routes->first + routes->fresh++;
     struct worker_page *page = shared_page(routes->shared, routes->self);
     if (atomic_load_explicit(&page->slots_used, memory_order_relaxed) < routes->fresh)
         atomic_store_explicit(&page->slots_used, routes->fresh, memory_order_release);
-    return slot;
+}
+
+uint32_t routes_take_slot(struct routes *routes)
+{
+    uint32_t slot = routes->free_count < SLOTS_RESTING ? SLOT_NONE : take_returned(routes);
+
+    while (slot == SLOT_NONE && routes->fresh < routes->range) {
+        slot = routes->first + routes->fresh++;
+        count_used(routes);
+        if (!is_rested(routes->shared, slot)) { /* a worker that died has given it out a moment ago */
+            routes_return_slot(routes, slot);
+            slot = SLOT_NONE;
+        }
+    }
+    return slot != SLOT_NONE ? slot : take_returned(routes);
 }
 
 void routes_return_slot(struct routes *routes, uint32_t slot)
 {
     INVARIANT(slot - routes->first < routes->range);
-    if (retired(routes, slot))
-        return;
     routes->next_free[slot - routes->first] = SLOT_NONE;
     if (routes->free_tail == SLOT_NONE)
         routes->free_head = slot;
@@ -75,25 +77,26 @@ void routes_return_slot(struct routes *routes, uint32_t slot)
 uint64_t routes_publish(struct routes *routes, uint32_t slot)
 {
     const struct shared *shared = routes->shared;
-    uint64_t id;
 
     INVARIANT(slot - routes->first < routes->range);
-    do { /* twice at the most: the id 0 means a free slot */
-        uint32_t spent = atomic_load_explicit(&shared->generations[slot], memory_order_relaxed);
-        /* Counted before the id can be seen, so that a death in between cannot give it again. */
-        atomic_store_explicit(&shared->generations[slot], spent + 1, memory_order_relaxed);
-        uint64_t generation = (shared->first_generation + spent) & (GENERATIONS - 1);
-        id = generation << SLOT_BITS | slot;
-    } while (id == 0);
+    uint64_t id = (id_clock_now(shared) & ~(uint64_t)shared->slot_mask) | slot;
     /* Release: who sees the id also sees that its owner is ready for it. */
     atomic_store_explicit(&shared->ids[slot], id, memory_order_release);
     return id;
 }
 
+/* Frees a slot whose client is in the table; of one that is free already nothing changes. */
+static void clear(const struct shared *shared, uint32_t slot)
+{
+    uint64_t id = routes_client(shared, slot);
+    if (id != 0)
+        atomic_store_explicit(&shared->ids[slot], ~id, memory_order_release);
+}
+
 void routes_withdraw(struct routes *routes, uint32_t slot)
 {
     INVARIANT(slot - routes->first < routes->range);
-    atomic_store_explicit(&routes->shared->ids[slot], 0, memory_order_release);
+    clear(routes->shared, slot);
 }
 
 void routes_reset_range(const struct shared *shared, unsigned worker)
@@ -102,7 +105,7 @@ void routes_reset_range(const struct shared *shared, unsigned worker)
     uint32_t used = atomic_load_explicit(&shared_page(shared, worker)->slots_used, memory_order_relaxed);
 
     for (uint32_t i = 0; i < used && i < range; i++) {
-        atomic_store_explicit(&shared->ids[first + i], 0, memory_order_release);
+        clear(shared, first + i);
         atomic_store_explicit(&shared->congestion[first + i].congested, 0, memory_order_relaxed);
         atomic_store_explicit(&shared->congestion[first + i].waiters, 0, memory_order_relaxed);
     }

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PAGE 4096u
@@ -19,11 +18,11 @@ static size_t reserve(size_t *end, size_t size)
     return start;
 }
 
-/* The smallest range of slots, as a power of two, that holds `connections` over all workers. */
+/* The smallest range of slots, as a power of two, that holds `connections` over all workers, and those that rest. */
 static unsigned slot_shift_for(uint32_t connections, unsigned workers)
 {
-    unsigned shift = 10; /* 1024 slots: whole pages of ids and generations, as shared_protect() needs */
-    while (((uint64_t)workers << shift) < connections || (UINT32_C(1) << shift) < (connections + workers - 1) / workers)
+    unsigned shift = 11; /* 2048 slots: whole pages of ids, as shared_protect() needs */
+    while ((UINT32_C(1) << shift) < connections / workers + 1 + SLOTS_RESTING)
         shift++;
     return shift;
 }
@@ -52,12 +51,12 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     shared->slots = workers << shared->slot_shift;
     shared->blocks_per_worker = arena_blocks(store_size / workers);
     shared->addresses = UINT32_C(1) << shared->slot_shift; /* as many as slots: whole pages as well */
-    shared->first_generation = (uint32_t)time(NULL);
+    shared->slot_bits = 32 - (unsigned)__builtin_clz(shared->slots - 1);
+    shared->slot_mask = (UINT32_C(1) << shared->slot_bits) - 1;
 
     size_t blocks = shared_blocks(shared), end = 0;
     size_t pages = reserve(&end, workers * WORKER_PAGE_SIZE);
     size_t ids = reserve(&end, shared->slots * sizeof(uint64_t));
-    size_t generations = reserve(&end, shared->slots * sizeof(uint32_t));
     size_t congestion = reserve(&end, (shared->slots + workers) * sizeof(struct congestion));
     size_t sent = reserve(&end, workers * blocks * sizeof(uint32_t));
     size_t done = reserve(&end, workers * blocks * sizeof(uint32_t));
@@ -79,7 +78,6 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     shared->size = end;
     shared->pages = (void *)(base + pages);
     shared->ids = (void *)(base + ids);
-    shared->generations = (void *)(base + generations);
     shared->congestion = (void *)(base + congestion);
     shared->sent = (void *)(base + sent);
     shared->done = (void *)(base + done);
@@ -112,7 +110,6 @@ int shared_protect(const struct shared *shared, unsigned self)
 
     bool done = protect_region(shared->pages, WORKER_PAGE_SIZE, workers, self) &&
                 protect_region(shared->ids, range * sizeof(uint64_t), workers, self) &&
-                protect_region(shared->generations, range * sizeof(uint32_t), workers, self) &&
                 protect_region(shared->sent, blocks * sizeof(uint32_t) * workers, workers, self) &&
                 protect_region(shared->done, blocks * sizeof(uint32_t) * workers, workers, self) &&
                 protect_region(shared->closed, shared->addresses * sizeof(uint32_t), workers, self) &&

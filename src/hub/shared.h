@@ -6,8 +6,7 @@
  * that worker alone may write (shared_protect()):
  *
  *     pages        statistics, and how far the worker's slots are in use
- *     ids          one word a slot of the worker; 0 is a free slot
- *     generations  one word a slot of the worker: how often it was given out
+ *     ids          one word a slot of the worker: routes.h
  *     sent         bookkeeping of the message store, by the owner of the blocks
  *     done         bookkeeping of the message store, by the holder of the blocks
  *     closed       clients that the worker closed, by their source address (addresses.h)
@@ -27,6 +26,7 @@
 #define WORKERS_MAX 64u
 #define SLOT_BITS 24u
 #define SLOTS_MAX (UINT32_C(1) << SLOT_BITS)
+#define SLOTS_RESTING 1024u /* a worker: while fewer than this wait to be given out again, fresh ones are taken */
 #define BLOCK_SIZE 4096u
 #define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
 #define CACHE_LINE 64u
@@ -76,11 +76,12 @@ struct shared {
     unsigned slot_shift;        /* the worker that owns a slot is slot >> slot_shift */
     uint32_t slots;             /* workers << slot_shift */
     uint32_t blocks_per_worker; /* the size of an arena in blocks */
-    uint32_t first_generation;  /* from the clock, so that an id from before a restart names nobody */
+    uint32_t slot_bits;         /* slots are numbered in this many bits of an id, */
+    uint32_t slot_mask;         /* which are these */
+    uint64_t id_clock_start;    /* what has to be added to CLOCK_MONOTONIC, see id_clock.h */
     uint32_t addresses;         /* entries for source addresses, a power of two */
     struct worker_page *pages;
     _Atomic uint64_t *ids;
-    _Atomic uint32_t *generations;
     struct congestion *congestion; /* [slots + workers]: the last ones are the workers' own */
     _Atomic uint32_t *sent;        /* [owner][holder][block of the owner]: records about the block */
     _Atomic uint32_t *done;        /* [holder][owner][block of the owner]: how many of them are done with */

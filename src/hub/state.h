@@ -239,7 +239,7 @@ static inline uint32_t slot_of(const struct worker *worker, const struct connect
 /* The client `id` if this worker has it, also when its route is withdrawn already. */
 static inline struct connection *find_connection(const struct worker *worker, uint64_t id)
 {
-    uint32_t place = routes_slot(id) - worker->routes.first;
+    uint32_t place = routes_slot(worker->shared, id) - worker->routes.first;
     if (place >= worker->routes.range || id == 0 || worker->connections[place].id != id)
         return NULL;
     return &worker->connections[place];

@@ -9,7 +9,7 @@
  * forget_worker() in worker.c; master.pml has the master.
  *
  * Proved, with both workers killed at any step, and successors:
- *   - no id is given twice, also when its worker died between counting the generation and publishing;
+ *   - no id is given twice, also when its worker died;
  *   - a message is written to the client that was addressed, never to the slot's next one, at most once,
  *     in the order sent, and not if its sender was told UNDELIVERED;
  *   - when nobody can do anything any more, each message was written, or its sender was told, unless the
@@ -22,12 +22,13 @@
  *     a moment ago is one of the interleavings here, and find_connection() in its worker has the last word;
  *   - who reads a BARRIER in the pipe sees the id withdrawn that was withdrawn before it was written: a
  *     write(2) and the read(2) of the same pipe are ordered by the kernel;
- *   - generations are written by their one owner, and read by its successor, which is forked after its death.
- * Not covered: a slot whose generations are spent, several receivers of one message, ranges or store that
+ *   - the word of a slot is written by its one owner, and read by its successor, which is forked after its death.
+ * Not covered: several receivers of one message, ranges or store that
  * run out (the receiver is then closed), a closing deadline that is over before the barriers have passed
  * other than as an ordinary close.
  *
- * Mutations: MUTATE_COUNT_LATE (the generation is counted when the id can be seen already), MUTATE_BY_SLOT
+ * Mutations: MUTATE_SAME_TICK (a slot is given out twice in one tick), MUTATE_RESET_FORGETS (the
+ * word of a dead worker's slot becomes 0, and its successor runs in the same tick), MUTATE_BY_SLOT
  * (find_connection() compares slots only), MUTATE_NO_RETURN (what finds no client is dropped),
  * MUTATE_NO_BARRIER (a client that ended is closed at once), MUTATE_DRAIN_LATE (forget_worker() lets
  * barriers of the dead pass before it reads what that one wrote), and MUTATE_UP_UNACKED of master.pml.
@@ -53,8 +54,9 @@
 
 mtype:record = { DELIVER, UNDELIVERED, BARRIER, BARRIER_PASSED };
 
-/* Shared memory: the slot. An id is its generation here; 0 is none. */
-byte generation, id;
+/* Shared memory: the word of the slot. An id is its tick here; 0 is none. While the slot is free that of the last. */
+byte tick;
+bool is_free = true;
 
 chan pipe[W] = [PIPE_ROOM] of { mtype:record, byte, byte }; /* kind, id, message */
 
@@ -83,7 +85,11 @@ byte next_message;    /* written next, or a later one */
 inline reset_range(i)
 {
     if
-    :: i == 0 -> id = 0
+    :: i == 0 ->
+#ifdef MUTATE_RESET_FORGETS
+        tick = 0;
+#endif
+        is_free = true
     :: else
     fi
 }
@@ -102,21 +108,21 @@ inline discard(i)
 /* connection_open() and routes_publish() */
 inline open_client()
 {
-    atomic { clients++; here = clients; new = generation + 1 }
-#ifndef MUTATE_COUNT_LATE
-    generation = new;
+    atomic {
+        clients++; here = clients;
+        new = tick + 1; /* the slot rests until then */
+#ifdef MUTATE_SAME_TICK
+        new = (tick > 0 -> tick : 1)
 #endif
-    atomic { id = new; assert(who_is[new] == 0); who_is[new] = here }
-#ifdef MUTATE_COUNT_LATE
-    generation = new;
-#endif
+    }
+    atomic { tick = new; is_free = false; assert(who_is[new] == 0); who_is[new] = here }
     atomic { connection = new; new = 0 }
 }
 
 /* output_return_all() and connection_close() */
 inline close_client()
 {
-    id = 0;
+    is_free = true;
     atomic {
         do
         :: queue ? new, m -> replies ! UNDELIVERED, new, m
@@ -129,7 +135,7 @@ inline close_client()
 /* end_input(): the route is withdrawn, then every worker that is up is asked whether all has come. */
 inline end_input()
 {
-    id = 0;
+    is_free = true;
     atomic {
         ended = true;
         if
@@ -255,7 +261,7 @@ inline tell(m)
 /* relay_run() */
 inline send_message()
 {
-    atomic { has = (id == known); m = sent; sent++; target[m] = known; fate[m] = UNDER_WAY }
+    atomic { has = (!is_free && tick == known); m = sent; sent++; target[m] = known; fate[m] = UNDER_WAY }
     atomic {
         if
         :: has && (up[1] & BIT(0)) != 0 -> outbox ! DELIVER, known, m
@@ -301,7 +307,7 @@ inline worker_1_loop()
     do
     :: channel[1] ? UP, _ -> up[1] = up[1] | BIT(0); answers[1] ! UP, 0
     :: channel[1] ? DOWN, _ -> worker_1_forgets()
-    :: atomic { sent < MESSAGES && id != 0 && known != id && HAS_CLIENTS(1) -> known = id }
+    :: atomic { sent < MESSAGES && !is_free && known != tick && HAS_CLIENTS(1) -> known = tick }
     :: atomic { sent < MESSAGES && known != 0 } send_message()
     :: atomic { nempty(outbox) && nfull(pipe[0]) -> outbox ? kind, new, m; pipe[0] ! kind, new, m; kind = 0; new = 0; m = 0 }
     :: atomic { pipe[1] ? kind, new, m -> take_reply() }

@@ -1,4 +1,5 @@
 /* test_routes.c: the shared user_id table, and congestion between two processes. */
+#include "hub/id_clock.h"
 #include "hub/routes.h"
 
 #include "race.h"
@@ -29,20 +30,28 @@ START_TEST(test_publish_and_withdraw)
     uint32_t slot = routes_take_slot(&second);
     uint64_t id = routes_publish(&second, slot);
 
-    ck_assert_uint_eq(routes_slot(id), slot);
+    ck_assert_uint_eq(routes_slot(&shared, id), slot);
     ck_assert_uint_eq(routes_worker(&shared, slot), 1);
     ck_assert_uint_eq(id >> 48, 0); /* the node */
-    ck_assert_uint_eq((id >> 24) & 0xffffff, shared.first_generation & 0xffffff);
     ck_assert(routes_has(&shared, id));
-    ck_assert(!routes_has(&shared, id + (UINT64_C(1) << 24)));
+    ck_assert(!routes_has(&shared, id + (UINT64_C(1) << shared.slot_bits)));
+    ck_assert_uint_eq(routes_client(&shared, slot), id);
     ck_assert(!routes_has(&shared, id | UINT64_C(1) << 60));
     ck_assert(!routes_has(&shared, 0));
     ck_assert(!routes_has(&shared, UINT64_MAX));
     ck_assert(!routes_has(&shared, shared.slots)); /* a slot behind the last */
     routes_withdraw(&second, slot);
     ck_assert(!routes_has(&shared, id));
+    ck_assert(!routes_has(&shared, ~id)); /* what is in its place */
+    ck_assert_uint_eq(routes_client(&shared, slot), 0);
 }
 END_TEST
+
+/* One tick later than now. */
+static void pass_tick(void)
+{
+    shared.id_clock_start += UINT64_C(1) << shared.slot_bits;
+}
 
 START_TEST(test_no_id_twice)
 {
@@ -53,33 +62,41 @@ START_TEST(test_no_id_twice)
         ;
     for (int i = 0; i < 100000; i++) {
         uint64_t id = routes_publish(&first, 7);
-        ck_assert(i == 0 || id == last + (UINT64_C(1) << 24) || (id >> 24) == 0);
+        ck_assert_uint_ne(id, last);
         ck_assert_uint_ne(id, 0);
         last = id;
         routes_withdraw(&first, 7);
         routes_return_slot(&first, 7);
+        pass_tick();
         ck_assert_uint_eq(routes_take_slot(&first), 7);
     }
 }
 END_TEST
 
-START_TEST(test_slot_without_generations_is_retired)
+START_TEST(test_slot_rests_for_the_tick_that_it_was_given_in)
 {
+    struct routes successor;
+    uint32_t slot;
+
     while (routes_take_slot(&first) != SLOT_NONE)
         ;
-    atomic_store(&shared.generations[9], (1u << 24) - 1);
-    routes_return_slot(&first, 9);
-    ck_assert_uint_eq(routes_take_slot(&first), 9);
+    shared.id_clock_start += shared.slot_mask + 1 - (id_clock_now(&shared) & shared.slot_mask); /* a tick begins */
     routes_publish(&first, 9);
     routes_withdraw(&first, 9);
     routes_return_slot(&first, 9);
-    ck_assert_uint_eq(routes_take_slot(&first), SLOT_NONE);
+    if (routes_take_slot(&first) != SLOT_NONE)
+        return; /* this process did not run for a tick */
 
-    /* A successor does not give it out either. */
-    struct routes successor;
+    /* A successor does not give it out either, but all others. */
+    unsigned others = 0;
     ck_assert_int_eq(routes_open(&successor, &shared, 0), 0);
-    for (uint32_t slot; (slot = routes_take_slot(&successor)) != SLOT_NONE;)
+    while ((slot = routes_take_slot(&successor)) != SLOT_NONE) {
         ck_assert_uint_ne(slot, 9);
+        others++;
+    }
+    ck_assert_uint_eq(others, successor.range - 1);
+    pass_tick();
+    ck_assert_uint_eq(routes_take_slot(&successor), 9);
     routes_close(&successor);
 }
 END_TEST
@@ -106,7 +123,7 @@ START_TEST(test_reset_of_a_dead_range)
 {
     uint64_t mine = routes_publish(&first, routes_take_slot(&first));
     uint64_t other = routes_publish(&second, routes_take_slot(&second));
-    uint32_t slot = routes_slot(mine);
+    uint32_t slot = routes_slot(&shared, mine);
 
     routes_set_congested(&shared, slot);
     ck_assert(routes_wait(&shared, slot, 1));
@@ -187,7 +204,18 @@ START_TEST(test_no_other_id_is_found)
     ck_assert(routes_has(&shared, id));
     for (unsigned bit = 0; bit < 64; bit++)
         ck_assert_msg(!routes_has(&shared, id ^ UINT64_C(1) << bit), "found with bit %u changed", bit);
-    ck_assert(!routes_has(&shared, (id & ~(uint64_t)(SLOTS_MAX - 1)) | shared.slots));
+}
+END_TEST
+
+START_TEST(test_no_slot_behind_the_last_is_found)
+{
+    struct shared three; /* whose slots do not fill their bits */
+
+    ck_assert_int_eq(shared_create(&three, 3, 4000, 0), 0);
+    ck_assert_uint_le(three.slots, three.slot_mask);
+    for (uint64_t slot = three.slots; slot <= three.slot_mask; slot++)
+        ck_assert(!routes_has(&three, (UINT64_C(5) << three.slot_bits) | slot));
+    shared_destroy(&three);
 }
 END_TEST
 
@@ -216,7 +244,8 @@ START_TEST(test_no_id_twice_over_slots_and_deaths)
             routes_withdraw(&first, *slot);
             routes_return_slot(&first, *slot);
         }
-        *slot = routes_take_slot(&first);
+        while ((*slot = routes_take_slot(&first)) == SLOT_NONE)
+            pass_tick();
         ids[i] = routes_publish(&first, *slot);
     }
     qsort(ids, IDS, sizeof *ids, compare_ids);
@@ -226,22 +255,24 @@ START_TEST(test_no_id_twice_over_slots_and_deaths)
 }
 END_TEST
 
-static uint64_t publish_with_generation(uint32_t slot)
+START_TEST(test_the_id_0_is_never_given)
 {
-    return routes_publish(&first, slot) >> SLOT_BITS;
+    /* The ticks come round: for a while the time is 0. */
+    shared.id_clock_start -= id_clock_now(&shared);
+    uint64_t id = routes_publish(&first, 0);
+    ck_assert_uint_gt(id, 0);
+    ck_assert_uint_le(id >> shared.slot_bits, 2);
+    ck_assert(routes_has(&shared, id));
 }
+END_TEST
 
-START_TEST(test_generations_start_from_the_clock_and_go_round)
+START_TEST(test_ticks_come_round)
 {
-    const uint32_t last = (UINT32_C(1) << GENERATION_BITS) - 1;
-    uint32_t now = (uint32_t)time(NULL);
-
-    ck_assert_uint_le(now - shared.first_generation, 60);
-    shared.first_generation = last;
-    ck_assert_uint_eq(publish_with_generation(1), last);
-    ck_assert_uint_eq(publish_with_generation(1), 0);
-    ck_assert_uint_eq(publish_with_generation(0), last);
-    ck_assert_uint_eq(publish_with_generation(0), 1); /* slot 0 passes over the id 0 */
+    shared.id_clock_start -= id_clock_now(&shared) + 1;
+    uint64_t id = routes_publish(&first, 5), last = (UINT64_C(1) << (ID_CLOCK_BITS - shared.slot_bits)) - 1;
+    ck_assert(id >> shared.slot_bits == last || id >> shared.slot_bits <= 2);
+    ck_assert_uint_eq(id >> ID_CLOCK_BITS, 0);
+    ck_assert(routes_has(&shared, id));
 }
 END_TEST
 
@@ -250,7 +281,7 @@ END_TEST
 static const struct {
     unsigned workers;
     uint32_t connections;
-} hubs[] = {{1, 1}, {1, 1025}, {2, 2048}, {2, 2049}, {3, 10000}, {64, 65537}, {64, 4194304}, {1, SLOTS_MAX}};
+} hubs[] = {{1, 1}, {1, 1025}, {2, 2048}, {2, 2049}, {3, 10000}, {64, 65537}, {64, 4194304}, {1, 4194304}};
 
 START_TEST(test_ranges_suit_all_connections)
 {
@@ -262,7 +293,10 @@ START_TEST(test_ranges_suit_all_connections)
     ck_assert_uint_eq(some.slots, range * workers);
     ck_assert_uint_ge(some.slots, hubs[_i].connections);
     ck_assert_uint_le(some.slots, SLOTS_MAX);
-    ck_assert(range == 1024 || range / 2 * workers < hubs[_i].connections); /* no larger than need be */
+    ck_assert_uint_ge(range, hubs[_i].connections / workers + SLOTS_RESTING); /* some can always rest */
+    ck_assert(range == 2048 ||
+              range / 2 < hubs[_i].connections / workers + 1 + SLOTS_RESTING); /* no larger than that */
+    ck_assert_uint_lt(some.slots - 1, UINT32_C(1) << some.slot_bits);
     for (unsigned i = 0; i < workers; i++) {
         ck_assert_uint_eq(routes_worker(&some, i * range), i);
         ck_assert_uint_eq(routes_worker(&some, i * range + range - 1), i);
@@ -375,7 +409,6 @@ static void protect_and_look(void *context)
         bool own = i == 1;
         EXPECT(writable(shared_page(&shared, i)) == own);
         EXPECT_SEGMENT(shared.ids, range, i, own);
-        EXPECT_SEGMENT(shared.generations, range, i, own);
         EXPECT_SEGMENT(shared.sent, blocks * shared.workers, i, own);
         EXPECT_SEGMENT(shared.done, blocks * shared.workers, i, own);
         EXPECT_SEGMENT(shared.closed, shared.addresses, i, own);
@@ -391,24 +424,6 @@ START_TEST(test_a_protected_worker_writes_its_own_segments_only)
 }
 END_TEST
 
-START_TEST(test_slot_0_gives_no_id_twice_when_the_id_0_comes_last)
-{
-    const uint32_t last = (UINT32_C(1) << GENERATION_BITS) - 1;
-
-    shared.first_generation = 1;
-    while (routes_take_slot(&first) != SLOT_NONE)
-        ;
-    uint64_t id = routes_publish(&first, 0);
-    routes_withdraw(&first, 0);
-    atomic_store(&shared.generations[0], last - 1); /* as many were given out since */
-    ck_assert_uint_eq(publish_with_generation(0), last);
-    routes_withdraw(&first, 0);
-    routes_return_slot(&first, 0);
-    if (routes_take_slot(&first) == 0)
-        ck_assert_uint_ne(routes_publish(&first, 0), id);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("routes");
@@ -418,14 +433,16 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_publish_and_withdraw);
     tcase_add_test(tests, test_no_id_twice);
-    tcase_add_test(tests, test_slot_without_generations_is_retired);
+    tcase_add_test(tests, test_slot_rests_for_the_tick_that_it_was_given_in);
     tcase_add_test(tests, test_slots_rest_and_run_out);
     tcase_add_test(tests, test_reset_of_a_dead_range);
     tcase_add_test(tests, test_congestion);
     tcase_add_test(tests, test_no_wake_is_lost);
     tcase_add_test(tests, test_no_other_id_is_found);
+    tcase_add_test(tests, test_no_slot_behind_the_last_is_found);
     tcase_add_test(tests, test_no_id_twice_over_slots_and_deaths);
-    tcase_add_test(tests, test_generations_start_from_the_clock_and_go_round);
+    tcase_add_test(tests, test_the_id_0_is_never_given);
+    tcase_add_test(tests, test_ticks_come_round);
     tcase_add_loop_test(tests, test_ranges_suit_all_connections, 0, sizeof hubs / sizeof hubs[0]);
     tcase_add_test(tests, test_more_slots_than_an_id_can_name);
     tcase_add_test(tests, test_slots_used_covers_what_was_given_out);
@@ -433,7 +450,6 @@ int main(void)
     tcase_add_test(tests, test_worker_keys_are_no_slots);
     tcase_add_test(tests, test_slots_of_others_are_an_invariant);
     tcase_add_test(tests, test_a_protected_worker_writes_its_own_segments_only);
-    tcase_add_test(tests, test_slot_0_gives_no_id_twice_when_the_id_0_comes_last);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);
