@@ -12,6 +12,9 @@
 /* More than the largest frame, by which others may have exceeded their credit, and something for oneself. */
 #define CREDIT_EXTRA (FRAME_MAX_SIZE + 256u * 1024u)
 
+/* Less than what a visit writes to a queue. */
+#define CREDIT_PART (256u * 1024u)
+
 /* What the most credit allows, and one record more, leaves room in an outbox for the records that do not deliver. */
 #define DELIVERS_MOST                                                                                                  \
     ((CREDIT_MOST + CREDIT_EXTRA) / RECORD_COST * (sizeof(struct record) + sizeof(uint64_t)) + RECORD_SIZE_MAX)
@@ -97,7 +100,7 @@ void wait_for_worker(struct worker *worker, struct connection *sender, unsigned 
     if (sender->waits_for != NO_KEY)
         return;
     routes_wait(worker->shared, key, worker->index);
-    if (wait_has_credit(worker, target))
+    if (wait_has_credit(worker, sender, target))
         return;
     deadline_clear_input(worker, sender);
     enter_bucket(worker, sender, key);
@@ -123,24 +126,31 @@ void wait_set_credit(struct worker *worker)
     worker->credit = credit < CREDIT_LEAST ? CREDIT_LEAST : credit > CREDIT_MOST ? CREDIT_MOST : credit;
 }
 
-/* True while `target` is short of queue entries. Sequentially consistent, as the load of `received`. */
+/* True while `target` is short of queue entries. Sequentially consistent, as the load of `credited`. */
 static bool is_short(const struct worker *worker, unsigned target)
 {
     return atomic_load(&shared_page(worker->shared, target)->statistics.ranges_used) > RANGES / 4 * 3;
 }
 
-static uint32_t credit_of(const struct worker *worker, unsigned target)
+/* Whether a sender has little to send now: what was read of it in this turn, and what was left before. */
+static bool sends_little(const struct worker *worker, const struct connection *sender)
 {
-    if (is_short(worker, target))
-        return worker->serves_line ? 0 : CREDIT_LEAST;
-    return worker->serves_line ? worker->credit : worker->credit + CREDIT_EXTRA;
+    return worker->work + sender->input_length <= WORK_LEAST;
 }
 
-bool wait_has_credit(const struct worker *worker, unsigned target)
+static uint32_t credit_of(const struct worker *worker, const struct connection *sender, unsigned target)
+{
+    bool little = sends_little(worker, sender);
+    if (is_short(worker, target))
+        return little ? CREDIT_LEAST : 0;
+    return little ? worker->credit + CREDIT_EXTRA : worker->credit;
+}
+
+bool wait_has_credit(const struct worker *worker, const struct connection *sender, unsigned target)
 {
     const struct worker_page *page = shared_page(worker->shared, target);
-    uint64_t under_way = worker->sent[target] - atomic_load(&page->received[worker->index]);
-    return under_way < credit_of(worker, target);
+    uint64_t under_way = worker->sent[target] - atomic_load(&page->credited[worker->index]);
+    return under_way < credit_of(worker, sender, target);
 }
 
 /* ---- waking ---- */
@@ -193,8 +203,30 @@ void wait_end_congestion(struct worker *worker, uint32_t slot)
     wake_workers(worker, slot);
 }
 
+/*
+ * While queues here are large, credit comes back as they are written: a part of it each time that all of them were
+ * visited. So what a worker may have under way is also what it can add to a queue whose client reads.
+ */
+static void credit_worker(struct worker *worker, unsigned from)
+{
+    uint64_t cost = worker->owed_credit[from];
+
+    if (worker->large.count > 0) {
+        if (worker->visits < worker->credit_visit[from])
+            return;
+        worker->credit_visit[from] = worker->visits + worker->dirty.count + worker->large.count;
+        cost = cost < CREDIT_PART ? cost : CREDIT_PART;
+    }
+    worker->owed_credit[from] -= cost;
+    if (worker->owed_credit[from] == 0)
+        worker->owes_credit &= ~(UINT64_C(1) << from);
+    count(&shared_page(worker->shared, worker->index)->credited[from], cost);
+}
+
 void wait_give_credit(struct worker *worker)
 {
+    for (uint64_t left = worker->owes_credit; left != 0; left &= left - 1)
+        credit_worker(worker, (unsigned)__builtin_ctzll(left));
     uint32_t key = routes_worker_key(worker->shared, worker->index);
     /* Either the waiter sees what was taken, or this sees the waiter: the other half of wait_for_worker(). */
     atomic_thread_fence(memory_order_seq_cst);

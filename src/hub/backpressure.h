@@ -4,16 +4,17 @@
  * A paused sender is not read. It waits for a key (routes.h), which names the cause:
  *   - a receiver that is congested (its slot): until that has read, or is gone;
  *   - itself (its own slot), when it does not read what it asks for: the same;
- *   - another worker (its key): until that has taken records, and so gives credit again, or is dead;
+ *   - another worker (its key): until that is done with records, and so gives credit again, or is dead;
  *   - the store (this worker's key): until there is room for what it sends; it is looked at again in short
  *     intervals, so that no wake can be lost.
  * A wake is always allowed to come too often: whoever goes on finds out whether it has to wait again.
  *
  * The credit of a pair of workers is what may be under way from one to the other: the cost of the records that the
- * one sent, less the cost of those that the other took. It is less while the other is short of queue entries. So a
+ * one sent, less the cost of those that the other is done with: it took them, and wrote what they made large queues of
+ * as far as the sockets took it. It is less while the other is short of queue entries. So a
  * fast worker cannot fill a slow one's queues before that can say that they are congested, and a record that
- * delivers always finds room in the outbox. Clients that were read in this turn have more of it than those that go on
- * in turn: whoever uses credit up goes on in turn, and cannot use up what those need that send a message now and then.
+ * delivers always finds room in the outbox. Clients that send little have more of it than those that send much, who so
+ * cannot use up what those need that send a message now and then.
  */
 #ifndef RELAYHUB_BACKPRESSURE_H
 #define RELAYHUB_BACKPRESSURE_H
@@ -32,8 +33,8 @@ void wait_for_store(struct worker *worker, struct connection *sender);
 /* Computes the credit from the limits, which are new. */
 void wait_set_credit(struct worker *worker);
 
-/* Whether another record may be sent to `target`. */
-bool wait_has_credit(const struct worker *worker, unsigned target);
+/* Whether another record of the client at hand may be sent to `target`. */
+bool wait_has_credit(const struct worker *worker, const struct connection *sender, unsigned target);
 
 /* A receiver of this worker is congested no longer: wakes all that wait for it, in all workers. */
 void wait_end_congestion(struct worker *worker, uint32_t slot);
@@ -44,7 +45,7 @@ void wait_wake(struct worker *worker, uint32_t key);
 /* Lets those go on that have waited for the store the longest, to look at it again: a bounded number. */
 void wait_wake_store(struct worker *worker);
 
-/* This worker has taken records, or has queue entries again: wakes the senders of other workers that wait for it. */
+/* Gives credit for the records that are done with, and wakes the senders of other workers that wait for it. */
 void wait_give_credit(struct worker *worker);
 
 /* Worker `dead` is gone: wakes all that wait for it or for one of its clients. */

@@ -226,7 +226,7 @@ static void bury(struct crew *crew, unsigned index)
     store_reset_holder(&crew->shared, index);
     /* Not left to the successor: the others may send to it before its first step. */
     for (unsigned i = 0; i < crew->shared.workers; i++)
-        atomic_store(&shared_page(&crew->shared, index)->received[i], 0);
+        atomic_store(&shared_page(&crew->shared, index)->credited[i], 0);
     member->state = MEMBER_WAITING;
 }
 

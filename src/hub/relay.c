@@ -129,7 +129,7 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
         if (!worker->limits.refuse && routes_is_congested(shared, slot))
             wait_for_receiver(worker, sender, slot);
         /* Also where that has just ended. */
-        if (target != worker->index && worker->up >> target & 1 && !wait_has_credit(worker, target))
+        if (target != worker->index && worker->up >> target & 1 && !wait_has_credit(worker, sender, target))
             wait_for_worker(worker, sender, target);
     }
     return sender->waits_for != NO_KEY;
@@ -174,8 +174,8 @@ static void deliver(struct worker *worker, const struct record *record)
 {
     INVARIANT(is_of_its_writer(worker, record));
     store_borrow(&worker->store, record->at, record->length);
-    count(&shared_page(worker->shared, worker->index)->received[record->from],
-          record_cost(record->length, record->count));
+    worker->owed_credit[record->from] += record_cost(record->length, record->count);
+    worker->owes_credit |= UINT64_C(1) << record->from;
     worker->stamp++;
     worker->work += record->count * WORK_QUEUE;
     for (unsigned i = 0; i < record->count; i++) {

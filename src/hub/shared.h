@@ -61,8 +61,9 @@ struct statistics {
 /* A worker's own page. Only that worker writes it. */
 struct worker_page {
     struct statistics statistics;
-    _Atomic uint32_t slots_used;            /* slots from here on were never given out: where LIST stops looking */
-    _Atomic uint64_t received[WORKERS_MAX]; /* cost of the records taken from each worker, see record_cost() */
+    _Atomic uint32_t slots_used; /* slots from here on were never given out: where LIST stops looking */
+    _Atomic uint64_t
+        credited[WORKERS_MAX]; /* cost of the records of each worker that are done with, see record_cost() */
 };
 
 /* Whether a receiver is congested, and the workers whose senders wait for it, or for a worker. */

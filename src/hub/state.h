@@ -160,10 +160,13 @@ struct worker {
     struct store store;
     struct inbox inbox;
     struct outbox outboxes[WORKERS_MAX];
-    uint64_t up;                /* the workers that are up, a bit each, without this one */
-    uint64_t touched;           /* outboxes with records of this turn */
-    uint64_t sent[WORKERS_MAX]; /* cost of the records to each worker, see backpressure.h */
-    uint32_t credit;            /* that each worker gives this one, in bytes */
+    uint64_t up;                        /* the workers that are up, a bit each, without this one */
+    uint64_t touched;                   /* outboxes with records of this turn */
+    uint64_t sent[WORKERS_MAX];         /* cost of the records to each worker, see backpressure.h */
+    uint32_t credit;                    /* that each worker gives this one, in bytes */
+    uint64_t owed_credit[WORKERS_MAX];  /* cost of the records from each that it has no credit for again yet */
+    uint64_t owes_credit;               /* to whom, a bit each */
+    uint64_t credit_visit[WORKERS_MAX]; /* of worker->visits: not before gets it more, unless no large queue is left */
     int epoll;
     uint32_t now;    /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps */
     uint32_t looked; /* when deadlines were looked at last */
@@ -182,7 +185,6 @@ struct worker {
     uint32_t work_limit;   /* its share of the turn */
     uint32_t work_queued;  /* and the bytes that it caused to be written, to all receivers together */
     uint32_t turn_work;    /* and what all have */
-    bool serves_line;      /* the client at hand goes on in turn, without an event */
     uint32_t bytes_routed; /* since the queues were written last, once for all receivers */
     uint32_t write_left;   /* bytes that may still be written to large queues in this turn */
 

@@ -103,7 +103,6 @@ static void go_on(struct worker *worker, struct line *line, uint32_t share)
 
 void turn_go_on(struct worker *worker)
 {
-    worker->serves_line = true;
     for (uint32_t left = worker->woken.count < WOKEN_MOST ? worker->woken.count : WOKEN_MOST; left > 0; left--)
         go_on(worker, &worker->woken, WORK_LEAST);
     uint32_t left = worker->in_turn.count, share = WORK_TURN / (left > 0 ? left : 1);
@@ -112,5 +111,4 @@ void turn_go_on(struct worker *worker)
         if (worker->turn_work >= WORK_TURN)
             break;
     }
-    worker->serves_line = false;
 }

@@ -194,7 +194,8 @@ static void forget_worker(struct worker_loop *loop, unsigned dead)
         loop->watched_outboxes &= ~bit;
         watch(worker, worker->outboxes[dead].pipe, 0, 0, EPOLL_CTL_DEL);
     }
-    atomic_store(&shared_page(worker->shared, worker->index)->received[dead], 0);
+    atomic_store(&shared_page(worker->shared, worker->index)->credited[dead], 0);
+    worker->owed_credit[dead] = 0;
     store_forget_holder(&worker->store, dead);
     store_settle(&worker->store, dead);
     wait_wake_worker(worker, dead);

@@ -439,7 +439,7 @@ static bool is_idle(const struct worker *worker)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
         if (!outbox_empty(&worker->outboxes[i]) || worker->returns[i].first != NO_RANGE ||
-            worker->sent[i] != atomic_load(&shared_page(&shared, i)->received[worker->index]))
+            worker->sent[i] != atomic_load(&shared_page(&shared, i)->credited[worker->index]))
             return false;
     }
     return worker->connection_count == 0 && worker->ranges_used == 0 && worker->paused == 0 &&

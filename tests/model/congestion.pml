@@ -15,7 +15,7 @@
  *   - `congested` and `waiters` are a Dekker pair: the receiver's worker clears the flag and then takes the
  *     waiters, a sender's worker adds itself and then rereads the flag, all four sequentially consistent
  *     (MUTATE_NO_RECHECK and MUTATE_TAKE_FIRST show what happens without the order);
- *   - `received` and `waiters` are another, and the gauge of queue entries and `waiters` a third: a sequentially
+ *   - `credited` and `waiters` are another, and the gauge of queue entries and `waiters` a third: a sequentially
  *     consistent fence stands between the store to the one and the load of the other in wait_give_credit(), and in
  *     wait_for_worker() the operations are sequentially consistent themselves (MUTATE_NO_FENCE has the load before
  *     the store);
@@ -30,7 +30,7 @@
  * Mutations: MUTATE_NO_RECHECK, MUTATE_TAKE_FIRST, MUTATE_NO_FENCE, MUTATE_NO_WAKE_ALL (a wake that did not
  * fit is forgotten), MUTATE_NO_WAKE_DEAD (no wait_wake_worker()), MUTATE_SILENT_DRAIN (forget_worker() takes
  * records without wait_give_credit()), MUTATE_SHORT_FOR_EVER (no wait_give_credit() at the end of a turn),
- * MUTATE_ONE_LOOK (whoever found a receiver congested does not ask for credit when that has just ended), MUTATE_RESET_LATE (a successor zeroes `received` itself, when the
+ * MUTATE_ONE_LOOK (whoever found a receiver congested does not ask for credit when that has just ended), MUTATE_RESET_LATE (a successor zeroes `credited` itself, when the
  * others may know of it already), and MUTATE_UP_UNACKED of master.pml.
  */
 #ifndef W
@@ -68,7 +68,7 @@ bool present = true;     /* ids[slot] names a client */
 bool congested[2];       /* by key; the worker's is never set */
 bool scarce;              /* worker 0 has few queue entries left */
 byte waiters[2];
-byte received[W];        /* on the page of worker 0: by sender's worker */
+byte credited[W];        /* on the page of worker 0: by sender's worker */
 
 chan pipe[W] = [PIPE_ROOM] of { byte, byte }; /* to 0: the sender's worker, 0. To others: 0, the key */
 
@@ -107,7 +107,7 @@ inline reset_holder(i)
     if
 #ifndef MUTATE_RESET_LATE
     :: i == 0 ->
-        for (k : 1 .. W - 1) { received[k] = 0 }
+        for (k : 1 .. W - 1) { credited[k] = 0 }
         k = 0
 #endif
     :: else
@@ -181,14 +181,14 @@ inline receiver_forgets(who)
 {
     up[0] = up[0] & ~BIT(who);
     do
-    :: atomic { pipe[0] ? h, _ -> received[h]++; h = 0 }
+    :: atomic { pipe[0] ? h, _ -> credited[h]++; h = 0 }
     :: empty(pipe[0]) -> break
     od;
     atomic {
         do :: wakes[who] ? _ :: empty(wakes[who]) -> break od;
         lost_wake[who] = false
     }
-    received[who] = 0;
+    credited[who] = 0;
 #ifndef MUTATE_SILENT_DRAIN
     wake_window();
 #endif
@@ -206,13 +206,13 @@ inline receiver_loop()
     :: atomic { !present && HAS_CLIENTS(0) -> present = true }
     /* handle_event(): a record is taken; then the window moves on */
 #ifdef MUTATE_NO_FENCE
-    :: atomic { pipe[0] ? h, _ -> set = waiters[WORKER] } received[h]++; h = 0;
+    :: atomic { pipe[0] ? h, _ -> set = waiters[WORKER] } credited[h]++; h = 0;
         if
         :: set != 0 && !scarce -> end_congestion(WORKER)
         :: else
         fi
 #else
-    :: atomic { pipe[0] ? h, _ -> received[h]++; h = 0 } wake_window()
+    :: atomic { pipe[0] ? h, _ -> credited[h]++; h = 0 } wake_window()
 #endif
     /* over its limit, or short of queue entries; and later no longer */
     :: atomic { BECOMES_CONGESTED(SLOT) -> congested[SLOT] = true; congestions++ }
@@ -248,14 +248,14 @@ active proctype receiver()
         }
         atomic { forked[0] -> forked[0] = false }
 #ifdef MUTATE_RESET_LATE
-        { for (h : 1 .. W - 1) { received[h] = 0 } h = 0 } unless { killed[0] };
+        { for (h : 1 .. W - 1) { credited[h] = 0 } h = 0 } unless { killed[0] };
 #endif
     od
 }
 
 /* ---- a sender's worker ---- */
 
-#define NO_CREDIT (scarce || sent[me] - received[me] > WINDOW || sent[me] < received[me])
+#define NO_CREDIT (scarce || sent[me] - credited[me] > WINDOW || sent[me] < credited[me])
 
 /* routes_wait(), and wait_pause() if it has to be. */
 inline wait_while(condition, key)

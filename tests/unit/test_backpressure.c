@@ -269,41 +269,68 @@ static const struct {
 
 START_TEST(test_the_credit)
 {
-    _Atomic uint64_t *received = &shared_page(&shared, 1)->received[0];
+    _Atomic uint64_t *credited = &shared_page(&shared, 1)->credited[0];
     uint32_t credit = credits[_i].credit;
 
     worker.limits.store_share = credits[_i].store_share;
     wait_set_credit(&worker);
-    worker.serves_line = true;
-    ck_assert(wait_has_credit(&worker, 1));
+    worker.work = WORK_LEAST + 1; /* by one that sends much */
+    ck_assert(wait_has_credit(&worker, &worker.connections[0], 1));
     worker.sent[1] = credit - 1;
-    ck_assert(wait_has_credit(&worker, 1));
+    ck_assert(wait_has_credit(&worker, &worker.connections[0], 1));
     worker.sent[1]++;
-    ck_assert(!wait_has_credit(&worker, 1));
-    atomic_store(&shared_page(&shared, 1)->received[1], 1000); /* of another sender */
-    ck_assert(!wait_has_credit(&worker, 1));
-    atomic_store(received, 1);
-    ck_assert(wait_has_credit(&worker, 1));
+    ck_assert(!wait_has_credit(&worker, &worker.connections[0], 1));
+    atomic_store(&shared_page(&shared, 1)->credited[1], 1000); /* of another sender */
+    ck_assert(!wait_has_credit(&worker, &worker.connections[0], 1));
+    atomic_store(credited, 1);
+    ck_assert(wait_has_credit(&worker, &worker.connections[0], 1));
     worker.sent[1] += UINT64_C(1) << 40;
-    atomic_store(received, worker.sent[1]);
-    ck_assert(wait_has_credit(&worker, 1));
+    atomic_store(credited, worker.sent[1]);
+    ck_assert(wait_has_credit(&worker, &worker.connections[0], 1));
 }
 END_TEST
 
 /* Also when another's largest frame went over the credit. */
-START_TEST(test_those_that_were_just_read_have_more)
+START_TEST(test_those_that_send_little_have_more)
 {
     worker.limits.store_share = 16u << 20;
     wait_set_credit(&worker);
     worker.sent[1] = (512u << 10) - 1 + FRAME_MAX_SIZE;
-    ck_assert(wait_has_credit(&worker, 1));
-    worker.serves_line = true;
-    ck_assert(!wait_has_credit(&worker, 1));
-    worker.serves_line = false;
+    ck_assert(wait_has_credit(&worker, &worker.connections[0], 1));
+    worker.work = WORK_LEAST + 1;
+    ck_assert(!wait_has_credit(&worker, &worker.connections[0], 1));
+    worker.work = WORK_LEAST - 100;
+    worker.connections[0].input_length = 101; /* from before */
+    ck_assert(!wait_has_credit(&worker, &worker.connections[0], 1));
+    worker.connections[0].input_length = 100;
     worker.sent[1] += 256u << 10;
-    ck_assert(wait_has_credit(&worker, 1));
+    ck_assert(wait_has_credit(&worker, &worker.connections[0], 1));
     worker.sent[1]++;
-    ck_assert(!wait_has_credit(&worker, 1));
+    ck_assert(!wait_has_credit(&worker, &worker.connections[0], 1));
+}
+END_TEST
+
+/* Credit for what worker 1 sent here, of which 1 MiB was taken. */
+START_TEST(test_credit_comes_back_as_large_queues_are_written)
+{
+    const _Atomic uint64_t *credited = &shared_page(&shared, 0)->credited[1];
+
+    worker.owed_credit[1] = 1u << 20;
+    worker.owes_credit = 1 << 1;
+    worker.large.count = 2;
+    worker.visits = 10;
+    wait_give_credit(&worker);
+    ck_assert_uint_eq(atomic_load(credited), 256u << 10);
+    worker.visits = 11; /* one of the two was visited since */
+    wait_give_credit(&worker);
+    ck_assert_uint_eq(atomic_load(credited), 256u << 10);
+    worker.visits = 12;
+    wait_give_credit(&worker);
+    ck_assert_uint_eq(atomic_load(credited), 512u << 10);
+    worker.large.count = 0;
+    wait_give_credit(&worker);
+    ck_assert_uint_eq(atomic_load(credited), 1u << 20);
+    ck_assert_uint_eq(worker.owed_credit[1] + worker.owes_credit, 0);
 }
 END_TEST
 
@@ -312,14 +339,14 @@ START_TEST(test_who_is_short_of_queue_entries_gives_little_credit)
     worker.limits.store_share = 16u << 20;
     wait_set_credit(&worker);
     atomic_store(&shared_page(&shared, 1)->statistics.ranges_used, RANGES / 4 * 3 + 1);
-    ck_assert(wait_has_credit(&worker, 1));
-    worker.serves_line = true; /* none to those that send without a pause */
-    ck_assert(!wait_has_credit(&worker, 1));
-    worker.serves_line = false;
+    ck_assert(wait_has_credit(&worker, &worker.connections[0], 1));
+    worker.work = WORK_LEAST + 1; /* none to those that send much */
+    ck_assert(!wait_has_credit(&worker, &worker.connections[0], 1));
+    worker.work = 0;
     worker.sent[1] = 64u << 10;
-    ck_assert(!wait_has_credit(&worker, 1));
+    ck_assert(!wait_has_credit(&worker, &worker.connections[0], 1));
     atomic_store(&shared_page(&shared, 1)->statistics.ranges_used, RANGES / 4 * 3);
-    ck_assert(wait_has_credit(&worker, 1));
+    ck_assert(wait_has_credit(&worker, &worker.connections[0], 1));
 }
 END_TEST
 
@@ -389,7 +416,7 @@ START_TEST(test_no_wait_for_credit_is_lost)
         woken(key);
         atomic_store(&race->round, ++round);
         pause_for(round * 13 % 509);
-        atomic_store_explicit(&shared_page(&shared, 0)->received[1], (uint64_t)round << 22, memory_order_relaxed);
+        atomic_store_explicit(&shared_page(&shared, 0)->credited[1], (uint64_t)round << 22, memory_order_relaxed);
         wait_give_credit(&worker);
         await(&race->answered, round);
         bool waited = atomic_load(&race->waits);
@@ -422,7 +449,8 @@ int main(void)
     tcase_add_test(tests, test_a_worker_that_is_down_is_not_woken);
     tcase_add_test(tests, test_a_dead_worker_wakes_those_that_wait_for_it_or_its_clients);
     tcase_add_loop_test(tests, test_the_credit, 0, sizeof credits / sizeof credits[0]);
-    tcase_add_test(tests, test_those_that_were_just_read_have_more);
+    tcase_add_test(tests, test_those_that_send_little_have_more);
+    tcase_add_test(tests, test_credit_comes_back_as_large_queues_are_written);
     tcase_add_test(tests, test_who_is_short_of_queue_entries_gives_little_credit);
     tcase_add_test(tests, test_a_sender_waits_while_there_is_no_credit);
     tcase_add_test(tests, test_taking_records_wakes_whoever_waits_for_credit);
