@@ -478,7 +478,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     REQUIRE(all_idle());
     for (uint32_t slot = 0; slot < shared.slots; slot++)
-        REQUIRE(atomic_load(&shared.ids[slot]) == 0);
+        REQUIRE(routes_client(&shared, slot) == 0);
     for (uint32_t key = 0; key < shared.slots + WORKERS; key++)
         REQUIRE(atomic_load(&shared.congestion[key].congested) == 0);
     return 0;

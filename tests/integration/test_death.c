@@ -1,5 +1,6 @@
 /* test_death.c: kill -9 of a worker under load, of several, and of the master. */
 #include "harness.h"
+#include "hub/routes.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,13 +15,15 @@
 static struct hub hub;
 static struct client clients[CLIENTS];
 
-/* Which worker a client has, by its slot; as many slots a worker as fit the default maximum. */
+/* Which worker a client has, in a hub with the default maximum of connections. */
 static unsigned worker_of(const struct client *client, unsigned workers)
 {
-    unsigned range = 1024;
-    while (range * workers < 10000 || range < (10000 + workers - 1) / workers)
-        range *= 2;
-    return (unsigned)(client->id & 0xffffff) / range;
+    struct shared shared;
+
+    ck_assert_int_eq(shared_create(&shared, workers, 10000, 0), 0);
+    unsigned worker = routes_worker(&shared, routes_slot(&shared, client->id));
+    shared_destroy(&shared);
+    return worker;
 }
 
 static void open_clients(void)
