@@ -129,7 +129,7 @@ START_TEST(test_store_share)
     struct client stuck;
 
     /* No queue is congested before it is over its share, so nobody is paused. */
-    hub_start(&hub, harness_workers[_i], "--high-watermark", "4M", "--store-share", "4M", NULL);
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "4M", "--store-share", "4M", "--store-size", "1G", NULL);
     client_open(&stuck, &hub);
     client_open(&clients[0], &hub);
     for (int i = 0; i < 64 && hub_statistic(&hub, "cut_off") == 0; i++)
