@@ -96,7 +96,7 @@ static struct member *choose_worker(const struct accepting *accepting)
     return best;
 }
 
-/* The hub does not take this client: says why in a frame, as far as the socket takes it at once, and closes. */
+/* The hub does not take this client: says why in a frame. */
 static void turn_away(struct accepting *accepting, int fd, const char *reason)
 {
     uint8_t frame[FRAME_WORD_SIZE + 64];
@@ -104,10 +104,8 @@ static void turn_away(struct accepting *accepting, int fd, const char *reason)
 
     frame_store_word(frame, frame_word(FRAME_ERROR, 0, length));
     memcpy(frame + FRAME_WORD_SIZE, reason, length);
-    (void)send(fd, frame, FRAME_WORD_SIZE + length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    farewell_say(&accepting->crew->farewells, fd, frame, FRAME_WORD_SIZE + length, accepting->crew->now);
     accepting->turned_away++;
-    shutdown(fd, SHUT_WR);
-    close(fd);
 }
 
 static void pause_accepting(struct accepting *accepting, const char *why)

@@ -70,6 +70,7 @@ static void close_others_ends(struct crew *crew, unsigned index)
             close(member->batch.fds[k]);
     }
     listen_close(&crew->listeners);
+    farewell_close(&crew->farewells);
     close(crew->epoll);
     close(crew->signals);
 }
@@ -128,7 +129,8 @@ static bool start_worker(struct crew *crew, unsigned index, bool successor)
     member->channel = ends[0];
     member->state = MEMBER_RUNNING;
     member->forget = member->remember = member->unacked = member->strangers = 0;
-    member->tell_limits = member->tell_stop = member->tell_finish = member->stopped = member->ready = false;
+    member->tell_limits = member->ready = false;
+    member->end_told = member->end_reached = 0;
     member->handed = 0;
     member->turns = atomic_load_explicit(&statistics->turns, memory_order_relaxed);
     member->silent = 0;
@@ -173,10 +175,14 @@ static void tell_bits(const struct crew *crew, struct member *member, enum hando
         *bits &= *bits - 1;
 }
 
-static void tell_flag(const struct crew *crew, struct member *member, enum handoff_kind kind, bool *flag)
+static void tell_end(const struct crew *crew, struct member *member)
 {
-    if (*flag && tell(crew, member, kind, 0))
-        *flag = false;
+    while (member->end_told < crew->end_step) {
+        enum handoff_kind next = member->end_told == 0 ? HANDOFF_STOP : member->end_told + 1;
+        if (!tell(crew, member, next, 0))
+            return;
+        member->end_told = next;
+    }
 }
 
 void crew_ask(const struct crew *crew, unsigned index)
@@ -193,9 +199,9 @@ void crew_tell(struct crew *crew)
             continue;
         tell_bits(crew, member, HANDOFF_DOWN, &member->forget);
         tell_bits(crew, member, HANDOFF_UP, &member->remember);
-        tell_flag(crew, member, HANDOFF_LIMITS, &member->tell_limits);
-        tell_flag(crew, member, HANDOFF_STOP, &member->tell_stop);
-        tell_flag(crew, member, HANDOFF_FINISH, &member->tell_finish);
+        if (member->tell_limits && tell(crew, member, HANDOFF_LIMITS, 0))
+            member->tell_limits = false;
+        tell_end(crew, member);
     }
 }
 
@@ -204,7 +210,7 @@ bool crew_busy(const struct crew *crew)
     for (unsigned i = 0; i < crew->shared.workers; i++) {
         const struct member *member = &crew->members[i];
         if (member->state != MEMBER_RUNNING || !member->ready || member->forget || member->remember ||
-            member->tell_limits || member->tell_stop || member->tell_finish || member->behind)
+            member->tell_limits || member->end_told < crew->end_step || member->behind)
             return true;
     }
     return false;
@@ -379,8 +385,8 @@ void crew_hear(struct crew *crew, unsigned index)
             forgotten_by(crew, message.worker, index);
         else if (message.kind == HANDOFF_UP && message.worker < crew->shared.workers)
             crew->members[message.worker].strangers &= ~(UINT64_C(1) << index);
-        else if (message.kind == HANDOFF_STOP)
-            member->stopped = true;
+        else if (message.kind == HANDOFF_STOP || message.kind == HANDOFF_DRAIN)
+            member->end_reached = message.kind;
         else if (message.kind == HANDOFF_READY)
             hear_ready(crew, index, &message);
         for (uint32_t i = 0; message.kind == HANDOFF_CLIENTS && i < message.count; i++)
@@ -393,27 +399,34 @@ void crew_hear(struct crew *crew, unsigned index)
 void crew_stop(struct crew *crew)
 {
     crew->ending = true;
-    for (unsigned i = 0; i < crew->shared.workers; i++)
-        crew->members[i].tell_stop = true;
+    crew->end_step = HANDOFF_STOP;
 }
 
-/* All records are in the pipes once every worker has stopped reading: only then may they finish. */
+static bool all_reached(const struct crew *crew, enum handoff_kind step)
+{
+    for (unsigned i = 0; i < crew->shared.workers; i++) {
+        const struct member *member = &crew->members[i];
+        if (member->state == MEMBER_RUNNING && member->end_reached < step)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * All records are in the pipes once every worker has stopped reading: only then may one say that nothing is queued. And
+ * only when nothing is queued anywhere has nobody to be told anything any more, and clients may be closed. No step
+ * waits for a worker that hangs.
+ */
 void crew_advance_end(struct crew *crew, uint64_t since)
 {
-    bool all_stopped = true, late = since > crew->options->limits.grace_time / 2;
-    uint64_t limit = crew->options->limits.grace_time + 500;
+    uint64_t grace = crew->options->limits.grace_time;
 
-    for (unsigned i = 0; i < crew->shared.workers; i++)
-        all_stopped &= crew->members[i].state != MEMBER_RUNNING || crew->members[i].stopped;
-    for (unsigned i = 0; i < crew->shared.workers; i++) {
-        struct member *member = &crew->members[i];
-        if (member->state != MEMBER_RUNNING)
-            continue;
-        if (all_stopped || late)
-            member->tell_finish = true;
-        if (since > limit)
-            crew_kill(crew, i);
-    }
+    if (crew->end_step == HANDOFF_STOP && (all_reached(crew, HANDOFF_STOP) || since > grace / 2))
+        crew->end_step = HANDOFF_DRAIN;
+    if (crew->end_step == HANDOFF_DRAIN && (all_reached(crew, HANDOFF_DRAIN) || since > grace / 8 * 7))
+        crew->end_step = HANDOFF_FINISH;
+    for (unsigned i = 0; i < crew->shared.workers && since > grace + 500; i++)
+        crew_kill(crew, i);
 }
 
 void crew_kill(const struct crew *crew, unsigned index)

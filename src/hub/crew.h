@@ -6,6 +6,7 @@
 #define RELAYHUB_CREW_H
 
 #include "hub/addresses.h"
+#include "hub/farewell.h"
 #include "hub/handoff.h"
 #include "hub/listen.h"
 #include "hub/options.h"
@@ -32,14 +33,15 @@ struct member {
     uint64_t remember;  /* bits of the successors that it must still be told about */
     uint64_t unacked;   /* for a dead one: who has not forgotten it yet */
     uint64_t strangers; /* for a successor: who does not know of it yet; it gets no clients before they do */
-    bool tell_limits, tell_stop, tell_finish, stopped;
-    bool ready;             /* it has said that its loop runs */
-    uint64_t handed;        /* clients handed over since it started */
-    uint64_t closed_before; /* its count of closed clients when it started */
-    uint64_t started;       /* milliseconds */
-    uint32_t delay;         /* milliseconds from then to the next start, if it dies; 0: it never died */
-    uint64_t turns;         /* its count at the last look of heartbeat.h, */
-    uint32_t silent;        /* and since when it stands still although it was asked for a turn, in milliseconds */
+    bool tell_limits;
+    enum handoff_kind end_told, end_reached; /* steps of the end: HANDOFF_STOP and so on; 0: none */
+    bool ready;                              /* it has said that its loop runs */
+    uint64_t handed;                         /* clients handed over since it started */
+    uint64_t closed_before;                  /* its count of closed clients when it started */
+    uint64_t started;                        /* milliseconds */
+    uint32_t delay;  /* milliseconds from then to the next start, if it dies; 0: it never died */
+    uint64_t turns;  /* its count at the last look of heartbeat.h, */
+    uint32_t silent; /* and since when it stands still although it was asked for a turn, in milliseconds */
     bool asked, given_up;
     struct handoff batch; /* clients accepted for it in this turn, see accepting.h */
     bool behind;          /* its channel has no room for that batch yet: others get the clients */
@@ -49,16 +51,18 @@ struct crew {
     const struct options *options;
     struct shared shared;
     struct addresses addresses; /* what a worker that dies had of each */
-    struct listeners listeners; /* these and the next two a child closes */
+    struct listeners listeners; /* these and the next three a child closes */
+    struct farewells farewells;
     int epoll, signals;
     sigset_t old_mask; /* the signals that a child may get */
     uint64_t now;      /* milliseconds of CLOCK_MONOTONIC, taken once a turn */
     uint64_t deaths;
     char trouble[80]; /* how the last one died */
     bool refusals_told;
-    bool started; /* all first workers have been ready */
-    bool ending;  /* the hub ends: nobody is replaced */
-    int failure;  /* the hub cannot go on: its exit status; 0 otherwise */
+    bool started;               /* all first workers have been ready */
+    bool ending;                /* the hub ends: nobody is replaced */
+    enum handoff_kind end_step; /* that all workers take now */
+    int failure;                /* the hub cannot go on: its exit status; 0 otherwise */
     struct member members[WORKERS_MAX];
 };
 
@@ -95,7 +99,7 @@ void crew_tell_limits(struct crew *crew);
 /* The hub ends: the workers stop reading. */
 void crew_stop(struct crew *crew);
 
-/* The hub has been ending for so many milliseconds: all finish once all have stopped, or are killed. */
+/* The hub has been ending for this many milliseconds: takes the next step with all workers, or kills them. */
 void crew_advance_end(struct crew *crew, uint64_t since);
 
 /* Asks a worker for a turn of its loop. */

@@ -21,10 +21,12 @@ enum handoff_kind {
     HANDOFF_DOWN,        /* to a worker: `worker` is dead; answered with the same */
     HANDOFF_UP,          /* to a worker: `worker` has a successor; answered with the same */
     HANDOFF_LIMITS,      /* to a worker: new limits */
-    HANDOFF_STOP,        /* to a worker: read no more from clients; answered when all records are out */
-    HANDOFF_FINISH,      /* to a worker: drain all queues and leave */
-    HANDOFF_PING,        /* to a worker: take a turn */
-    HANDOFF_READY,       /* to the master: the loop runs, in a sandbox without what is `refused` */
+    /* The steps of the end, in this order. */
+    HANDOFF_STOP,   /* to a worker: read no more from clients; answered when all records are out */
+    HANDOFF_DRAIN,  /* to a worker: all records are in the pipes; answered when nothing is queued any more */
+    HANDOFF_FINISH, /* to a worker: shut all connections down, and leave */
+    HANDOFF_PING,   /* to a worker: take a turn */
+    HANDOFF_READY,  /* to the master: the loop runs, in a sandbox without what is `refused` */
 };
 
 struct handoff {

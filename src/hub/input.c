@@ -308,8 +308,12 @@ void input_note_end(struct worker *worker, struct connection *connection)
     /* How much there is still to read; with MSG_PEEK and MSG_TRUNC nothing is copied, and all stays (tcp(7)). */
     ssize_t unread = recv(connection->fd, NULL, FRAME_MAX_SIZE, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
     uint32_t there = connection->input_length + (unread > 0 ? (uint32_t)unread : 0);
-    if (there < connection->frame_wanted)
-        end_input(worker, connection); /* the frame that it waits with can never be whole */
+    if (there >= connection->frame_wanted)
+        return;
+    /* The frame that it waits with can never be whole. Unread, it would turn the close into a reset. */
+    if (unread > 0)
+        (void)recv(connection->fd, NULL, (size_t)unread, MSG_DONTWAIT | MSG_TRUNC);
+    end_input(worker, connection);
 }
 
 /* ---- reading ---- */

@@ -244,7 +244,7 @@ static void check_service(void)
 static void turn(master_reread *reread)
 {
     struct epoll_event events[64];
-    bool waiting = crew_busy(&crew) || accepting.again != 0 || crew.ending;
+    bool waiting = crew_busy(&crew) || accepting.again != 0 || crew.ending || farewell_any(&crew.farewells);
     int ready = epoll_wait(crew.epoll, events, 64, waiting ? TICK : heartbeat_rest(&heartbeat));
 
     crew.now = milliseconds();
@@ -261,6 +261,7 @@ static void turn(master_reread *reread)
     heartbeat_look(&heartbeat);
     crew_replace(&crew);
     accepting_resume(&accepting);
+    farewell_look(&crew.farewells, crew.now);
     if (crew.ending)
         crew_advance_end(&crew, crew.now - ending_since);
     crew_tell(&crew);

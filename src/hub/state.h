@@ -204,8 +204,9 @@ struct worker {
     } deadlines[DEADLINES];
     struct range_list returns[WORKERS_MAX]; /* what could not be written, by the worker of its sender */
 
-    bool stopped;   /* the hub ends: nothing is read any more */
-    bool finishing; /* the hub ends: whoever has nothing queued is closed */
+    bool stopped;   /* the hub ends: nothing is read any more, */
+    bool draining;  /* all that others have sent is here, */
+    bool finishing; /* and whoever has nothing queued is closed */
 };
 
 /*

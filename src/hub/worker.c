@@ -41,7 +41,7 @@
 #define RECLAIMED_A_TURN 1024u
 
 #define TICK 100   /* milliseconds between two looks at deadlines */
-#define LINGER 300 /* at the end, for clients to close, once all is written */
+#define LINGER 300 /* at the end, for clients to close, once they have acknowledged all */
 #define FRAME_PATIENCE                                                                                                 \
     2000             /* an incomplete frame that makes no progress has as long at least, however short the store is */
 #define STORE_TICK 5 /* and between two looks for room in the store, when somebody waits for it */
@@ -55,9 +55,10 @@ struct worker_loop {
     struct worker worker;
     int channel;
     bool alone; /* the master is gone */
-    bool ack_stop;
-    uint32_t finish_since;
-    uint32_t written_since; /* finishing: from then on no client had anything queued */
+    bool ack_stop, ack_drain;
+    uint32_t stop_since;
+    uint32_t end_looked;  /* finishing: when it was looked at last what clients acknowledged, */
+    uint32_t acked_since; /* and from then on they had acknowledged all */
     uint64_t watched_outboxes;
 };
 
@@ -218,20 +219,29 @@ static void finish_connection(struct worker *worker, struct connection *connecti
         reply_end(worker, connection);
 }
 
-static void stop(struct worker *worker)
+static void stop(struct worker_loop *loop)
 {
-    worker->stopped = true;
-    for_each_connection(worker, connection_watch);
+    if (loop->worker.stopped)
+        return;
+    loop->worker.stopped = true;
+    loop->stop_since = loop->worker.now;
+    for_each_connection(&loop->worker, connection_watch);
+}
+
+static void drain(struct worker_loop *loop)
+{
+    stop(loop);
+    loop->worker.draining = true;
+    take_all_records(&loop->worker);
 }
 
 static void finish(struct worker_loop *loop)
 {
     if (loop->worker.finishing)
         return;
-    stop(&loop->worker);
+    drain(loop);
     loop->worker.finishing = true;
-    loop->finish_since = loop->written_since = loop->worker.now;
-    take_all_records(&loop->worker);
+    loop->acked_since = loop->worker.now;
     for_each_connection(&loop->worker, finish_connection);
 }
 
@@ -262,8 +272,12 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
         log_set_verbose(message->limits.verbose);
         break;
     case HANDOFF_STOP:
-        stop(&loop->worker);
+        stop(loop);
         loop->ack_stop = true;
+        break;
+    case HANDOFF_DRAIN:
+        drain(loop);
+        loop->ack_drain = true;
         break;
     case HANDOFF_FINISH:
         finish(loop);
@@ -287,7 +301,7 @@ static void handle_channel(struct worker_loop *loop)
     log_line(LOG_WARNING, "worker %u lost its master and leaves", loop->worker.index);
     loop->alone = true;
     watch(&loop->worker, loop->channel, 0, 0, EPOLL_CTL_DEL);
-    finish(loop);
+    drain(loop);
 }
 
 /* ---- the end of a turn ---- */
@@ -364,6 +378,39 @@ static bool has_more_to_do(const struct worker *worker)
     return false;
 }
 
+/* Nothing that clients sent waits here to go on. */
+static bool is_quiet(const struct worker_loop *loop)
+{
+    return loop->worker.paused == 0 && loop->worker.touched == 0 && loop->watched_outboxes == 0 &&
+           !has_more_to_do(&loop->worker);
+}
+
+static bool anything_queued(const struct worker *worker)
+{
+    for (uint32_t place = 0; place < worker->routes.fresh; place++) {
+        if (worker->connections[place].id != 0 && worker->connections[place].queued > 0)
+            return true;
+    }
+    return false;
+}
+
+static void advance_end(struct worker_loop *loop)
+{
+    if (loop->ack_stop && is_quiet(loop)) {
+        loop->ack_stop = false;
+        acknowledge(loop, HANDOFF_STOP, 0);
+    }
+    if (!loop->ack_drain && !(loop->alone && !loop->worker.finishing))
+        return;
+    if (!is_quiet(loop) || anything_queued(&loop->worker))
+        return;
+    loop->ack_drain = false;
+    if (loop->alone)
+        finish(loop);
+    else
+        acknowledge(loop, HANDOFF_DRAIN, 0);
+}
+
 static void end_turn(struct worker_loop *loop)
 {
     struct worker *worker = &loop->worker;
@@ -379,11 +426,7 @@ static void end_turn(struct worker_loop *loop)
     input_give_back(worker);
     publish_gauges(worker);
     wait_give_credit(worker);
-    if (loop->ack_stop && worker->paused == 0 && worker->touched == 0 && loop->watched_outboxes == 0 &&
-        !has_more_to_do(worker)) {
-        loop->ack_stop = false;
-        acknowledge(loop, HANDOFF_STOP, 0);
-    }
+    advance_end(loop);
 }
 
 /* ---- time ---- */
@@ -448,14 +491,25 @@ static void expire(struct worker *worker)
     look_at_congested_again(worker);
 }
 
-/* What does not need a look in every turn. */
-static void handle_time(struct worker *worker)
+static void give_up(struct worker *worker, struct connection *connection)
 {
+    if (connection->queued > 0 && !(connection->flags & CONNECTION_CLOSE))
+        connection_cut_off(worker, connection, "it did not read within the grace time");
+}
+
+/* What does not need a look in every turn. */
+static void handle_time(struct worker_loop *loop)
+{
+    struct worker *worker = &loop->worker;
+
     if (worker->now - worker->looked < STORE_TICK)
         return;
     worker->looked = worker->now;
     expire(worker);
     wait_wake_store(worker);
+    /* The rest of the grace time is for telling the senders, and for them to read that. */
+    if (worker->draining && worker->now - loop->stop_since > worker->limits.grace_time / 4 * 3)
+        for_each_connection(worker, give_up);
 }
 
 static int next_timeout(const struct worker *worker)
@@ -464,7 +518,7 @@ static int next_timeout(const struct worker *worker)
         return 0;
     if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL)
         return STORE_TICK;
-    return deadline_any(worker) || worker->store.lent_count > 0 || worker->finishing ? TICK : -1;
+    return deadline_any(worker) || worker->store.lent_count > 0 || worker->stopped ? TICK : -1;
 }
 
 /* ---- the loop ---- */
@@ -499,26 +553,36 @@ static void handle_event(struct worker_loop *loop, const struct epoll_event *eve
     }
 }
 
-static bool anything_queued(const struct worker *worker)
+/* Whether all clients have acknowledged all that was written to them, the end of it as well. */
+static bool all_acknowledged(const struct worker *worker)
 {
     for (uint32_t place = 0; place < worker->routes.fresh; place++) {
-        if (worker->connections[place].id != 0 && worker->connections[place].queued > 0)
-            return true;
+        const struct connection *connection = &worker->connections[place];
+        if (connection->id != 0 && !connection_is_acknowledged(connection))
+            return false;
     }
-    return false;
+    return true;
 }
 
-/* Once all is written, clients get a moment to close first: see connection_advance_end(). */
+/*
+ * A client that is closed with something on its way, and then sends something, is answered with a reset, which destroys
+ * what the kernel had still to send. So this ends when all have closed, or have acknowledged all and do not close
+ * within a moment, or when the grace time is over.
+ */
 static bool finished(struct worker_loop *loop)
 {
     const struct worker *worker = &loop->worker;
 
+    if (worker->stopped && worker->now - loop->stop_since > worker->limits.grace_time)
+        return true;
     if (!worker->finishing)
         return false;
-    if (anything_queued(worker))
-        loop->written_since = worker->now;
-    return worker->connection_count == 0 || worker->now - loop->written_since > LINGER ||
-           worker->now - loop->finish_since > worker->limits.grace_time;
+    if (worker->now - loop->end_looked >= TICK) {
+        loop->end_looked = worker->now;
+        if (!all_acknowledged(worker))
+            loop->acked_since = worker->now;
+    }
+    return worker->connection_count == 0 || worker->now - loop->acked_since > LINGER;
 }
 
 void worker_turn(struct worker_loop *loop, int longest)
@@ -539,7 +603,7 @@ void worker_turn(struct worker_loop *loop, int longest)
     for (int i = 0; i < ready; i++) {
         handle_event(loop, &events[i]);
     }
-    handle_time(worker);
+    handle_time(loop);
     end_turn(loop);
 }
 

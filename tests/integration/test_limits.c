@@ -123,6 +123,27 @@ START_TEST(test_idle_timeout)
 }
 END_TEST
 
+/* Its request has come before the hub closes, and another one comes afterwards: neither may turn that into a reset. */
+START_TEST(test_who_is_turned_away_and_talks_reads_why)
+{
+    struct client talker;
+
+    hub_start(&hub, harness_workers[_i], "--max-connections", "1", NULL);
+    client_open(&clients[0], &hub);
+    for (int i = 0; i < 20; i++) {
+        kill(hub.pid, SIGSTOP);
+        client_open_silent(&talker, &hub);
+        client_request(&talker, FRAME_IDENTITY);
+        kill(hub.pid, SIGCONT);
+        expect_error(&talker, "too many connections");
+        client_request(&talker, FRAME_IDENTITY);
+        expect_end(&talker);
+        client_close(&talker);
+    }
+    hub_stop(&hub);
+}
+END_TEST
+
 START_TEST(test_store_share)
 {
     static uint8_t body[1048576];
@@ -376,6 +397,7 @@ int main(void)
     tcase_add_loop_test(tests, test_connection_rate, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_frame_timeout, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_idle_timeout, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_who_is_turned_away_and_talks_reads_why, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_store_share, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_incomplete_frames_do_not_fill_the_store);
     tcase_add_test(tests, test_full_store_pauses_and_recovers);

@@ -84,11 +84,73 @@ START_TEST(test_idle_clients_do_not_delay_the_end)
 }
 END_TEST
 
+START_TEST(test_a_receiver_that_talks_gets_all)
+{
+    static uint8_t body[BODY];
+    const uint32_t heartbeat = htonl(UINT32_C(1) << 29); /* IDENTITY */
+    const unsigned messages = 40;
+
+    hub_start(&hub, harness_workers[_i], NULL);
+    client_open(&sender, &hub);
+    client_open(&receiver, &hub);
+    for (unsigned i = 0; i < messages; i++) {
+        memset(body, (int)i, sizeof body);
+        client_message(&sender, &receiver.id, 1, body, sizeof body);
+    }
+    hub_await_statistic(&hub, "deliveries", messages);
+    ck_assert_int_eq(kill(hub.pid, SIGTERM), 0);
+    hub_await(&hub, "draining", 0);
+    poll(NULL, 0, patient(100)); /* by now no worker answers any more */
+    for (unsigned i = 0; i < messages; i++) { /* it takes longer than the hub needs to have all in the kernel */
+        (void)send(receiver.fd, &heartbeat, sizeof heartbeat, MSG_NOSIGNAL);
+        memset(body, (int)i, sizeof body);
+        expect_message(&receiver, &sender, body, sizeof body);
+        poll(NULL, 0, 40);
+    }
+    expect_end(&receiver);
+    int status = hub_wait(&hub);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+END_TEST
+
+START_TEST(test_senders_are_told_what_cannot_be_written)
+{
+    static uint8_t body[BODY];
+    const unsigned messages = 80;
+    struct frame frame;
+
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", "--store-size", "1G", "--grace-time", "2", NULL);
+    client_open(&sender, &hub);
+    client_open(&receiver, &hub); /* and reads nothing */
+    for (unsigned i = 0; i < messages; i++)
+        client_message(&sender, &receiver.id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "deliveries", messages);
+    ck_assert_int_eq(kill(hub.pid, SIGTERM), 0);
+
+    /* From one on, all: the kernel has taken those before. */
+    client_receive(&sender, &frame);
+    uint64_t first = frame_load_id(frame.body);
+    ck_assert_uint_gt(first, 0);
+    for (uint64_t number = first; number < messages; number++) {
+        ck_assert_int_eq(frame.type, FRAME_UNDELIVERED);
+        ck_assert_uint_eq(frame.ids[0], receiver.id);
+        ck_assert_uint_eq(frame_load_id(frame.body), number);
+        if (number + 1 < messages)
+            client_receive(&sender, &frame);
+    }
+    expect_end(&sender);
+    int status = hub_wait(&hub);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("shutdown");
     tcase_add_loop_test(tests, test_queues_drain, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_grace_time_is_the_end, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_idle_clients_do_not_delay_the_end, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_a_receiver_that_talks_gets_all, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_senders_are_told_what_cannot_be_written, 0, WORKER_COUNTS);
     return run_case(tests, "shutdown");
 }
