@@ -34,6 +34,24 @@ static void log_address(int fd)
     log_line(LOG_NOTICE, strchr(host, ':') ? "listening on [%s]:%s" : "listening on %s:%s", host, port);
 }
 
+static void set_option(int fd, int level, int name, int value)
+{
+    setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/*
+ * What accepted sockets inherit, which saves system calls for each client. A peer that is gone without a word is given
+ * up after `timeout` milliseconds, with something on its way to it or not: probes begin after a third (tcp(7)).
+ */
+static void prepare(int fd, uint32_t timeout)
+{
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)timeout);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, timeout >= 3000 ? (int)(timeout / 3000) : 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, timeout >= 6000 ? (int)(timeout / 6000) : 1);
+}
+
 static int open_socket(const struct addrinfo *address)
 {
     int on = 1;
@@ -41,9 +59,6 @@ static int open_socket(const struct addrinfo *address)
     if (fd < 0)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    /* Accepted sockets inherit these, which saves system calls for each client. */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     if (address->ai_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
@@ -60,6 +75,7 @@ static int add(struct listeners *listeners, int fd)
         close(fd);
         return -1;
     }
+    prepare(fd, listeners->peer_timeout);
     listeners->fds[listeners->count++] = fd;
     log_address(fd);
     return 0;
@@ -113,6 +129,7 @@ static int open_address(struct listeners *listeners, const char *text)
 int listen_open(struct listeners *listeners, const struct options *options)
 {
     listeners->count = 0;
+    listeners->peer_timeout = options->peer_timeout;
     int passed[LISTENERS_MAX];
     int passed_count = notify_listen_fds(passed, LISTENERS_MAX);
     for (int i = 0; i < passed_count; i++)

@@ -10,6 +10,7 @@
 #define LISTENERS_MAX (2 * LISTEN_MAX)
 
 struct listeners {
+    uint32_t peer_timeout; /* of the clients, in milliseconds */
     int fds[LISTENERS_MAX];
     unsigned count;
 };

@@ -10,6 +10,7 @@
 #include "hub/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,7 +35,8 @@ static struct accepting accepting = {.crew = &crew};
 static struct id_clock id_clock = {.file = -1};
 static struct heartbeat heartbeat = {.crew = &crew};
 static bool serving; /* all is told that the hub is ready */
-static bool pid_file_written;
+static int pid_file = -1;
+static uint32_t most_connections;        /* that the hub was made for */
 static uint64_t served_at, ending_since; /* milliseconds */
 
 static uint64_t milliseconds(void)
@@ -79,24 +81,39 @@ static void log_statistics(void)
     log_line(LOG_NOTICE, "statistics: %s", line);
 }
 
+static void take_options(struct options *fresh)
+{
+    char names[REASON_TEXT];
+
+    if (fresh->workers == 0)
+        fresh->workers = options->workers;
+    if (options_need_restart(options, fresh, names))
+        log_line(LOG_WARNING, "%s: a change takes effect with a restart", names);
+    if (fresh->max_connections > most_connections)
+        log_line(LOG_WARNING, "--max-connections can be raised over %u by a restart only", most_connections);
+    options->max_connections = fresh->max_connections < most_connections ? fresh->max_connections : most_connections;
+    options->limits = fresh->limits;
+    crew.addresses.max_clients = fresh->max_per_address;
+    crew.addresses.rate = fresh->connection_rate;
+    memcpy(options->config, fresh->config, sizeof options->config);
+    log_set_verbose(fresh->limits.verbose);
+    crew_tell_limits(&crew);
+    heartbeat_begin(&heartbeat);
+    log_line(LOG_NOTICE, "configuration reread");
+}
+
 static void reload(master_reread *reread)
 {
-    struct options fresh;
+    static struct options fresh;
 
     if (serving)
         notify_reloading();
-    if (reread(&fresh)) {
-        if (fresh.max_connections <= options->max_connections)
-            options->max_connections = fresh.max_connections;
-        else
-            log_line(LOG_WARNING, "--max-connections can be raised by a restart only");
-        options->limits = fresh.limits;
-        crew.addresses.max_clients = fresh.max_per_address;
-        crew.addresses.rate = fresh.connection_rate;
-        log_set_verbose(fresh.limits.verbose);
-        crew_tell_limits(&crew);
-        heartbeat_begin(&heartbeat);
-        log_line(LOG_NOTICE, "configuration reread");
+    if (!reread(&fresh)) {
+        /* it said why */
+    } else if (fresh.config[0] == '\0' && options->config[0] != '\0') {
+        log_line(LOG_ERR, "configuration not reread: %s is gone", options->config);
+    } else {
+        take_options(&fresh);
     }
     if (serving)
         notify_state("READY=1");
@@ -154,12 +171,18 @@ static int open_signals(void)
 
 static bool write_pid_file(const char *path)
 {
-    FILE *file = fopen(path, "we");
-    bool good = file != NULL && fprintf(file, "%d\n", (int)getpid()) > 0;
-    good = file != NULL && fclose(file) == 0 && good;
-    if (!good)
-        log_line(LOG_ERR, "--pid-file: cannot write %s: %s", path, strerror(errno));
-    return good;
+    pid_file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0644);
+    if (pid_file >= 0 && dprintf(pid_file, "%d\n", (int)getpid()) > 0)
+        return true;
+    log_line(LOG_ERR, "--pid-file: cannot write %s: %s", path, strerror(errno));
+    return false;
+}
+
+/* The user that the hub became may not remove a file from root's folder: then it is left empty. */
+static void remove_pid_file(void)
+{
+    if (pid_file >= 0 && unlink(options->pid_file) < 0 && ftruncate(pid_file, 0) < 0)
+        log_line(LOG_WARNING, "--pid-file: cannot remove %s: %s", options->pid_file, strerror(errno));
 }
 
 static int set_up(struct options *chosen)
@@ -175,6 +198,7 @@ static int set_up(struct options *chosen)
         return EX_OSERR;
     }
     accepting_raise_limits(&accepting, options);
+    most_connections = options->max_connections;
     int result = shared_create(&crew.shared, options->workers, options->max_connections, options->store_size);
     if (result == 0)
         result = addresses_open(&crew.addresses, &crew.shared, options->max_per_address, options->connection_rate);
@@ -190,7 +214,7 @@ static int set_up(struct options *chosen)
     }
     if (listen_open(&crew.listeners, options) < 0)
         return EX_UNAVAILABLE;
-    if (options->pid_file[0] != '\0' && !(pid_file_written = write_pid_file(options->pid_file)))
+    if (options->pid_file[0] != '\0' && !write_pid_file(options->pid_file))
         return EX_CANTCREAT;
     if (options->user[0] != '\0' && sandbox_become(options->user) < 0) {
         log_line(LOG_ERR, "--user: cannot become %s: %s", options->user, strerror(errno));
@@ -285,7 +309,6 @@ int master_run(struct options *chosen, master_reread *reread, int background)
     for (unsigned i = 0; status != EX_OK && i < crew.shared.workers; i++)
         crew_kill(&crew, i);
     id_clock_stop(&id_clock);
-    if (pid_file_written)
-        unlink(options->pid_file);
+    remove_pid_file();
     return status;
 }

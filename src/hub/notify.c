@@ -9,8 +9,6 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -39,15 +37,13 @@ uint32_t notify_watchdog(void)
 int notify_listen_fds(int fds[], int most)
 {
     int count = sd_listen_fds(1);
-    int on = 1, used = 0;
+    int used = 0;
 
     for (int i = 0; i < count && used < most; i++) {
         int fd = SD_LISTEN_FDS_START + i;
         if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0)
             continue;
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
         fds[used++] = fd;
     }
     return used;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
@@ -24,7 +25,7 @@
 #endif
 #define DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhubd.conf"
 
-enum kind { ADDRESS, NUMBER, SIZE, SECONDS, POLICY, SANDBOX, TEXT, FLAG, WORD_FLAG };
+enum kind { ADDRESS, NUMBER, SIZE, SECONDS, WORD, TEXT, PATH, FLAG, WORD_FLAG };
 
 struct entry {
     const char *name;
@@ -67,13 +68,16 @@ static const struct entry entries[] = {
      "how long queues may drain at the end"},
     {"worker-timeout", SECONDS, AT(limits.worker_timeout), false, 1, 3600, "seconds from 1 to 3600",
      "how long a worker may hang until it is killed"},
-    {"slow-receiver", POLICY, AT(limits.refuse), false, 0, 0, "pause or refuse", "what a congested receiver causes"},
+    {"peer-timeout", SECONDS, AT(peer_timeout), false, 2, 3600, "seconds from 2 to 3600",
+     "how long a client may be gone without a word"},
+    {"slow-receiver", WORD, AT(limits.slow_receiver), false, 0, 0, "pause, refuse or cut",
+     "what a congested receiver causes"},
     {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
-    {"pid-file", TEXT, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
-    {"id-file", TEXT, AT(id_file), false, 0, PATH_MAX, "a path", "file that says which ids were given"},
-    {"config", TEXT, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
+    {"pid-file", PATH, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
+    {"id-file", PATH, AT(id_file), false, 0, PATH_MAX, "a path", "file that says which ids were given"},
+    {"config", PATH, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
     {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
-    {"sandbox", SANDBOX, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give their rights away"},
+    {"sandbox", WORD, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give their rights away"},
     {"no-sandbox", WORD_FLAG, AT(sandbox), false, 0, 0, NULL, "the same as --sandbox off"},
     {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log more"},
 };
@@ -84,6 +88,7 @@ static void set_defaults(struct options *options)
     memset(options, 0, sizeof *options);
     options->max_connections = 10000;
     options->store_size = 256u << 20;
+    options->peer_timeout = 30000;
     options->limits = (struct limits){.high_watermark = 1u << 20,
                                       .low_watermark = 256u << 10,
                                       .store_share = 16u << 20,
@@ -135,23 +140,21 @@ static bool set_seconds(struct options *options, const struct entry *entry, cons
     return true;
 }
 
-static bool set_policy(struct options *options, const char *text)
-{
-    if (strcmp(text, "pause") != 0 && strcmp(text, "refuse") != 0)
-        return false;
-    options->limits.refuse = strcmp(text, "refuse") == 0;
-    return true;
-}
-
 _Static_assert(SANDBOX_OFF == 1, "what WORD_FLAG sets: --no-sandbox");
 
-static bool set_sandbox(struct options *options, const char *text)
-{
-    static const char *const modes[] = {[SANDBOX_AUTO] = "auto", [SANDBOX_OFF] = "off", [SANDBOX_REQUIRE] = "require"};
+/* Words in the order of the numbers that they stand for. */
+static const char *const slow_receiver_words[] = {
+    [SLOW_PAUSE] = "pause", [SLOW_REFUSE] = "refuse", [SLOW_CUT] = "cut", NULL};
+static const char *const sandbox_words[] = {
+    [SANDBOX_AUTO] = "auto", [SANDBOX_OFF] = "off", [SANDBOX_REQUIRE] = "require", NULL};
 
-    for (uint32_t mode = 0; mode < sizeof modes / sizeof modes[0]; mode++) {
-        if (strcmp(text, modes[mode]) == 0) {
-            options->sandbox = mode;
+static bool set_word(struct options *options, const struct entry *entry, const char *text)
+{
+    const char *const *words = entry->offset == AT(sandbox) ? sandbox_words : slow_receiver_words;
+
+    for (uint32_t i = 0; words[i] != NULL; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *(uint32_t *)((char *)options + entry->offset) = i;
             return true;
         }
     }
@@ -176,6 +179,20 @@ static bool set_text(struct options *options, const struct entry *entry, const c
     return true;
 }
 
+/* Relative to where the hub was started: a daemon is elsewhere later, and reads its file again. */
+static bool set_path(struct options *options, const struct entry *entry, const char *text)
+{
+    static char start[PATH_MAX]; /* read once: at the first path, which is before the daemon leaves */
+    char path[PATH_MAX];
+
+    if (text[0] == '/' || text[0] == '\0')
+        return set_text(options, entry, text);
+    if (start[0] == '\0' && getcwd(start, sizeof start) == NULL)
+        return false;
+    int length = snprintf(path, sizeof path, "%s/%s", strcmp(start, "/") == 0 ? "" : start, text);
+    return length < (int)sizeof path && set_text(options, entry, path);
+}
+
 /* Gives the option its value. False when it does not take that. */
 static bool set_value(struct options *options, const struct entry *entry, const char *text)
 {
@@ -188,12 +205,12 @@ static bool set_value(struct options *options, const struct entry *entry, const 
         return set_number(options, entry, parse_number(text, "KMG", true));
     case SECONDS:
         return set_seconds(options, entry, text);
-    case POLICY:
-        return set_policy(options, text);
-    case SANDBOX:
-        return set_sandbox(options, text);
+    case WORD:
+        return set_word(options, entry, text);
     case TEXT:
         return set_text(options, entry, text);
+    case PATH:
+        return set_path(options, entry, text);
     case FLAG:
         *((bool *)((char *)options + entry->offset)) = true;
         return true;
@@ -236,6 +253,10 @@ static bool read_line(struct options *options, char *line, const char *path, int
         *value++ = '\0';
     value = trim(value);
 
+    if (strchr(name, '=') != NULL || *value == '=') {
+        snprintf(reason, REASON_TEXT, "%.200s, line %d: a line is 'name value', without '='", path, number);
+        return false;
+    }
     const struct entry *entry = find_entry(name);
     if (entry == NULL || entry->offset == AT(config)) {
         snprintf(reason, REASON_TEXT, "%.200s, line %d: there is no option '%.64s'", path, number, name);
@@ -249,25 +270,46 @@ static bool read_line(struct options *options, char *line, const char *path, int
     return true;
 }
 
-static bool read_file(struct options *options, const char *path, bool required, char reason[REASON_TEXT])
+static bool read_lines(struct options *options, FILE *file, const char *path, char reason[REASON_TEXT])
 {
     char *line = NULL;
     size_t room = 0;
+    ssize_t length;
     bool good = true;
-    FILE *file = fopen(path, "re");
 
-    if (file == NULL && !required && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
-        return true;
-    errno = file == NULL ? errno : 0;
-    for (int number = 1; file != NULL && good && getline(&line, &room, file) >= 0; number++)
-        good = read_line(options, line, path, number, reason);
-    if (file == NULL || ferror(file)) {
+    errno = 0;
+    for (int number = 1; good && (length = getline(&line, &room, file)) >= 0; number++) {
+        bool marked = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0; /* some editors begin a file with that */
+        good = strlen(line) == (size_t)length;
+        if (!good)
+            snprintf(reason, REASON_TEXT, "%.200s, line %d: there is a zero byte, so this is no text", path, number);
+        else
+            good = read_line(options, marked ? line + 3 : line, path, number, reason);
+        errno = 0;
+    }
+    if (good && (ferror(file) || !feof(file))) {
         snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
         good = false;
     }
     free(line);
-    if (file != NULL)
-        fclose(file);
+    return good;
+}
+
+/* Sets options->config to the file that was read. Only the default one may be missing. */
+static bool read_file(struct options *options, const char *named, char reason[REASON_TEXT])
+{
+    const char *path = named[0] != '\0' ? named : DEFAULT_CONFIG;
+    FILE *file = fopen(path, "re");
+
+    if (file == NULL && named[0] == '\0' && (errno == ENOENT || errno == ENOTDIR))
+        return true;
+    if (file == NULL) {
+        snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
+        return false;
+    }
+    bool good = read_lines(options, file, path, reason);
+    fclose(file);
+    snprintf(options->config, sizeof options->config, "%s", path);
     return good;
 }
 
@@ -279,9 +321,10 @@ static void print_help(void)
     for (int i = 0; i < ENTRIES; i++) {
         const struct entry *entry = &entries[i];
         char left[64];
-        static const char *const values[] = {[ADDRESS] = "HOST:PORT", [NUMBER] = "N",      [SIZE] = "SIZE",
-                                             [SECONDS] = "SECONDS",   [POLICY] = "POLICY", [SANDBOX] = "MODE"};
-        const char *value = entry->takes == NULL ? "" : entry->kind == TEXT ? "TEXT" : values[entry->kind];
+        static const char *const values[] = {
+            [ADDRESS] = "HOST:PORT", [NUMBER] = "N",  [SIZE] = "SIZE", [SECONDS] = "SECONDS",
+            [WORD] = "WORD",         [TEXT] = "NAME", [PATH] = "PATH"};
+        const char *value = entry->takes == NULL ? "" : values[entry->kind];
         snprintf(left, sizeof left, "--%s %s", entry->name, value);
         printf("  %-28s %s\n", left, entry->help);
     }
@@ -361,11 +404,62 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
     if (result != OPTIONS_RUN)
         return result;
     set_defaults(options);
-    bool named = first.config[0] != '\0';
-    if (!read_file(options, named ? first.config : DEFAULT_CONFIG, named, reason))
+    if (!read_file(options, first.config, reason))
         return OPTIONS_BAD;
     if (first.listen_count > 0)
         options->listen_count = 0;
     result = read_arguments(options, argc, argv, reason);
     return result == OPTIONS_RUN && !sizes_fit(&options->limits, reason) ? OPTIONS_BAD : result;
+}
+
+/* ---- what changed ---- */
+
+/* Whether the hub does without this one's new value until it is started again. */
+static bool needs_restart(const struct entry *entry)
+{
+    static const size_t reread[] = {AT(max_connections), AT(max_per_address), AT(connection_rate), AT(config)};
+
+    for (size_t i = 0; i < sizeof reread / sizeof reread[0]; i++) {
+        if (entry->kind != ADDRESS && entry->offset == reread[i])
+            return false;
+    }
+    return entry->kind == ADDRESS || entry->offset >= sizeof(struct limits);
+}
+
+static bool listens_differ(const struct options *one, const struct options *other)
+{
+    for (unsigned i = 0; i < one->listen_count && i < other->listen_count; i++) {
+        if (strcmp(one->listen[i], other->listen[i]) != 0)
+            return true;
+    }
+    return one->listen_count != other->listen_count;
+}
+
+static bool differs(const struct entry *entry, const struct options *one, const struct options *other)
+{
+    const char *a = (const char *)one + entry->offset, *b = (const char *)other + entry->offset;
+
+    switch (entry->kind) {
+    case ADDRESS:
+        return listens_differ(one, other);
+    case TEXT:
+    case PATH:
+        return strcmp(a, b) != 0;
+    case FLAG:
+        return *a != *b;
+    default:
+        return memcmp(a, b, entry->wide ? sizeof(uint64_t) : sizeof(uint32_t)) != 0;
+    }
+}
+
+bool options_need_restart(const struct options *options, const struct options *fresh, char names[REASON_TEXT])
+{
+    size_t used = 0;
+
+    for (int i = 0; i < ENTRIES && used < REASON_TEXT - 64; i++) {
+        /* --no-sandbox is --sandbox */
+        if (needs_restart(&entries[i]) && entries[i].kind != WORD_FLAG && differs(&entries[i], options, fresh))
+            used += (size_t)snprintf(names + used, REASON_TEXT - used, "%s--%s", used > 0 ? ", " : "", entries[i].name);
+    }
+    return used > 0;
 }

@@ -27,8 +27,15 @@ struct limits {
     uint32_t idle_timeout;   /* so long may a client say nothing; 0: for ever */
     uint32_t grace_time;     /* so long may draining take at the end */
     uint32_t worker_timeout; /* so long may a worker take no turn */
-    uint32_t refuse;         /* 1: answer UNDELIVERED for a congested receiver, 0: pause the sender */
+    uint32_t slow_receiver;  /* enum slow_receiver */
     uint32_t verbose;
+};
+
+/* What a congested receiver causes. */
+enum slow_receiver {
+    SLOW_PAUSE,  /* its senders are paused */
+    SLOW_REFUSE, /* messages for it are answered UNDELIVERED */
+    SLOW_CUT     /* its senders are paused, and once that was too long in sum it is cut off */
 };
 
 /* What a worker does about a layer of its sandbox that the system refuses; see sandbox.h. */
@@ -48,9 +55,10 @@ struct options {
     uint32_t connection_rate; /* new clients of one source address a second; 0: no limit */
     uint64_t store_size;
     char user[NAME_TEXT];    /* empty: stay who we are */
-    char pid_file[PATH_MAX]; /* empty: none */
+    uint32_t peer_timeout;   /* milliseconds after which the kernel gives up a client of which nothing comes */
+    char pid_file[PATH_MAX]; /* empty: none; this and the next two are absolute */
     char id_file[PATH_MAX];  /* empty: none; see id_clock.h */
-    char config[PATH_MAX];   /* empty: the default file, if there is one */
+    char config[PATH_MAX];   /* the file that was read; empty: none was named, and there is no default one */
     bool foreground;
     uint32_t sandbox; /* enum sandbox_mode */
 };
@@ -62,5 +70,11 @@ enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };
  * printed to standard output; OPTIONS_BAD with one line in `reason` that names the option and what it takes.
  */
 enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT]);
+
+/*
+ * Writes the names of the options that differ in the two, but that a running hub cannot change, as "--this, --that".
+ * False where there are none.
+ */
+bool options_need_restart(const struct options *options, const struct options *fresh, char names[REASON_TEXT]);
 
 #endif

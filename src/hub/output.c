@@ -78,8 +78,22 @@ static void become_dirty(struct worker *worker, struct connection *connection)
     enter(worker, connection, &worker->dirty);
 }
 
+/*
+ * A sum of the times in which a receiver was congested, less a tenth of those in which it was not: whoever is so for
+ * more than a tenth of the time keeps its senders waiting for the drain timeout in sum sooner or later.
+ */
+#define FORGIVEN 10u
+
+static uint32_t congested_for(const struct worker *worker, const struct connection *connection)
+{
+    return connection->congested_for + (worker->now - connection->congested_since);
+}
+
 static void become_congested(struct worker *worker, struct connection *connection)
 {
+    uint32_t forgiven = (worker->now - connection->congested_since) / FORGIVEN;
+
+    connection->congested_for -= forgiven < connection->congested_for ? forgiven : connection->congested_for;
     connection->flags |= CONNECTION_CONGESTED;
     connection->congested_since = worker->now;
     routes_set_congested(worker->shared, slot_of(worker, connection));
@@ -230,9 +244,14 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
 
     if (connection->queued > worker->limits.store_share && !(connection->flags & CONNECTION_CLOSE))
         connection_cut_off(worker, connection, "its queue is over its share of the store");
+    if (congested && worker->limits.slow_receiver == SLOW_CUT && !(connection->flags & CONNECTION_CLOSE) &&
+        congested_for(worker, connection) > worker->limits.drain_timeout)
+        connection_cut_off(worker, connection, "it kept its senders waiting for the drain timeout in sum");
     if (!congested && room_exceeded(worker, connection)) {
         become_congested(worker, connection);
     } else if (congested && room_recovered(worker, connection)) {
+        connection->congested_for = congested_for(worker, connection);
+        connection->congested_since = worker->now;
         connection->flags &= ~(unsigned)CONNECTION_CONGESTED;
         count(&worker->statistics->congested, (uint64_t)-1);
         wait_end_congestion(worker, slot_of(worker, connection));

@@ -102,7 +102,7 @@ void relay_run(struct worker *worker, struct connection *sender, const struct ru
         bool queued = false;
         if (routes_has(shared, id)) {
             unsigned target = routes_worker(shared, slot);
-            if (worker->limits.refuse && routes_is_congested(shared, slot))
+            if (worker->limits.slow_receiver == SLOW_REFUSE && routes_is_congested(shared, slot))
                 queued = false;
             else if (target == worker->index)
                 queued = queue_local(worker, id, run);
@@ -126,7 +126,7 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
         if (slot >= shared->slots)
             continue;
         unsigned target = routes_worker(shared, slot);
-        if (!worker->limits.refuse && routes_is_congested(shared, slot))
+        if (worker->limits.slow_receiver != SLOW_REFUSE && routes_is_congested(shared, slot))
             wait_for_receiver(worker, sender, slot);
         /* Also where that has just ended. */
         if (target != worker->index && worker->up >> target & 1 && !wait_has_credit(worker, sender, target))

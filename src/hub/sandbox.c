@@ -41,6 +41,8 @@ int sandbox_become(const char *user)
         errno = errno == 0 ? ENOENT : errno;
         return -1;
     }
+    if (getuid() == entry->pw_uid && geteuid() == entry->pw_uid)
+        return 0; /* who it is already, in whatever groups */
     if (initgroups(user, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0)
         return -1;
     return setuid(entry->pw_uid);

@@ -113,13 +113,14 @@ struct connection {
     uint32_t wait_next, wait_previous;
     uint32_t next[LINKS];
     uint32_t address;         /* for the master's count, see addresses.h */
-    uint32_t congested_since; /* milliseconds of worker->now */
+    uint32_t congested_since; /* milliseconds of worker->now; since when it is not, where it is not */
+    uint32_t congested_for;   /* milliseconds, in sum; see output.c */
     uint32_t frame_since;     /* when its incomplete frame began */
     uint32_t frame_wanted;    /* while it waits for the store: the size of its frame, as far as known */
     struct deadline_link output_deadline, input_deadline;
 };
 
-#define CONNECTION_SIZE 168u
+#define CONNECTION_SIZE 176u
 _Static_assert(sizeof(struct connection) == CONNECTION_SIZE, "what a connection costs; README and relayhubd(8) say so");
 
 /*

@@ -245,6 +245,16 @@ static void finish(struct worker_loop *loop)
     for_each_connection(&loop->worker, finish_connection);
 }
 
+/* New limits count for those that are there as well. */
+static void apply_limits(struct worker *worker, struct connection *connection)
+{
+    output_update_congestion(worker, connection);
+    if (connection->input_deadline.list == DEADLINE_NONE && worker->limits.idle_timeout > 0 &&
+        connection->input_room == 0 && connection->waits_for == NO_KEY &&
+        !(connection->flags & (CONNECTION_IN_LINE | CONNECTION_REFUSED | CONNECTION_ENDED | CONNECTION_CLOSE)))
+        deadline_set(worker, connection, DEADLINE_IDLE);
+}
+
 static void adopt_clients(struct worker *worker, const struct handoff *message)
 {
     for (uint32_t i = 0; i < message->count; i++)
@@ -270,6 +280,8 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
         loop->worker.limits = message->limits;
         wait_set_credit(&loop->worker);
         log_set_verbose(message->limits.verbose);
+        for_each_connection(&loop->worker, apply_limits);
+        wait_wake(&loop->worker, WAKE_ALL);
         break;
     case HANDOFF_STOP:
         stop(loop);

@@ -354,7 +354,7 @@ static void happen(unsigned what)
         pass_time(times[what / TIME % 4]);
     for (unsigned i = 0; i < WORKERS; i++) {
         struct limits *limits = &worker_state(loops[i])->limits;
-        limits->refuse = what & REFUSES;
+        limits->slow_receiver = what & REFUSES ? SLOW_REFUSE : what & IDLE ? SLOW_CUT : SLOW_PAUSE;
         limits->idle_timeout = what & IDLE ? 2000 : 0;
         take_store_away(i, what / SHORTAGE >> i & 1);
         if (what / TURN >> i & 1)

@@ -376,7 +376,7 @@ START_TEST(test_bad_options)
         "relayhubd: --listen takes HOST:PORT up to 16 times, as in 127.0.0.1:7411, [::1]:7411, or *:7411 for all "
         "addresses, not '127.0.0.1:70000'\n");
     expect_usage("--store-size", "1K", "relayhubd: --store-size takes a size from 8M to 1024G, not '1K'\n");
-    expect_usage("--slow-receiver", "drop", "relayhubd: --slow-receiver takes pause or refuse, not 'drop'\n");
+    expect_usage("--slow-receiver", "drop", "relayhubd: --slow-receiver takes pause, refuse or cut, not 'drop'\n");
     expect_usage("--drain-timeout", "soon",
                  "relayhubd: --drain-timeout takes seconds from 0.01 to 86400, not 'soon'\n");
     expect_usage("--drain-timeout", NULL, "relayhubd: --drain-timeout takes seconds from 0.01 to 86400\n");

@@ -100,7 +100,7 @@ START_TEST(test_a_receiver_that_talks_gets_all)
     hub_await_statistic(&hub, "deliveries", messages);
     ck_assert_int_eq(kill(hub.pid, SIGTERM), 0);
     hub_await(&hub, "draining", 0);
-    poll(NULL, 0, patient(100)); /* by now no worker answers any more */
+    poll(NULL, 0, patient(100));              /* by now no worker answers any more */
     for (unsigned i = 0; i < messages; i++) { /* it takes longer than the hub needs to have all in the kernel */
         (void)send(receiver.fd, &heartbeat, sizeof heartbeat, MSG_NOSIGNAL);
         memset(body, (int)i, sizeof body);

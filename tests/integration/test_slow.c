@@ -173,6 +173,50 @@ START_TEST(test_refuse_never_slows_a_sender)
 }
 END_TEST
 
+/*
+ * A receiver of some megabytes a second keeps a sender that could do more waiting all the time, but is never congested
+ * for a whole drain timeout. Milliseconds until it is cut off, or -1.
+ */
+static int64_t time_until_cut_off(int64_t longest)
+{
+    static uint8_t frame[FRAME_MAX_SIZE], drain[1 << 16];
+    size_t size = make_message(frame, &slow.id, 1, drain, sizeof drain), sent = 0;
+    int64_t start = now_ms();
+
+    while (now_ms() - start < longest) {
+        for (ssize_t took = 1; took > 0; sent += took > 0 ? (size_t)took : 0)
+            took = send(sender.fd, frame + sent % size, size - sent % size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (recv(slow.fd, drain, sizeof drain, 0) <= 0)
+            return now_ms() - start;
+        poll(NULL, 0, 15);
+    }
+    return -1;
+}
+
+static void open_for_cut(int loop, const char *policy)
+{
+    hub_start(&hub, harness_workers[loop], "--drain-timeout", "2", "--slow-receiver", policy, "--grace-time", "0.2",
+              NULL);
+    client_open(&sender, &hub);
+    client_open(&slow, &hub);
+}
+
+START_TEST(test_who_is_always_just_in_time_is_cut_off_under_cut_alone)
+{
+    open_for_cut(_i, "pause");
+    ck_assert_int_eq(time_until_cut_off(4000), -1);
+    ck_assert_uint_eq(hub_statistic(&hub, "cut_off"), 0);
+    hub_stop(&hub);
+
+    open_for_cut(_i, "cut");
+    int64_t time = time_until_cut_off(patient(15000));
+    ck_assert_int_gt(time, 2000);
+    ck_assert_uint_eq(hub_statistic(&hub, "cut_off"), 1);
+    hub_await(&hub, "it kept its senders waiting for the drain timeout in sum", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 /* ---- one stuck receiver among many: what it costs the others ---- */
 
 #define MANY 100u
@@ -339,6 +383,7 @@ int main(void)
     tcase_add_loop_test(tests, test_sender_is_slowed_and_nothing_is_lost, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_cut_off_after_the_drain_timeout, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_refuse_never_slows_a_sender, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_who_is_always_just_in_time_is_cut_off_under_cut_alone, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_under_refuse_a_stuck_receiver_costs_at_most_five_percent, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_under_pause_a_stuck_receiver_costs_at_most_one_drain_timeout, 0, WORKER_COUNTS);
     return run_case(tests, "slow");

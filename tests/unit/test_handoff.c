@@ -68,7 +68,7 @@ END_TEST
 
 START_TEST(test_control_messages)
 {
-    struct handoff sent = {.kind = HANDOFF_LIMITS, .worker = 5, .limits = {.high_watermark = 77, .refuse = 1}}, got;
+    struct handoff sent = {.kind = HANDOFF_LIMITS, .worker = 5, .limits = {.high_watermark = 77, .slow_receiver = 1}}, got;
 
     ck_assert_int_eq(handoff_receive(channel[1], &got), -EAGAIN);
     for (uint32_t kind = HANDOFF_DOWN; kind <= HANDOFF_READY; kind++) {
@@ -81,7 +81,7 @@ START_TEST(test_control_messages)
         ck_assert_uint_eq(got.worker, 5);
         ck_assert_uint_eq(got.count, 0);
         ck_assert_uint_eq(got.limits.high_watermark, 77);
-        ck_assert_uint_eq(got.limits.refuse, 1);
+        ck_assert_uint_eq(got.limits.slow_receiver, 1);
     }
     close(channel[0]);
     ck_assert_int_eq(handoff_receive(channel[1], &got), 0);

@@ -38,7 +38,7 @@ START_TEST(test_defaults)
     ck_assert_uint_eq(options.limits.idle_timeout, 0);
     ck_assert_uint_eq(options.limits.grace_time, 10000);
     ck_assert_uint_eq(options.limits.worker_timeout, 10000);
-    ck_assert_uint_eq(options.limits.refuse, 0);
+    ck_assert_uint_eq(options.limits.slow_receiver, 0);
     ck_assert(!options.foreground && options.sandbox == SANDBOX_AUTO && options.limits.verbose == 0);
 }
 END_TEST
@@ -287,8 +287,8 @@ static const struct {
     VALUE("--idle-timeout", "1.25", limits.idle_timeout, 1250),
     VALUE("--grace-time", "0", limits.grace_time, 0),
     VALUE("--worker-timeout", "2.5", limits.worker_timeout, 2500),
-    VALUE("--slow-receiver", "refuse", limits.refuse, 1),
-    VALUE("--slow-receiver", "pause", limits.refuse, 0),
+    VALUE("--slow-receiver", "refuse", limits.slow_receiver, 1),
+    VALUE("--slow-receiver", "pause", limits.slow_receiver, 0),
     VALUE("--foreground", NULL, foreground, true),
     VALUE("--sandbox", "require", sandbox, SANDBOX_REQUIRE),
     VALUE("--sandbox", "off", sandbox, SANDBOX_OFF),
@@ -339,6 +339,8 @@ static enum options_result read_long(const char *name, size_t length, const char
 {
     static char text[2 * PATH_MAX];
     memset(text, 'a', length);
+    if (*end == '\0')
+        text[0] = '/'; /* a path that is absolute stays as it is */
     strcpy(text + length - strlen(end), end);
     return read_options(name, text, NULL, NULL);
 }
@@ -416,7 +418,7 @@ START_TEST(test_the_command_line_wins_over_the_whole_file)
     ck_assert_int_eq(read_options("--workers=7", "--config", path, "--slow-receiver=pause"), OPTIONS_RUN);
     unlink(path);
     ck_assert_uint_eq(options.workers, 7);
-    ck_assert_uint_eq(options.limits.refuse, 0);
+    ck_assert_uint_eq(options.limits.slow_receiver, 0);
     ck_assert_uint_eq(options.limits.idle_timeout, 5000);
     ck_assert_str_eq(options.user, "daemon");
     ck_assert_str_eq(options.config, path);
@@ -485,6 +487,7 @@ static const char *const names[] = {"listen",
                                     "idle-timeout",
                                     "grace-time",
                                     "worker-timeout",
+                                    "peer-timeout",
                                     "slow-receiver",
                                     "user",
                                     "pid-file",

@@ -1,0 +1,270 @@
+/* test_configuration.c: the file is read whole or nothing changes, and what SIGHUP changes counts for all. */
+#include "harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+static struct hub hub;
+static char folder[64], path[128];
+
+static void set_up(void)
+{
+    strcpy(folder, "/tmp/relayhub-configuration-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert_int_eq(chmod(folder, 0755), 0);
+    snprintf(path, sizeof path, "%s/hub.conf", folder);
+}
+
+static void tear_down(void)
+{
+    char command[256];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static void write_file(const char *text)
+{
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_ge(fputs(text, file), 0);
+    fclose(file);
+}
+
+static void reread(const char *answer)
+{
+    hub_statistic(&hub, "connections"); /* reads the log so far */
+    size_t from = hub.length;
+    ck_assert_int_eq(kill(hub.pid, SIGHUP), 0);
+    hub_await(&hub, answer, from);
+}
+
+/* Whether the limit of 2 clients that the file has is in force. */
+static void expect_two_at_most(void)
+{
+    struct client two[2], third;
+
+    client_open(&two[0], &hub);
+    client_open(&two[1], &hub);
+    client_open_silent(&third, &hub);
+    expect_error(&third, "too many connections");
+    for (int i = 0; i < 2; i++)
+        client_close(&two[i]);
+    client_close(&third);
+    hub_await_statistic(&hub, "connections", 0);
+}
+
+START_TEST(test_file_that_is_gone_or_unreadable_changes_nothing)
+{
+    char *user = getuid() == 0 ? "nobody" : getpwuid(getuid())->pw_name;
+
+    write_file("max-connections 2\n");
+    hub_start(&hub, 1, "--config", path, "--user", user, NULL);
+    expect_two_at_most();
+    if (getuid() == 0) { /* root may read all */
+        ck_assert_int_eq(chmod(path, 0600), 0);
+        reread("configuration not reread: --config: cannot read ");
+        expect_two_at_most();
+    }
+    ck_assert_int_eq(unlink(path), 0);
+    reread("configuration not reread: --config: cannot read ");
+    expect_two_at_most();
+    ck_assert_int_eq(mkdir(path, 0755), 0);
+    reread("configuration not reread: --config: cannot read ");
+    expect_two_at_most();
+    ck_assert_int_eq(rmdir(path), 0);
+    write_file("max-connections 1\nworkers = 2\n");
+    reread(", line 2: a line is 'name value', without '='");
+    expect_two_at_most();
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_a_relative_path_is_of_the_folder_of_the_start)
+{
+    char here[256];
+
+    write_file("max-connections 2\n");
+    ck_assert_ptr_nonnull(getcwd(here, sizeof here));
+    ck_assert_int_eq(chdir(folder), 0);
+    hub_start(&hub, 1, "--config", "hub.conf", "--pid-file", "hub.pid", NULL);
+    ck_assert_int_eq(access("hub.pid", F_OK), 0);
+    ck_assert_int_eq(chdir(here), 0);
+    write_file("max-connections 1\n");
+    reread("configuration reread");
+    write_file("max-connections 2\n");
+    reread("configuration reread");
+    expect_two_at_most();
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_a_lowered_maximum_can_be_raised_again)
+{
+    struct client clients[3], extra;
+
+    write_file("max-connections 3\n");
+    hub_start(&hub, 1, "--config", path, NULL);
+    write_file("max-connections 1\n");
+    reread("configuration reread");
+    client_open(&clients[0], &hub);
+    client_open_silent(&extra, &hub);
+    expect_error(&extra, "too many connections");
+    client_close(&extra);
+    write_file("max-connections 4\n");
+    reread("--max-connections can be raised over 3 by a restart only");
+    for (int i = 1; i < 3; i++)
+        client_open(&clients[i], &hub);
+    client_open_silent(&extra, &hub);
+    expect_error(&extra, "too many connections");
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_what_needs_a_restart_is_said)
+{
+    write_file("store-size 64M\n");
+    hub_start(&hub, 1, "--config", path, NULL);
+    reread("configuration reread");
+    ck_assert_ptr_null(strstr(hub.text, "with a restart"));
+    write_file("store-size 128M\nsandbox off\nlisten 127.0.0.1:9999\ndrain-timeout 3\n");
+    reread("--store-size, --sandbox: a change takes effect with a restart"); /* --listen is of the command line */
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_an_idle_timeout_ends_those_that_were_silent_before)
+{
+    struct client silent;
+
+    write_file("");
+    hub_start(&hub, harness_workers[_i], "--config", path, NULL);
+    client_open(&silent, &hub);
+    ck_assert(is_silent(&silent, 300));
+    write_file("idle-timeout 0.2\n");
+    reread("configuration reread");
+    expect_error(&silent, "the connection was idle for too long");
+    expect_end(&silent);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_a_lower_store_share_cuts_off_who_is_over_it)
+{
+    static uint8_t body[FRAME_MAX_BODY];
+    struct client sender, stuck;
+
+    write_file("high-watermark 12M\n");
+    hub_start(&hub, harness_workers[_i], "--config", path, "--store-size", "2G", NULL);
+    client_open(&sender, &hub);
+    client_open(&stuck, &hub);
+    for (int i = 0; i < 12; i++) /* the kernel takes four of these, or so */
+        client_message(&sender, &stuck.id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "deliveries", 12);
+    ck_assert_uint_eq(hub_statistic(&hub, "cut_off"), 0);
+    write_file("high-watermark 1M\nstore-share 2M\n");
+    reread("configuration reread");
+    hub_await_statistic(&hub, "cut_off", 1);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* ---- the start ---- */
+
+static void expect_start_to_fail(char *const arguments[], int status, const char *reason)
+{
+    hub_spawn(&hub, arguments);
+    hub_await(&hub, reason, 0);
+    int ended = hub_wait(&hub);
+    ck_assert(WIFEXITED(ended));
+    ck_assert_int_eq(WEXITSTATUS(ended), status);
+}
+
+START_TEST(test_files_with_mistakes_say_what_is_wrong)
+{
+    static const struct {
+        const char *text, *reason;
+    } files[] = {
+        {"workers = 2\n", ", line 1: a line is 'name value', without '='"},
+        {"\n# x\nworkers=2\n", ", line 3: a line is 'name value', without '='"},
+        {"workers\n", ", line 1: workers takes a number from 1 to 64, not ''"},
+        {"\xff\xfe", ", line 1: there is no option"},
+    };
+    char *arguments[] = {"--config", path, NULL};
+
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        write_file(files[i].text);
+        expect_start_to_fail(arguments, EX_USAGE, files[i].reason);
+    }
+    FILE *file = fopen(path, "w");
+    fwrite("work\0ers 2\n", 1, 11, file);
+    fclose(file);
+    expect_start_to_fail(arguments, EX_USAGE, ", line 1: there is a zero byte, so this is no text");
+}
+END_TEST
+
+START_TEST(test_a_byte_order_mark_and_carriage_returns_are_no_mistakes)
+{
+    write_file("\xef\xbb\xbfmax-connections 2\r\n# a comment\r\n");
+    hub_start(&hub, 1, "--config", path, NULL);
+    expect_two_at_most();
+    hub_stop(&hub);
+}
+END_TEST
+
+/* The test becomes that user itself, which only root may. */
+START_TEST(test_user_that_the_hub_is_already)
+{
+    struct passwd *nobody = getpwnam("nobody");
+
+    if (getuid() == 0) {
+        ck_assert_ptr_nonnull(nobody);
+        ck_assert_int_eq(chown(folder, nobody->pw_uid, nobody->pw_gid), 0); /* it has to be removed */
+        ck_assert(setgid(nobody->pw_gid) == 0 && setuid(nobody->pw_uid) == 0);
+    }
+    hub_start(&hub, 1, "--user", getpwuid(getuid())->pw_name, NULL);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_pid_file_in_a_folder_of_root_is_left_empty)
+{
+    struct stat status;
+
+    if (getuid() != 0)
+        return;
+    snprintf(path, sizeof path, "%s/hub.pid", folder);
+    hub_start(&hub, 1, "--user", "nobody", "--pid-file", path, NULL);
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_int_gt(status.st_size, 1);
+    ck_assert_int_eq(status.st_mode & 022, 0);
+    hub_stop(&hub);
+    ck_assert_int_eq(stat(path, &status), 0);
+    ck_assert_int_eq(status.st_size, 0);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("configuration");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, test_file_that_is_gone_or_unreadable_changes_nothing);
+    tcase_add_test(tests, test_a_relative_path_is_of_the_folder_of_the_start);
+    tcase_add_test(tests, test_a_lowered_maximum_can_be_raised_again);
+    tcase_add_test(tests, test_what_needs_a_restart_is_said);
+    tcase_add_loop_test(tests, test_an_idle_timeout_ends_those_that_were_silent_before, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_a_lower_store_share_cuts_off_who_is_over_it, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_files_with_mistakes_say_what_is_wrong);
+    tcase_add_test(tests, test_a_byte_order_mark_and_carriage_returns_are_no_mistakes);
+    tcase_add_test(tests, test_user_that_the_hub_is_already);
+    tcase_add_test(tests, test_pid_file_in_a_folder_of_root_is_left_empty);
+    return run_case(tests, "configuration");
+}
