@@ -7,6 +7,7 @@
 #include "hub/store.h"
 #include "hub/worker.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,9 @@
  */
 #define DELAY_LEAST 200u
 #define DELAY_MOST 3200u
+
+/* Messages of one worker in one turn: one that was taken over may send them without an end. */
+#define HEARD_A_TURN 64
 
 int crew_watch(const struct crew *crew, int fd, uint32_t about, int operation)
 {
@@ -75,6 +79,17 @@ static void close_others_ends(struct crew *crew, unsigned index)
     close(crew->signals);
 }
 
+/* In the child: the way of its lines. */
+static int log_channel;
+
+static bool send_line(int priority, const char *text)
+{
+    struct handoff message = {.kind = HANDOFF_LOG, .priority = (uint32_t)priority};
+
+    snprintf(message.text, sizeof message.text, "%s", text);
+    return handoff_send(log_channel, &message) == 0;
+}
+
 /* In the child: becomes the worker. */
 static _Noreturn void become_worker(struct crew *crew, unsigned index, int channel, bool successor)
 {
@@ -92,6 +107,10 @@ static _Noreturn void become_worker(struct crew *crew, unsigned index, int chann
     for (unsigned i = 0; i < crew->shared.workers; i++)
         setup.outboxes[i] = crew->members[i].pipe[1];
     close_others_ends(crew, index);
+    log_channel = channel;
+    log_send(send_line);
+    if (!crew->options->foreground)
+        log_leave_terminal();
     snprintf(name, sizeof name, "relayhubd: w%u", index);
     prctl(PR_SET_NAME, name);
     /* Only the master acts on these; a terminal sends SIGINT to all. */
@@ -289,6 +308,7 @@ static void worker_died(struct crew *crew, unsigned index, int status)
 {
     struct member *member = &crew->members[index];
 
+    crew_hear(crew, index); /* its last words */
     judge_death(crew, index, status);
     close(member->channel);
     member->channel = -1;
@@ -374,12 +394,23 @@ static void hear_ready(struct crew *crew, unsigned index, const struct handoff *
     crew->started |= crew_ready(crew) == everybody(crew);
 }
 
+/* No control character reaches a terminal, and no line makes two. */
+static void hear_line(struct handoff *message)
+{
+    message->text[HANDOFF_TEXT - 1] = '\0';
+    for (char *at = message->text; *at != '\0'; at++) {
+        if (iscntrl((unsigned char)*at))
+            *at = '?';
+    }
+    log_line(message->priority <= LOG_DEBUG ? (int)message->priority : LOG_DEBUG, "%s", message->text);
+}
+
 void crew_hear(struct crew *crew, unsigned index)
 {
     struct member *member = &crew->members[index];
     struct handoff message;
 
-    while (member->channel >= 0 && handoff_receive(member->channel, &message) > 0) {
+    for (int left = HEARD_A_TURN; left > 0 && handoff_receive(member->channel, &message) > 0; left--) {
         /* What a worker says is not trusted: it may have been taken over. */
         if (message.kind == HANDOFF_DOWN && message.worker < crew->shared.workers)
             forgotten_by(crew, message.worker, index);
@@ -387,6 +418,8 @@ void crew_hear(struct crew *crew, unsigned index)
             crew->members[message.worker].strangers &= ~(UINT64_C(1) << index);
         else if (message.kind == HANDOFF_STOP || message.kind == HANDOFF_DRAIN)
             member->end_reached = message.kind;
+        else if (message.kind == HANDOFF_LOG)
+            hear_line(&message);
         else if (message.kind == HANDOFF_READY)
             hear_ready(crew, index, &message);
         for (uint32_t i = 0; message.kind == HANDOFF_CLIENTS && i < message.count; i++)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define HANDOFF_CLIENTS_MAX 64u
+#define HANDOFF_TEXT 512u /* a worker's line for the log is cut to this */
 
 enum handoff_kind {
     HANDOFF_CLIENTS = 1, /* to a worker: `count` connected sockets come with it */
@@ -26,6 +27,7 @@ enum handoff_kind {
     HANDOFF_DRAIN,  /* to a worker: all records are in the pipes; answered when nothing is queued any more */
     HANDOFF_FINISH, /* to a worker: shut all connections down, and leave */
     HANDOFF_PING,   /* to a worker: take a turn */
+    HANDOFF_LOG,    /* to the master: a line for the log */
     HANDOFF_READY,  /* to the master: the loop runs, in a sandbox without what is `refused` */
 };
 
@@ -37,7 +39,9 @@ struct handoff {
     struct limits limits;
     uint32_t refused[SANDBOX_LAYERS];
     uint32_t addresses[HANDOFF_CLIENTS_MAX]; /* with clients: their entries in addresses.h */
-    int fds[HANDOFF_CLIENTS_MAX];            /* not sent as they stand here, but by SCM_RIGHTS */
+    uint32_t priority;                       /* of a line */
+    char text[HANDOFF_TEXT];
+    int fds[HANDOFF_CLIENTS_MAX]; /* not sent as they stand here, but by SCM_RIGHTS */
 };
 
 /* Makes the pair: [0] for the master, [1] for the worker. Non-blocking. Returns 0 or a negative errno value. */

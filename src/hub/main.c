@@ -1,4 +1,5 @@
 /* main.c: relayhubd(8): reads the options, goes to the background if it shall, and runs the master. */
+#include "hub/inherited.h"
 #include "hub/log.h"
 #include "hub/master.h"
 #include "hub/options.h"
@@ -44,11 +45,11 @@ static void leave_terminal(void)
     setsid();
     if (chdir("/") < 0)
         log_line(LOG_WARNING, "cannot change to /: %s", strerror(errno));
-    int null = open("/dev/null", O_RDWR);
-    for (int fd = 0; fd <= 2 && null >= 0; fd++)
+    /* Standard error stays until the hub is ready: what goes wrong before is said there. */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO && null >= 0; fd++)
         dup2(null, fd);
-    if (null > 2)
-        close(null);
+    close(null);
 }
 
 int main(int argc, char *argv[])
@@ -58,6 +59,7 @@ int main(int argc, char *argv[])
     int ready[2];
 
     standard_fds_fill();
+    inherited_set_right();
     arguments.argc = argc;
     arguments.argv = argv;
     switch (options_read(&options, argc, argv, reason)) {

@@ -5,13 +5,13 @@
 #include "hub/crew.h"
 #include "hub/heartbeat.h"
 #include "hub/id_clock.h"
+#include "hub/inherited.h"
 #include "hub/log.h"
 #include "hub/notify.h"
 #include "hub/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,13 +44,6 @@ static uint64_t milliseconds(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static unsigned usable_processors(void)
-{
-    cpu_set_t set;
-    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return count < 1 ? 1 : count > (int)WORKERS_MAX ? WORKERS_MAX : (unsigned)count;
 }
 
 /* ---- signals ---- */
@@ -121,8 +114,12 @@ static void reload(master_reread *reread)
 
 static void begin_end(int signal_number)
 {
-    if (crew.ending)
+    if (crew.ending) {
+        log_line(LOG_NOTICE, "signal %d: ending at once", signal_number);
+        options->limits.grace_time = 0;
+        crew_tell_limits(&crew);
         return;
+    }
     listen_close(&crew.listeners);
     log_line(LOG_NOTICE, "signal %d: draining for at most %.1f seconds", signal_number,
              options->limits.grace_time / 1000.0);
@@ -164,7 +161,10 @@ static int open_signals(void)
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
         sigaddset(&mask, taken[i]);
     sigprocmask(SIG_BLOCK, &mask, &crew.old_mask);
+    /* Writing where nobody reads, or over a limit, or to the terminal of others, is an error and no more. */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGTTOU, SIG_IGN);
     crew.signals = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
     return crew.signals < 0 ? -1 : crew_watch(&crew, crew.signals, EVENT_SIGNAL, EPOLL_CTL_ADD);
 }
@@ -191,7 +191,7 @@ static int set_up(struct options *chosen)
     crew.options = chosen;
     crew.now = milliseconds();
     if (options->workers == 0)
-        options->workers = usable_processors();
+        options->workers = inherited_processors() < WORKERS_MAX ? inherited_processors() : WORKERS_MAX;
     crew.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (crew.epoll < 0 || open_signals() < 0) {
         log_line(LOG_ERR, "cannot start: %s", strerror(errno));
@@ -251,8 +251,11 @@ static void begin_service(int background)
     accepting_begin(&accepting);
     log_line(LOG_NOTICE, "ready, %u workers", crew.shared.workers);
     notify_state("READY=1");
-    if (background >= 0 && write(background, "", 1) == 1)
+    if (background >= 0) {
+        log_leave_terminal();
+        (void)!write(background, "", 1);
         close(background);
+    }
 }
 
 static void check_service(void)

@@ -17,7 +17,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifdef HAVE_LIBSECCOMP
@@ -68,7 +67,7 @@ static int forbid_files(void)
 
 #if defined(HAVE_LIBSECCOMP) && !defined(UNDER_SANITIZER)
 
-/* What a turn of the loop, syslog(3) and the end of the process call. */
+/* What a turn of the loop and the end of the process call. */
 static const int allowed_calls[] = {
     SCMP_SYS(epoll_wait),      SCMP_SYS(epoll_pwait),  SCMP_SYS(epoll_ctl),
     SCMP_SYS(recvfrom),        SCMP_SYS(recvmsg),      SCMP_SYS(sendmsg),
@@ -141,7 +140,6 @@ int sandbox_enter_worker(const struct shared *shared, unsigned self, uint32_t re
 {
     int results[SANDBOX_LAYERS];
 
-    tzset(); /* syslog(3) needs the zone, and no file can be read later */
     results[SANDBOX_MEMORY] = shared_protect(shared, self);
     results[SANDBOX_PRIVILEGES] = forbid_privileges();
     results[SANDBOX_FILES] = forbid_files();

@@ -295,6 +295,7 @@ static void handle_message(struct worker_loop *loop, const struct handoff *messa
         finish(loop);
         break;
     case HANDOFF_PING:
+    case HANDOFF_LOG:
     case HANDOFF_READY:
         break;
     }

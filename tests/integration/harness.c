@@ -71,6 +71,8 @@ static void execute(char *const arguments[])
     _exit(127);
 }
 
+void (*hub_prepare)(void);
+
 void hub_spawn(struct hub *hub, char *const arguments[])
 {
     int ends[2];
@@ -85,6 +87,8 @@ void hub_spawn(struct hub *hub, char *const arguments[])
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
         close(ends[1]);
+        if (hub_prepare != NULL)
+            hub_prepare();
         execute(arguments);
     }
     close(ends[1]);

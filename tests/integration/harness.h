@@ -35,6 +35,9 @@ struct hub {
  */
 void hub_start(struct hub *hub, unsigned workers, ...) __attribute__((sentinel));
 
+/* What is done in the process that becomes the hub, before it does; NULL: nothing. */
+extern void (*hub_prepare)(void);
+
 /* As hub_start(), with all arguments given but --foreground. Does not wait. */
 void hub_spawn(struct hub *hub, char *const arguments[]);
 

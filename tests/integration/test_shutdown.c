@@ -144,6 +144,29 @@ START_TEST(test_senders_are_told_what_cannot_be_written)
 }
 END_TEST
 
+START_TEST(test_a_second_signal_ends_it_at_once)
+{
+    static uint8_t body[BODY];
+
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", "--store-size", "1G", "--grace-time", "60", NULL);
+    client_open(&sender, &hub);
+    client_open(&receiver, &hub); /* and reads nothing */
+    for (unsigned i = 0; i < 80; i++)
+        client_message(&sender, &receiver.id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "deliveries", 80);
+    kill(hub.pid, SIGINT);
+    hub_await(&hub, "draining", 0);
+    poll(NULL, 0, 300);
+    ck_assert_int_eq(waitpid(hub.pid, NULL, WNOHANG), 0);
+    int64_t start = now_ms();
+    kill(hub.pid, _i % 2 == 0 ? SIGINT : SIGTERM);
+    hub_await(&hub, "ending at once", 0);
+    int status = hub_wait(&hub);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ck_assert_int_lt(now_ms() - start, patient(2000));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("shutdown");
@@ -152,5 +175,6 @@ int main(void)
     tcase_add_loop_test(tests, test_idle_clients_do_not_delay_the_end, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_a_receiver_that_talks_gets_all, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_senders_are_told_what_cannot_be_written, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_a_second_signal_ends_it_at_once, 0, WORKER_COUNTS);
     return run_case(tests, "shutdown");
 }

@@ -68,7 +68,8 @@ END_TEST
 
 START_TEST(test_control_messages)
 {
-    struct handoff sent = {.kind = HANDOFF_LIMITS, .worker = 5, .limits = {.high_watermark = 77, .slow_receiver = 1}}, got;
+    struct handoff sent = {.kind = HANDOFF_LIMITS, .worker = 5, .limits = {.high_watermark = 77, .slow_receiver = 1}},
+                   got;
 
     ck_assert_int_eq(handoff_receive(channel[1], &got), -EAGAIN);
     for (uint32_t kind = HANDOFF_DOWN; kind <= HANDOFF_READY; kind++) {

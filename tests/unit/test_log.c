@@ -1,0 +1,168 @@
+/* test_log.c: syslog's socket when its daemon is started again, hangs, or is not there. */
+static char socket_path[64];
+#define LOG_SOCKET socket_path
+#include "hub/log.c"
+
+#include <check.h>
+
+static int daemon_fd = -1;
+
+static void start_daemon(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    strcpy(address.sun_path, socket_path);
+    unlink(socket_path);
+    daemon_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(daemon_fd, 0);
+    ck_assert_int_eq(bind(daemon_fd, (struct sockaddr *)&address, sizeof address), 0);
+}
+
+static void stop_daemon(void)
+{
+    close(daemon_fd);
+    unlink(socket_path);
+    daemon_fd = -1;
+}
+
+static const char *hear(void)
+{
+    static char line[2048];
+    ssize_t length = recv(daemon_fd, line, sizeof line - 1, 0);
+
+    if (length < 0)
+        return "";
+    line[length] = '\0';
+    return line;
+}
+
+static void set_up(void)
+{
+    snprintf(socket_path, sizeof socket_path, "/tmp/relayhub-log-%d", (int)getpid());
+    int null = open("/dev/null", O_WRONLY);
+    dup2(null, STDERR_FILENO);
+    close(null);
+}
+
+static void tear_down(void)
+{
+    stop_daemon();
+}
+
+START_TEST(test_line_as_syslog_writes_it)
+{
+    char own[64];
+
+    start_daemon();
+    log_open(false, false);
+    log_line(LOG_WARNING, "number %d", 7);
+    const char *line = hear();
+    snprintf(own, sizeof own, " relayhubd[%d]: number 7", (int)getpid());
+    ck_assert_int_eq(strncmp(line, "<28>", 4), 0); /* LOG_DAEMON and LOG_WARNING */
+    ck_assert_str_eq(line + 4 + strlen("Nov 25 08:53:21"), own);
+    log_line(LOG_DEBUG, "not verbose");
+    ck_assert_str_eq(hear(), "");
+    log_set_verbose(true);
+    log_line(LOG_DEBUG, "verbose");
+    ck_assert_ptr_nonnull(strstr(hear(), ": verbose"));
+}
+END_TEST
+
+START_TEST(test_daemon_that_is_started_again)
+{
+    start_daemon();
+    log_open(false, false);
+    for (int i = 0; i < 3; i++) {
+        log_line(LOG_NOTICE, "before");
+        ck_assert_ptr_nonnull(strstr(hear(), "before"));
+        stop_daemon();
+        start_daemon();
+        log_line(LOG_NOTICE, "after");
+        ck_assert_ptr_nonnull(strstr(hear(), "after"));
+    }
+}
+END_TEST
+
+START_TEST(test_daemon_that_is_not_there)
+{
+    log_open(false, false);
+    log_line(LOG_NOTICE, "one");
+    log_line(LOG_NOTICE, "two");
+    start_daemon();
+    log_line(LOG_NOTICE, "three");
+    ck_assert_ptr_nonnull(strstr(hear(), ": 2 lines were dropped"));
+    ck_assert_ptr_nonnull(strstr(hear(), ": three"));
+    log_line(LOG_NOTICE, "four");
+    ck_assert_ptr_nonnull(strstr(hear(), ": four"));
+}
+END_TEST
+
+START_TEST(test_daemon_that_hangs)
+{
+    unsigned heard = 0;
+    unsigned long long dropped = 0;
+
+    start_daemon();
+    log_open(false, false);
+    for (int i = 0; i < 5000; i++)
+        log_line(LOG_NOTICE, "line %d", i); /* a test that waits here runs into Check's time limit */
+    for (; strstr(hear(), ": line ") != NULL; heard++)
+        ;
+    ck_assert_uint_ge(heard, 1);
+    ck_assert_uint_lt(heard, 5000);
+    log_line(LOG_NOTICE, "awake");
+    const char *line = hear();
+    ck_assert_int_eq(sscanf(strstr(line, "]: ") + 3, "%llu lines were dropped", &dropped), 1);
+    ck_assert_uint_eq(heard + dropped, 5000);
+    ck_assert_ptr_nonnull(strstr(hear(), ": awake"));
+}
+END_TEST
+
+static char last_line[LOG_TEXT];
+static bool takes = true;
+
+static bool take_line(int priority, const char *text)
+{
+    if (takes)
+        snprintf(last_line, sizeof last_line, "%d %s", priority, text);
+    return takes;
+}
+
+START_TEST(test_sink)
+{
+    static char text[2 * LOG_TEXT];
+
+    log_open(true, false);
+    log_send(take_line);
+    errno = ENOTTY;
+    log_line(LOG_ERR, "%s", "first");
+    ck_assert_int_eq(errno, ENOTTY);
+    ck_assert_str_eq(last_line, "3 first");
+    takes = false;
+    log_line(LOG_ERR, "lost");
+    takes = true;
+    memset(text, 'x', sizeof text - 1);
+    log_line(LOG_INFO, "%s", text);
+    ck_assert_uint_eq(strlen(last_line), LOG_TEXT - 1); /* cut, by the buffer of this test as well */
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("log");
+    TCase *tests = tcase_create("log");
+
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, test_line_as_syslog_writes_it);
+    tcase_add_test(tests, test_daemon_that_is_started_again);
+    tcase_add_test(tests, test_daemon_that_is_not_there);
+    tcase_add_test(tests, test_daemon_that_hangs);
+    tcase_add_test(tests, test_sink);
+    suite_add_tcase(suite, tests);
+
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
