@@ -1,6 +1,8 @@
 /* harness.c: see harness.h. */
 #include "harness.h"
 
+#include "hub/routes.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -260,6 +262,23 @@ void client_open(struct client *client, const struct hub *hub)
     ck_assert_int_eq(frame.type, FRAME_IDENTITY);
     ck_assert_uint_eq(frame.count, 1);
     client->id = frame.ids[0];
+}
+
+void client_reset(struct client *client)
+{
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    client_close(client);
+}
+
+unsigned client_worker(const struct client *client, unsigned workers)
+{
+    struct shared shared;
+
+    ck_assert_int_eq(shared_create(&shared, workers, 10000, 0), 0);
+    unsigned worker = routes_worker(&shared, routes_slot(&shared, client->id));
+    shared_destroy(&shared);
+    return worker;
 }
 
 void client_close(struct client *client)

@@ -88,6 +88,11 @@ struct frame {
 void client_open(struct client *client, const struct hub *hub);        /* and asks for its id */
 void client_open_silent(struct client *client, const struct hub *hub); /* and says nothing */
 void client_close(struct client *client);
+void client_reset(struct client *client); /* closes with a reset */
+
+/* Which of so many workers a client has, in a hub with the default maximum of connections. */
+unsigned client_worker(const struct client *client, unsigned workers);
+
 void client_send(const struct client *client, const void *bytes, size_t length); /* all of it */
 void client_request(const struct client *client, enum frame_type type);
 void client_message(struct client *client, const uint64_t *receivers, unsigned count, const void *body,

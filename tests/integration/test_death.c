@@ -1,6 +1,5 @@
 /* test_death.c: kill -9 of a worker under load, of several, and of the master. */
 #include "harness.h"
-#include "hub/routes.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,17 +13,6 @@
 
 static struct hub hub;
 static struct client clients[CLIENTS];
-
-/* Which worker a client has, in a hub with the default maximum of connections. */
-static unsigned worker_of(const struct client *client, unsigned workers)
-{
-    struct shared shared;
-
-    ck_assert_int_eq(shared_create(&shared, workers, 10000, 0), 0);
-    unsigned worker = routes_worker(&shared, routes_slot(&shared, client->id));
-    shared_destroy(&shared);
-    return worker;
-}
 
 static void open_clients(void)
 {
@@ -46,7 +34,7 @@ START_TEST(test_worker_dies_under_load)
         if (round == 100)
             kill(pid, SIGKILL);
         for (unsigned i = 0; i < CLIENTS; i++) {
-            if (round >= 100 && worker_of(&clients[i], workers) == victim)
+            if (round >= 100 && client_worker(&clients[i], workers) == victim)
                 continue;
             uint64_t receivers[] = {clients[(i + 1) % CLIENTS].id, clients[(i + 5) % CLIENTS].id};
             memcpy(body, &round, sizeof round);
@@ -56,7 +44,7 @@ START_TEST(test_worker_dies_under_load)
 
     /* The victim's clients see a close; the others get everything of those that live, in order. */
     for (unsigned i = 0; i < CLIENTS; i++) {
-        if (worker_of(&clients[i], workers) == victim) {
+        if (client_worker(&clients[i], workers) == victim) {
             static uint8_t rest[1 << 16];
             ssize_t got;
             while ((got = recv(clients[i].fd, rest, sizeof rest, 0)) > 0)
@@ -66,8 +54,8 @@ START_TEST(test_worker_dies_under_load)
         }
         uint32_t next[CLIENTS] = {0};
         unsigned from[] = {(i + CLIENTS - 1) % CLIENTS, (i + CLIENTS - 5) % CLIENTS};
-        bool lives[] = {worker_of(&clients[from[0]], workers) != victim,
-                        worker_of(&clients[from[1]], workers) != victim};
+        bool lives[] = {client_worker(&clients[from[0]], workers) != victim,
+                        client_worker(&clients[from[1]], workers) != victim};
         while ((lives[0] && next[from[0]] < 200) || (lives[1] && next[from[1]] < 200)) {
             struct frame frame;
             uint32_t number;
@@ -101,7 +89,7 @@ START_TEST(test_worker_dies_under_load)
     }
     bool served = false;
     for (unsigned i = 0; i < CLIENTS; i++)
-        served |= worker_of(&fresh[i], workers) == victim;
+        served |= client_worker(&fresh[i], workers) == victim;
     ck_assert_msg(served, "nobody was given to the successor");
 
     /* Nothing leaks. */
@@ -125,8 +113,8 @@ START_TEST(test_messages_held_for_slow_receivers_survive_their_senders_worker)
     /* Across workers: the receiver's queue refers to the dead worker's memory. */
     hub_start(&hub, 2, "--high-watermark", "8M", NULL);
     open_clients();
-    unsigned victim = worker_of(&clients[0], 2);
-    ck_assert_uint_ne(worker_of(&clients[1], 2), victim);
+    unsigned victim = client_worker(&clients[0], 2);
+    ck_assert_uint_ne(client_worker(&clients[1], 2), victim);
     for (unsigned i = 0; i < messages; i++) {
         memset(body, (int)i, sizeof body);
         client_message(&clients[0], &clients[1].id, 1, body, sizeof body);

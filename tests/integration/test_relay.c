@@ -1,8 +1,11 @@
 /* test_relay.c: MESSAGE to one, several, 255, oneself, somebody twice, somebody gone; bodies of every size. */
 #include "harness.h"
 
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static struct hub hub;
 static struct client clients[256];
@@ -148,6 +151,62 @@ START_TEST(test_body_sizes)
 }
 END_TEST
 
+/* ---- what is on its way to another worker, which stands still for a moment ---- */
+
+static void open_apart(pid_t *receivers_worker)
+{
+    hub_start(&hub, 2, NULL);
+    open_clients(2);
+    ck_assert_uint_ne(client_worker(&clients[0], 2), client_worker(&clients[1], 2));
+    *receivers_worker = hub_worker(&hub, client_worker(&clients[1], 2));
+}
+
+/* Once this is answered, what client 0 sent before has left its worker. */
+static void ask_worker(void)
+{
+    struct frame frame;
+    client_request(&clients[0], FRAME_IDENTITY);
+    client_receive(&clients[0], &frame);
+    ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+}
+
+START_TEST(test_sender_is_told_when_the_receiver_goes_while_it_is_on_its_way)
+{
+    const unsigned messages = 20;
+    pid_t worker;
+
+    open_apart(&worker);
+    kill(worker, SIGSTOP);
+    for (unsigned i = 0; i < messages; i++)
+        client_message_to(&clients[0], &clients[1], "too late");
+    ask_worker();
+    client_reset(&clients[1]);
+    poll(NULL, 0, 50); /* the reset has come */
+    kill(worker, SIGCONT);
+    for (unsigned i = 0; i < messages; i++)
+        expect_undelivered(&clients[0], clients[1].id, i);
+    expect_nothing(&clients[0]);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_half_closed_receiver_gets_what_is_on_its_way)
+{
+    pid_t worker;
+
+    open_apart(&worker);
+    kill(worker, SIGSTOP);
+    client_message_to(&clients[0], &clients[1], "on its way");
+    ask_worker();
+    ck_assert_int_eq(shutdown(clients[1].fd, SHUT_WR), 0);
+    poll(NULL, 0, 50);
+    kill(worker, SIGCONT);
+    expect_text(&clients[1], &clients[0], "on its way");
+    expect_end(&clients[1]);
+    hub_stop(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("relay");
@@ -158,5 +217,7 @@ int main(void)
     tcase_add_loop_test(tests, test_numbers_count_messages_only, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_several_missing_are_one_frame, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_body_sizes, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_sender_is_told_when_the_receiver_goes_while_it_is_on_its_way, 0, 5);
+    tcase_add_loop_test(tests, test_half_closed_receiver_gets_what_is_on_its_way, 0, 5);
     return run_case(tests, "relay");
 }

@@ -167,6 +167,38 @@ START_TEST(test_a_second_signal_ends_it_at_once)
 }
 END_TEST
 
+/* A worker that stood still takes all that others sent to it before it shuts its clients down. */
+START_TEST(test_what_is_on_its_way_to_a_worker_at_the_end_is_written)
+{
+    const unsigned messages = 400; /* the credit of the other worker allows no more than a thousand records */
+    struct client other;
+
+    hub_start(&hub, 2, "--grace-time", "6", NULL);
+    client_open(&sender, &hub);
+    client_open(&receiver, &hub);
+    do /* the same worker as the receiver's */
+        client_open(&other, &hub);
+    while (client_worker(&other, 2) != client_worker(&receiver, 2));
+    pid_t worker = hub_worker(&hub, client_worker(&receiver, 2));
+    kill(worker, SIGSTOP);
+    for (unsigned i = 0; i < messages; i++) { /* in turns, so that each is a record */
+        client_message_to(&sender, &receiver, "x");
+        client_message_to(&sender, &other, "x");
+    }
+    hub_await_statistic(&hub, "messages", 2 * messages);
+    ck_assert_int_eq(kill(hub.pid, SIGTERM), 0);
+    poll(NULL, 0, 5400); /* all steps of the end wait for it in its channel */
+    kill(worker, SIGCONT);
+    for (unsigned i = 0; i < messages; i++) {
+        expect_text(&receiver, &sender, "x");
+        expect_text(&other, &sender, "x");
+    }
+    expect_end(&receiver);
+    expect_end(&other);
+    hub_wait(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("shutdown");
@@ -176,5 +208,6 @@ int main(void)
     tcase_add_loop_test(tests, test_a_receiver_that_talks_gets_all, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_senders_are_told_what_cannot_be_written, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_a_second_signal_ends_it_at_once, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_what_is_on_its_way_to_a_worker_at_the_end_is_written);
     return run_case(tests, "shutdown");
 }

@@ -217,6 +217,42 @@ START_TEST(test_who_is_always_just_in_time_is_cut_off_under_cut_alone)
 }
 END_TEST
 
+/* Who asks and does not read is not read any more, long before its answers fill the hub, and gets all of them later. */
+START_TEST(test_who_asks_for_more_than_it_reads_waits_for_itself)
+{
+    static uint32_t requests[4096];
+    static uint8_t answers[1 << 16];
+    size_t asked = 0, read = 0;
+    ssize_t took = 1;
+
+    hub_start(&hub, harness_workers[_i], NULL);
+    client_open(&slow, &hub);
+    for (size_t i = 0; i < 4096; i++)
+        frame_store_word((uint8_t *)&requests[i], frame_word(FRAME_IDENTITY, 0, 0));
+    for (int silent = 0; silent<10; silent = took> 0 ? 0 : silent + 1) {
+        took = send(slow.fd, (uint8_t *)requests + asked % 4, sizeof requests - 4, MSG_NOSIGNAL | MSG_DONTWAIT);
+        asked += took > 0 ? (size_t)took : 0;
+        if (took <= 0)
+            poll(NULL, 0, 50);
+    }
+    ck_assert_uint_eq(hub_statistic(&hub, "connections"), 1);
+    ck_assert_uint_ge(hub_statistic(&hub, "paused_by_itself"), 1);
+    ck_assert_uint_lt(hub_statistic(&hub, "store_blocks_used"), (4u << 20) >> 12);
+    while (read < asked / 4 * 12) {
+        ck_assert_int_eq(poll(&(struct pollfd){.fd = slow.fd, .events = POLLIN}, 1, patient(PATIENCE)), 1);
+        took = recv(slow.fd, answers, sizeof answers, 0);
+        ck_assert_int_gt(took, 0);
+        read += (size_t)took;
+    }
+    ck_assert_uint_eq(read, asked / 4 * 12);
+    client_send(&slow, (uint8_t *)requests + asked % 4, 4 - asked % 4); /* the rest of the last one, or another one */
+    for (read = 0; read < 12; read += (size_t)took)
+        ck_assert_int_gt(took = recv(slow.fd, answers, sizeof answers, 0), 0);
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 /* ---- one stuck receiver among many: what it costs the others ---- */
 
 #define MANY 100u
@@ -384,6 +420,7 @@ int main(void)
     tcase_add_loop_test(tests, test_cut_off_after_the_drain_timeout, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_refuse_never_slows_a_sender, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_who_is_always_just_in_time_is_cut_off_under_cut_alone, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_who_asks_for_more_than_it_reads_waits_for_itself, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_under_refuse_a_stuck_receiver_costs_at_most_five_percent, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_under_pause_a_stuck_receiver_costs_at_most_one_drain_timeout, 0, WORKER_COUNTS);
     return run_case(tests, "slow");
