@@ -200,10 +200,12 @@ void accepting_take(struct accepting *accepting, unsigned listener)
         socklen_t size = sizeof source;
         int fd =
             accept4(crew->listeners.fds[listener], (struct sockaddr *)&source, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == ECONNABORTED || errno == EINTR))
+            continue; /* a client that is gone again */
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            if (errno != EAGAIN) /* whatever it is: it would be there in the next turn as well */
                 pause_accepting(accepting, strerror(errno));
-            return; /* nothing left, or a client that is gone again */
+            return;
         }
         const char *refusal = room == 0 ? "too many connections" : NULL;
         uint32_t address = ADDRESS_NONE;

@@ -51,6 +51,10 @@ void inherited_set_right(void)
     reset_signals();
     stop_timers();
     umask(umask(0) & 077); /* the hub may always read its own files; who else, is the parent's choice */
+}
+
+void inherited_close_rest(void)
+{
     syscall(SYS_close_range, 3 + passed_descriptors(), UINT_MAX, 0);
 }
 

@@ -5,12 +5,17 @@
 #define RELAYHUB_INHERITED_H
 
 /*
- * Sets right what the hub relies on: signals that were ignored or blocked, timers that still run, a file mode mask that
- * keeps the hub from its own files, and descriptors that are nobody's here, which would stay open as long as the hub.
- * Those that a service manager passes (sd_listen_fds(3)) stay. main() calls this before anything else but
- * standard_fds_fill(). Limits of resources stay as they are: what they refuse is said where it is needed.
+ * Sets right what the hub relies on: signals that were ignored or blocked, timers that still run, and a file mode mask
+ * that keeps the hub from its own files. main() calls this before anything else but standard_fds_fill(). Limits of
+ * resources stay as they are: what they refuse is said where it is needed.
  */
 void inherited_set_right(void);
+
+/*
+ * Closes descriptors that are nobody's here, which would stay open as long as the hub. Those that a service manager
+ * passes (sd_listen_fds(3)) stay. Once the options are read, whose file may be one of them.
+ */
+void inherited_close_rest(void);
 
 /* The processors that this process may use, at least 1: its affinity, and the CPU quota of its control group. */
 unsigned inherited_processors(void);

@@ -132,6 +132,8 @@ int listen_open(struct listeners *listeners, const struct options *options)
     listeners->peer_timeout = options->peer_timeout;
     int passed[LISTENERS_MAX];
     int passed_count = notify_listen_fds(passed, LISTENERS_MAX);
+    if (passed_count < 0)
+        return -1;
     for (int i = 0; i < passed_count; i++)
         add(listeners, passed[i]);
     if (passed_count > 0)

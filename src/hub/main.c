@@ -71,6 +71,7 @@ int main(int argc, char *argv[])
     case OPTIONS_RUN:
         break;
     }
+    inherited_close_rest();
     log_open(options.foreground, options.limits.verbose);
     if (options.foreground)
         return master_run(&options, reread, -1);

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -98,10 +99,13 @@ static void take_options(struct options *fresh)
 static void reload(master_reread *reread)
 {
     static struct options fresh;
+    struct stat status;
 
     if (serving)
         notify_reloading();
-    if (!reread(&fresh)) {
+    if (stat(options->config, &status) == 0 && !S_ISREG(status.st_mode)) {
+        log_line(LOG_ERR, "configuration not reread: %s is no file that can be read again", options->config);
+    } else if (!reread(&fresh)) {
         /* it said why */
     } else if (fresh.config[0] == '\0' && options->config[0] != '\0') {
         log_line(LOG_ERR, "configuration not reread: %s is gone", options->config);
@@ -217,7 +221,8 @@ static int set_up(struct options *chosen)
     if (options->pid_file[0] != '\0' && !write_pid_file(options->pid_file))
         return EX_CANTCREAT;
     if (options->user[0] != '\0' && sandbox_become(options->user) < 0) {
-        log_line(LOG_ERR, "--user: cannot become %s: %s", options->user, strerror(errno));
+        log_line(LOG_ERR, "--user: cannot become %s: %s", options->user,
+                 errno == ENOENT ? "there is no such user" : strerror(errno));
         return EX_NOUSER;
     }
     if (geteuid() == 0)

@@ -16,7 +16,8 @@ void notify_reloading(void);
 /* Milliseconds within which "WATCHDOG=1" has to be told, again and again; 0 where nobody waits for it. */
 uint32_t notify_watchdog(void);
 
-/* Puts up to `most` passed sockets into fds, ready for use. Returns how many. */
+/* Puts up to `most` passed sockets into fds. Returns how many, or -1 after an error was logged: what was passed is no
+ * use. */
 int notify_listen_fds(int fds[], int most);
 
 #endif

@@ -40,8 +40,9 @@
 /* Lent blocks that a turn looks at. */
 #define RECLAIMED_A_TURN 1024u
 
-#define TICK 100   /* milliseconds between two looks at deadlines */
-#define LINGER 300 /* at the end, for clients to close, once they have acknowledged all */
+#define FROZEN 1000 /* milliseconds that no turn takes by itself */
+#define TICK 100    /* milliseconds between two looks at deadlines */
+#define LINGER 300  /* at the end, for clients to close, once they have acknowledged all */
 #define FRAME_PATIENCE                                                                                                 \
     2000             /* an incomplete frame that makes no progress has as long at least, however short the store is */
 #define STORE_TICK 5 /* and between two looks for room in the store, when somebody waits for it */
@@ -56,6 +57,7 @@ struct worker_loop {
     int channel;
     bool alone; /* the master is gone */
     bool ack_stop, ack_drain;
+    uint32_t clock; /* what the clock said last; worker->now goes slower, see take_time() */
     uint32_t stop_since;
     uint32_t end_looked;  /* finishing: when it was looked at last what clients acknowledged, */
     uint32_t acked_since; /* and from then on they had acknowledged all */
@@ -598,6 +600,19 @@ static bool finished(struct worker_loop *loop)
     return worker->connection_count == 0 || worker->now - loop->acked_since > LINGER;
 }
 
+/*
+ * Whoever froze this process for a while, by a signal, a control group or the virtual machine, has left no time to
+ * clients either: what they have done meanwhile is still to be seen. So no time limit counts more of that than one turn
+ * was to last.
+ */
+static void take_time(struct worker_loop *loop, int timeout)
+{
+    uint32_t clock = milliseconds(), gone = clock - loop->clock;
+
+    loop->clock = clock;
+    loop->worker.now += timeout >= 0 && gone > (uint32_t)timeout + FROZEN ? (uint32_t)timeout : gone;
+}
+
 void worker_turn(struct worker_loop *loop, int longest)
 {
     struct worker *worker = &loop->worker;
@@ -610,7 +625,7 @@ void worker_turn(struct worker_loop *loop, int longest)
         timeout = longest;
     int ready = epoll_wait(worker->epoll, events, EVENTS, timeout);
     INVARIANT(ready >= 0 || errno == EINTR);
-    worker->now = milliseconds();
+    take_time(loop, timeout);
     turn_begin(worker);
     count(&worker->statistics->turns, 1);
     for (int i = 0; i < ready; i++) {
@@ -627,7 +642,7 @@ struct worker_loop *worker_open(const struct worker_setup *setup)
     if (loop == NULL || open_state(&loop->worker, setup) < 0)
         return NULL;
     loop->channel = setup->channel;
-    loop->worker.now = milliseconds();
+    loop->clock = loop->worker.now = milliseconds();
     wait_set_credit(&loop->worker);
     return loop;
 }
