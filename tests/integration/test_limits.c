@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include <linux/capability.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,6 +59,29 @@ START_TEST(test_max_per_address)
         client_open(&clients[10 + i], &hub);
     client_open_silent(&extra, &hub);
     expect_error(&extra, "too many connections from your address");
+    hub_stop(&hub);
+}
+END_TEST
+
+/* The limit is of each address, not of all together. */
+START_TEST(test_other_addresses_have_their_own_limit)
+{
+    struct sockaddr_in source = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1)};
+    struct sockaddr_in hub_address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct client neighbour = {0}, extra;
+    struct frame frame;
+
+    hub_start(&hub, harness_workers[_i], "--max-per-address", "1", NULL);
+    client_open(&clients[0], &hub);
+    client_open_silent(&extra, &hub);
+    expect_error(&extra, "too many connections from your address");
+    hub_address.sin_port = htons((uint16_t)hub.port);
+    neighbour.fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(neighbour.fd, (struct sockaddr *)&source, sizeof source), 0);
+    ck_assert_int_eq(connect(neighbour.fd, (struct sockaddr *)&hub_address, sizeof hub_address), 0);
+    client_request(&neighbour, FRAME_IDENTITY);
+    client_receive(&neighbour, &frame);
+    ck_assert_int_eq(frame.type, FRAME_IDENTITY);
     hub_stop(&hub);
 }
 END_TEST
@@ -394,6 +419,7 @@ int main(void)
     TCase *tests = tcase_create("limits");
     tcase_add_loop_test(tests, test_max_connections, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_max_per_address, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_other_addresses_have_their_own_limit, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_connection_rate, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_frame_timeout, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_idle_timeout, 0, WORKER_COUNTS);

@@ -187,6 +187,56 @@ START_TEST(test_exhausted_store_takes_lent_pieces_back)
 }
 END_TEST
 
+/* Of a block that two workers have, one dies: it is still lent to the other one. */
+START_TEST(test_death_of_one_of_two_holders)
+{
+    struct shared three;
+    struct store stores[3];
+
+    ck_assert_int_eq(shared_create(&three, 3, 100, 24u << 20), 0);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(store_open(&stores[i], &three, i, false), 0);
+    uint32_t piece = take(&stores[0], 4096);
+    lend(&stores[0], piece, 1);
+    lend(&stores[0], piece, 2);
+    give(&stores[0], piece);
+    borrow_piece(&stores[1], piece);
+    borrow_piece(&stores[2], piece);
+    store_forget_holder(&stores[0], 1);
+    store_reset_holder(&three, 1);
+    ck_assert_uint_eq(reclaim(&stores[0], 10), 0);
+    give(&stores[2], piece);
+    ck_assert_uint_eq(reclaim(&stores[0], 10), 1);
+    for (unsigned i = 0; i < 3; i++)
+        store_close(&stores[i]);
+    shared_destroy(&three);
+}
+END_TEST
+
+/* The low blocks are scattered, so that a run is looked for from where the last search ended: round and round. */
+START_TEST(test_search_for_a_run_goes_round)
+{
+    static uint32_t singles[2048];
+
+    for (uint32_t i = 0; i < 2048; i++)
+        singles[i] = take(&a, 4096);
+    for (uint32_t i = 0; i < 600; i += 2)
+        give(&a, singles[i]);
+    for (uint32_t round = 0; round < 3; round++) {
+        uint32_t found = BLOCK_NONE;
+        for (uint32_t i = 700; i < 704; i++)
+            give(&a, singles[i]);
+        for (int tries = 0; tries < 200 && found == BLOCK_NONE; tries++)
+            found = take(&a, 4 * 4096);
+        ck_assert_uint_eq(found, 700);
+        for (int tries = 0; tries < 200; tries++) /* until the end of the arena is reached */
+            ck_assert_uint_eq(take(&a, 4 * 4096), BLOCK_NONE);
+        for (uint32_t i = 700; i < 704; i++)
+            sizes[i] = 4096;
+    }
+}
+END_TEST
+
 START_TEST(test_death_of_a_holder)
 {
     uint32_t piece = take(&a, 4096);
@@ -834,6 +884,8 @@ int main(void)
     tcase_add_test(tests, test_holds_inside_a_worker);
     tcase_add_test(tests, test_lent_piece_comes_back);
     tcase_add_test(tests, test_exhausted_store_takes_lent_pieces_back);
+    tcase_add_test(tests, test_death_of_one_of_two_holders);
+    tcase_add_test(tests, test_search_for_a_run_goes_round);
     tcase_add_test(tests, test_death_of_a_holder);
     tcase_add_test(tests, test_death_of_an_owner);
     tcase_add_test(tests, test_between_processes);
