@@ -119,7 +119,7 @@ START_TEST(test_senders_are_told_what_cannot_be_written)
     const unsigned messages = 80;
     struct frame frame;
 
-    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", "--store-size", "1G", "--grace-time", "2", NULL);
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "8M", "--store-size", "1G", "--grace-time", "4", NULL);
     client_open(&sender, &hub);
     client_open(&receiver, &hub); /* and reads nothing */
     for (unsigned i = 0; i < messages; i++)
@@ -173,7 +173,7 @@ START_TEST(test_what_is_on_its_way_to_a_worker_at_the_end_is_written)
     const unsigned messages = 400; /* the credit of the other worker allows no more than a thousand records */
     struct client other;
 
-    hub_start(&hub, 2, "--grace-time", "6", NULL);
+    hub_start(&hub, 2, "--grace-time", "10", NULL);
     client_open(&sender, &hub);
     client_open(&receiver, &hub);
     do /* the same worker as the receiver's */
@@ -187,7 +187,7 @@ START_TEST(test_what_is_on_its_way_to_a_worker_at_the_end_is_written)
     }
     hub_await_statistic(&hub, "messages", 2 * messages);
     ck_assert_int_eq(kill(hub.pid, SIGTERM), 0);
-    poll(NULL, 0, 5400); /* all steps of the end wait for it in its channel */
+    poll(NULL, 0, 9000); /* all steps of the end wait for it in its channel */
     kill(worker, SIGCONT);
     for (unsigned i = 0; i < messages; i++) {
         expect_text(&receiver, &sender, "x");
