@@ -1,6 +1,6 @@
 #!/bin/bash
 # Plants small changes, one at a time, and runs the tests that touch the changed file: a change that all of them pass is
-# one that nobody would notice. The list says which; see there. MUTANTS_JOBS at a time; FILE=text picks files.
+# one that nobody would notice. The list says which; see there. MUTANTS_JOBS at a time; FILE=regex picks files.
 set -euo pipefail
 
 list=$1
@@ -52,7 +52,7 @@ work_on() {
     local job=$1 tree=$work/$1 number file tests from to by
     while IFS=$'\t' read -r number file tests from to; do
         [ $((number % jobs)) -eq "$job" ] || continue
-        [[ $file == *${FILE:-}* ]] || continue
+        [[ $file =~ ${FILE:-.} ]] || continue
         cp "$tree/source/$file" "$tree/saved"
         if ! plant "$tree/source/$file" "$from" "$to"; then
             printf 'unusable\t%s\t%s\t%s\t%s\n' "$number" "$file" "$from" "$to"
