@@ -11,7 +11,14 @@ void heartbeat_begin(struct heartbeat *heartbeat)
 {
     uint32_t interval = heartbeat->crew->options->limits.worker_timeout / LOOKS;
 
+    uint32_t longest = heartbeat->crew->options->limits.worker_timeout / 4 * 5;
+
     heartbeat->watchdog = notify_watchdog();
+    if (heartbeat->watchdog > 0 && heartbeat->watchdog <= longest)
+        log_line(LOG_WARNING,
+                 "the service manager's watchdog of %.1f seconds ends the hub before it can replace a worker "
+                 "that hangs: --worker-timeout and a quarter has to be shorter",
+                 heartbeat->watchdog / 1000.0);
     if (heartbeat->watchdog > 0 && heartbeat->watchdog / WATCHDOG_LOOKS < interval)
         interval = heartbeat->watchdog / WATCHDOG_LOOKS;
     if (heartbeat->interval == interval)

@@ -247,6 +247,7 @@ START_TEST(test_the_watchdog_hears_of_the_hub_while_all_workers_turn)
     snprintf(text, sizeof text, "%d000", period);
     setenv("WATCHDOG_USEC", text, 1);
     hub_start(&hub, 2, "--worker-timeout", "600", NULL);
+    hub_await(&hub, "--worker-timeout and a quarter has to be shorter", 0);
     for (int i = 0; i < 4; i++)
         ck_assert(manager_hears(manager, "WATCHDOG=1", period));
     kill(hub_worker(&hub, 1), SIGSTOP);
