@@ -10,7 +10,6 @@
 void heartbeat_begin(struct heartbeat *heartbeat)
 {
     uint32_t interval = heartbeat->crew->options->limits.worker_timeout / LOOKS;
-
     uint32_t longest = heartbeat->crew->options->limits.worker_timeout / 4 * 5;
 
     heartbeat->watchdog = notify_watchdog();
