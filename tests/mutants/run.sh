@@ -36,15 +36,14 @@ plant() {
         s/\Q$ENV{FROM}\E/$ENV{TO}/' "$1"
 }
 
-# Runs tests in the directory until one fails, and says which one did.
-first_failure() {
-    local test
-    for test in $1; do
-        if ! nice timeout 180 make -s -C "$2" check TESTS="$test" >"$2/mutant.log" 2>&1; then
-            echo "$test"
-            return
-        fi
-    done
+# Runs tests in the directory, the first one alone and the others side by side, and says which failed.
+failures() {
+    local first=${1%% *} rest=${1#* }
+    if ! nice timeout 300 make -s -C "$2" check TESTS="$first" >"$2/mutant.log" 2>&1; then
+        echo "$first"
+    elif [ "$rest" != "$1" ] && ! nice timeout 300 make -s -k -j8 -C "$2" check TESTS="$rest" >"$2/mutant.log" 2>&1; then
+        sed -n 's/^FAIL: //p' "$2/mutant.log" | tr '\n' ' '
+    fi
 }
 
 # One job: every changes-th change of the list, in a tree of its own.
@@ -59,7 +58,7 @@ work_on() {
         elif ! make -s -C "$tree/build" check TESTS= >"$tree/build/mutant.log" 2>&1; then
             printf 'unusable\t%s\t%s\t%s\t%s\n' "$number" "$file" "$from" "$to"
         else
-            by=$(first_failure "$tests" "$tree/build")
+            by=$(failures "$tests" "$tree/build")
             printf '%s\t%s\t%s\t%s\t%s\t%s\n' "${by:+caught}" "$number" "$file" "$from" "$to" "$by"
         fi
         cp "$tree/saved" "$tree/source/$file"
