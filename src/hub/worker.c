@@ -506,9 +506,10 @@ static void expire(struct worker *worker)
     look_at_congested_again(worker);
 }
 
+/* Not of one whose queue is only a matter of turns: a sender that was just told UNDELIVERED, say. */
 static void give_up(struct worker *worker, struct connection *connection)
 {
-    if (connection->queued > 0 && !(connection->flags & CONNECTION_CLOSE))
+    if (connection->flags & CONNECTION_BLOCKED && !(connection->flags & CONNECTION_CLOSE))
         connection_cut_off(worker, connection, "it did not read within the grace time");
 }
 

@@ -35,8 +35,12 @@ int patient(int milliseconds)
     return getenv("RELAYHUB_WRAPPER") == NULL ? milliseconds : milliseconds * 10;
 }
 
+static bool read_log(struct hub *hub);
+
 static void show_log(void)
 {
+    if (current != NULL)
+        read_log(current);
     if (current != NULL)
         fprintf(stderr, "---- the hub's log\n%.*s----\n", (int)current->length, current->text);
 }
