@@ -41,7 +41,7 @@ failures() {
     local first=${1%% *} rest=${1#* }
     if [ "$first" != none ] && ! nice timeout 300 make -s -C "$2" check TESTS="$first" >"$2/mutant.log" 2>&1; then
         echo "$first"
-    elif [ "$rest" != "$1" ] && ! nice timeout 300 make -s -k -j4 -C "$2" check TESTS="$rest" >"$2/mutant.log" 2>&1; then
+    elif [ "$rest" != "$1" ] && ! nice timeout 300 make -s -k -j3 -C "$2" check TESTS="$rest" >"$2/mutant.log" 2>&1; then
         sed -n 's/^FAIL: //p' "$2/mutant.log" | tr '\n' ' '
     fi
 }

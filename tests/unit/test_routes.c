@@ -81,22 +81,28 @@ START_TEST(test_slot_rests_for_the_tick_that_it_was_given_in)
     while (routes_take_slot(&first) != SLOT_NONE)
         ;
     shared.id_clock_start += shared.slot_mask + 1 - (id_clock_now(&shared) & shared.slot_mask); /* a tick begins */
-    routes_publish(&first, 9);
+    uint64_t tick = routes_publish(&first, 9) >> shared.slot_bits;
     routes_withdraw(&first, 9);
     routes_return_slot(&first, 9);
-    if (routes_take_slot(&first) != SLOT_NONE)
-        return; /* this process did not run for a tick */
+    slot = routes_take_slot(&first);
+    if (id_clock_now(&shared) >> shared.slot_bits != tick)
+        return; /* this process did not run for a tick: nothing can be told */
+    ck_assert_uint_eq(slot, SLOT_NONE);
 
     /* A successor does not give it out either, but all others. */
     unsigned others = 0;
     ck_assert_int_eq(routes_open(&successor, &shared, 0), 0);
+    bool given = false;
     while ((slot = routes_take_slot(&successor)) != SLOT_NONE) {
-        ck_assert_uint_ne(slot, 9);
+        given |= slot == 9;
         others++;
     }
-    ck_assert_uint_eq(others, successor.range - 1);
-    pass_tick();
-    ck_assert_uint_eq(routes_take_slot(&successor), 9);
+    if (id_clock_now(&shared) >> shared.slot_bits == tick) {
+        ck_assert(!given);
+        ck_assert_uint_eq(others, successor.range - 1);
+        pass_tick();
+        ck_assert_uint_eq(routes_take_slot(&successor), 9);
+    }
     routes_close(&successor);
 }
 END_TEST
