@@ -190,6 +190,33 @@ START_TEST(test_sender_is_told_when_the_receiver_goes_while_it_is_on_its_way)
 }
 END_TEST
 
+/* Its senders are paused before what is on its way would not fit any more, so that none of it is refused. */
+START_TEST(test_worker_that_stands_still_is_waited_for)
+{
+    const unsigned messages = 10000;
+    pid_t worker;
+
+    open_apart(&worker);
+    do /* a second receiver there: in turns, each message is a record */
+        client_open(&clients[2], &hub);
+    while (client_worker(&clients[1], 2) != client_worker(&clients[2], 2));
+    kill(worker, SIGSTOP);
+    for (unsigned i = 0; i < messages; i++) {
+        client_message_to(&clients[0], &clients[1], "x");
+        client_message_to(&clients[0], &clients[2], "x");
+    }
+    poll(NULL, 0, 300);
+    ck_assert_uint_ge(hub_statistic(&hub, "paused_by_worker"), 1);
+    kill(worker, SIGCONT);
+    for (unsigned i = 0; i < messages; i++) {
+        expect_text(&clients[1], &clients[0], "x");
+        expect_text(&clients[2], &clients[0], "x");
+    }
+    expect_nothing(&clients[0]);
+    hub_stop(&hub);
+}
+END_TEST
+
 START_TEST(test_half_closed_receiver_gets_what_is_on_its_way)
 {
     pid_t worker;
@@ -219,5 +246,6 @@ int main(void)
     tcase_add_loop_test(tests, test_body_sizes, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_sender_is_told_when_the_receiver_goes_while_it_is_on_its_way, 0, 5);
     tcase_add_loop_test(tests, test_half_closed_receiver_gets_what_is_on_its_way, 0, 5);
+    tcase_add_test(tests, test_worker_that_stands_still_is_waited_for);
     return run_case(tests, "relay");
 }
