@@ -58,8 +58,9 @@ static int write_promise(struct id_clock *clock, uint64_t promise)
     if (clock->file < 0)
         return 0;
     int length = snprintf(text, sizeof text, "%0*" PRIu64 "\n", DIGITS, promise);
-    if (pwrite(clock->file, text, (size_t)length, 0) != length || fdatasync(clock->file) < 0)
-        return errno != 0 ? -errno : -EIO;
+    ssize_t written = pwrite(clock->file, text, (size_t)length, 0);
+    if (written != length)
+        return written < 0 ? -errno : -EIO;
     clock->promise = promise;
     return 0;
 }
@@ -95,7 +96,11 @@ int id_clock_start(struct id_clock *clock, struct shared *shared, const char *pa
     else
         first = await_tick(shared->slot_mask);
     shared->id_clock_start = first - units(CLOCK_MONOTONIC_COARSE);
-    return write_promise(clock, first + PROMISED);
+    result = write_promise(clock, first + PROMISED);
+    /* On the disk before the first id. A later promise has half an hour to get there, and nobody waits for a disk. */
+    if (result == 0 && clock->file >= 0 && fdatasync(clock->file) < 0 && errno != EINVAL)
+        result = -errno;
+    return result;
 }
 
 void id_clock_promise(struct id_clock *clock)
