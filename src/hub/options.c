@@ -414,6 +414,8 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
 
 /* ---- what changed ---- */
 
+_Static_assert(offsetof(struct options, limits) == 0, "what comes behind the limits needs a restart");
+
 /* Whether the hub does without this one's new value until it is started again. */
 static bool needs_restart(const struct entry *entry)
 {

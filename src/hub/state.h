@@ -169,7 +169,7 @@ struct worker {
     uint64_t owes_credit;               /* to whom, a bit each */
     uint64_t credit_visit[WORKERS_MAX]; /* of worker->visits: not before gets it more, unless no large queue is left */
     int epoll;
-    uint32_t now;    /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps */
+    uint32_t now;    /* milliseconds that this process ran, taken once a turn, see worker.c; wraps */
     uint32_t looked; /* when deadlines were looked at last */
     uint64_t stamp;  /* of the last run */
 
