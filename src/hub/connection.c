@@ -9,12 +9,10 @@
 #include "hub/output.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -135,12 +133,6 @@ void connection_advance_end(struct worker *worker, struct connection *connection
         connection->flags |= CONNECTION_SHUT;
         shutdown(connection->fd, SHUT_WR);
     }
-}
-
-bool connection_is_acknowledged(const struct connection *connection)
-{
-    int unacknowledged = 0; /* bytes, and one for the end */
-    return ioctl(connection->fd, SIOCOUTQ, &unacknowledged) < 0 || unacknowledged == 0;
 }
 
 void connection_cut_off(struct worker *worker, struct connection *connection, const char *why)

@@ -33,9 +33,6 @@ void connection_withdraw(struct worker *worker, struct connection *connection);
  */
 void connection_advance_end(struct worker *worker, struct connection *connection);
 
-/* Whether the client has acknowledged all that was written to it, or the system cannot tell. */
-bool connection_is_acknowledged(const struct connection *connection);
-
 /* Cuts a client off: what it did not read yet is thrown away by the kernel as well. */
 void connection_cut_off(struct worker *worker, struct connection *connection, const char *why);
 

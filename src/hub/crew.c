@@ -1,9 +1,11 @@
 /* crew.c: see crew.h. */
 #include "hub/crew.h"
 
+#include "hub/descriptors.h"
 #include "hub/inbox.h"
 #include "hub/log.h"
 #include "hub/routes.h"
+#include "hub/sockets.h"
 #include "hub/store.h"
 #include "hub/worker.h"
 
@@ -23,6 +25,9 @@
  */
 #define DELAY_LEAST 200u
 #define DELAY_MOST 3200u
+
+/* Bytes of a worker's lines that wait in its channel, with what the kernel adds: a third of its room by default. */
+#define LINES_MOST 65536
 
 /* Messages of one worker in one turn: one that was taken over may send them without an end. */
 #define HEARD_A_TURN 64
@@ -61,31 +66,26 @@ uint64_t crew_ready(const struct crew *crew)
     return ready;
 }
 
-/* In the child: what only the master uses, and the inboxes of all others. */
-static void close_others_ends(struct crew *crew, unsigned index)
+/* In the child: closes what the master has for itself, and the ends of pipes and channels of all others. */
+static void keep_own_ends(const struct worker_setup *setup)
 {
-    for (unsigned i = 0; i < crew->shared.workers; i++) {
-        struct member *member = &crew->members[i];
-        if (i != index)
-            close(member->pipe[0]);
-        if (member->channel >= 0)
-            close(member->channel);
-        for (uint32_t k = 0; k < member->batch.count; k++)
-            close(member->batch.fds[k]);
-    }
-    listen_close(&crew->listeners);
-    farewell_close(&crew->farewells);
-    close(crew->epoll);
-    close(crew->signals);
+    int own[WORKERS_MAX + 2] = {setup->channel, setup->inbox};
+
+    for (unsigned i = 0; i < setup->shared->workers; i++)
+        own[i + 2] = setup->outboxes[i];
+    descriptors_keep(own, setup->shared->workers + 2);
 }
 
 /* In the child: the way of its lines. */
 static int log_channel;
 
+/* What is left of the channel's room is for answers that the master waits for: none of them may get lost. */
 static bool send_line(int priority, const char *text)
 {
     struct handoff message = {.kind = HANDOFF_LOG, .priority = (uint32_t)priority};
 
+    if (socket_outstanding(log_channel) > LINES_MOST)
+        return false;
     snprintf(message.text, sizeof message.text, "%s", text);
     return handoff_send(log_channel, &message) == 0;
 }
@@ -106,11 +106,11 @@ static _Noreturn void become_worker(struct crew *crew, unsigned index, int chann
 
     for (unsigned i = 0; i < crew->shared.workers; i++)
         setup.outboxes[i] = crew->members[i].pipe[1];
-    close_others_ends(crew, index);
     log_channel = channel;
     log_send(send_line);
     if (!crew->options->foreground)
         log_leave_terminal();
+    keep_own_ends(&setup);
     snprintf(name, sizeof name, "relayhubd: w%u", index);
     prctl(PR_SET_NAME, name);
     /* Only the master acts on these; a terminal sends SIGINT to all. */
@@ -132,11 +132,8 @@ static bool start_worker(struct crew *crew, unsigned index, bool successor)
         return false;
     }
     pid_t pid = fork();
-    if (pid == 0) {
-        close(ends[0]);
-        member->channel = -1;
+    if (pid == 0)
         become_worker(crew, index, ends[1], successor);
-    }
     close(ends[1]);
     if (pid < 0) {
         log_line(LOG_ERR, "cannot fork worker %u: %s", index, strerror(errno));

@@ -51,7 +51,7 @@ struct crew {
     const struct options *options;
     struct shared shared;
     struct addresses addresses; /* what a worker that dies had of each */
-    struct listeners listeners; /* these and the next three a child closes */
+    struct listeners listeners;
     struct farewells farewells;
     int epoll, signals;
     sigset_t old_mask; /* the signals that a child may get */

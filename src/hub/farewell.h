@@ -31,9 +31,6 @@ void farewell_say(struct farewells *farewells, int fd, const void *bytes, size_t
 /* Closes those that are over. At each turn. */
 void farewell_look(struct farewells *farewells, uint64_t now);
 
-/* For a child of the master, which has them as well: closes them all, and says nothing. */
-void farewell_close(struct farewells *farewells);
-
 static inline bool farewell_any(const struct farewells *farewells)
 {
     return farewells->first != farewells->last;

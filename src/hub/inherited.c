@@ -1,6 +1,8 @@
 /* inherited.c: see inherited.h. */
 #include "hub/inherited.h"
 
+#include "hub/descriptors.h"
+
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
@@ -9,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -55,7 +56,7 @@ void inherited_set_right(void)
 
 void inherited_close_rest(void)
 {
-    syscall(SYS_close_range, 3 + passed_descriptors(), UINT_MAX, 0);
+    descriptors_close_from(STDERR_FILENO + 1 + passed_descriptors());
 }
 
 /* ---- processors ---- */

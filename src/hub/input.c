@@ -8,6 +8,7 @@
 #include "hub/relay.h"
 #include "hub/reply.h"
 #include "hub/room.h"
+#include "hub/sockets.h"
 
 #include <errno.h>
 #include <string.h>
@@ -312,17 +313,16 @@ void input_note_end(struct worker *worker, struct connection *connection)
         return;
     /* The frame that it waits with can never be whole. Unread, it would turn the close into a reset. */
     if (unread > 0)
-        (void)recv(connection->fd, NULL, (size_t)unread, MSG_DONTWAIT | MSG_TRUNC);
+        socket_discard(connection->fd, (size_t)unread);
     end_input(worker, connection);
 }
 
 /* ---- reading ---- */
 
-/* What a client sends after it was refused is thrown away; MSG_TRUNC spares the copy (tcp(7)). */
+/* What a client sends after it was refused is thrown away. */
 static void discard_input(struct worker *worker, struct connection *connection)
 {
-    ssize_t got = recv(connection->fd, NULL, READ_AREA, MSG_DONTWAIT | MSG_TRUNC);
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+    if (socket_discard(connection->fd, READ_AREA))
         connection_doom(worker, connection);
 }
 

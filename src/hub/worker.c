@@ -16,6 +16,7 @@
 #include "hub/reply.h"
 #include "hub/room.h"
 #include "hub/sandbox.h"
+#include "hub/sockets.h"
 #include "hub/state.h"
 #include "hub/turn.h"
 
@@ -160,7 +161,7 @@ static void handle_unsent_record(void *context, const struct record *record)
 
 static void tell_master(struct worker_loop *loop, const struct handoff *message)
 {
-    /* The channel has room for the few messages that a worker ever sends, unless the master is dead. */
+    /* The channel has room for the few answers that a worker ever sends (crew.c), unless the master is dead. */
     if (handoff_send(loop->channel, message) < 0)
         log_line(LOG_WARNING, "worker %u cannot tell the master: %s", loop->worker.index, strerror(errno));
 }
@@ -574,7 +575,7 @@ static bool all_acknowledged(const struct worker *worker)
 {
     for (uint32_t place = 0; place < worker->routes.fresh; place++) {
         const struct connection *connection = &worker->connections[place];
-        if (connection->id != 0 && !connection_is_acknowledged(connection))
+        if (connection->id != 0 && socket_outstanding(connection->fd) > 0)
             return false;
     }
     return true;

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -177,6 +179,66 @@ START_TEST(test_a_lower_store_share_cuts_off_who_is_over_it)
 }
 END_TEST
 
+#define STUCK 150u
+
+/* Clients of one worker that are all congested, under refuse. Returns the worker. */
+static unsigned open_stuck_clients(void)
+{
+    static struct client stuck[STUCK];
+    static uint8_t body[1 << 18], drain[1 << 16];
+    struct client sender;
+    uint64_t ids[STUCK];
+    int small = 4096;
+
+    client_open(&sender, &hub);
+    unsigned worker = 1 - client_worker(&sender, 2);
+    for (unsigned i = 0; i < STUCK; i++) {
+        do
+            client_open(&stuck[i], &hub);
+        while (client_worker(&stuck[i], 2) != worker);
+        setsockopt(stuck[i].fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+        ids[i] = stuck[i].id;
+    }
+    while (hub_statistic(&hub, "congested") < STUCK) {
+        client_message(&sender, ids, STUCK, body, sizeof body);
+        while (recv(sender.fd, drain, sizeof drain, MSG_DONTWAIT) > 0) /* what they do not get */
+            ;
+        poll(NULL, 0, 20); /* for the sockets to take what they take */
+    }
+    return worker;
+}
+
+/*
+ * A worker has a line to log about each of its clients, and then an answer that the master waits for: the lines may be
+ * dropped, the answer not.
+ */
+START_TEST(test_no_number_of_lines_crowds_out_an_answer)
+{
+    write_file("slow-receiver refuse\nhigh-watermark 2K\nlow-watermark 1K\ndrain-timeout 600\n");
+    hub_start(&hub, 2, "--config", path, NULL);
+    unsigned worker = open_stuck_clients();
+    pid_t pid = hub_worker(&hub, worker);
+    poll(NULL, 0, 100); /* so long they are congested */
+    kill(pid, SIGSTOP);
+    write_file("slow-receiver cut\nhigh-watermark 2K\nlow-watermark 1K\ndrain-timeout 0.01\n");
+    reread("configuration reread");
+    kill(hub_worker(&hub, 1 - worker), SIGKILL);
+    hub_await_statistic(&hub, "worker_deaths", 1);
+    poll(NULL, 0, 300);     /* now it finds the new limits and the death in its channel */
+    kill(hub.pid, SIGSTOP); /* and nobody takes its lines meanwhile */
+    kill(pid, SIGCONT);
+    poll(NULL, 0, 300);
+    kill(hub.pid, SIGCONT);
+    hub_await_statistic(&hub, "workers", 2);
+    ck_assert_uint_eq(hub_statistic(&hub, "cut_off"), STUCK);
+    unsigned lines = 0;
+    for (const char *at = hub.text; (at = strstr(at, " is cut off: ")) != NULL; at++)
+        lines++;
+    ck_assert_uint_lt(lines, STUCK); /* or there was room for all, and this has tried nothing */
+    hub_stop(&hub);
+}
+END_TEST
+
 /* ---- the start ---- */
 
 static void expect_start_to_fail(char *const arguments[], int status, const char *reason)
@@ -266,6 +328,7 @@ int main(void)
     tcase_add_test(tests, test_what_needs_a_restart_is_said);
     tcase_add_loop_test(tests, test_an_idle_timeout_ends_those_that_were_silent_before, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_a_lower_store_share_cuts_off_who_is_over_it, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_no_number_of_lines_crowds_out_an_answer);
     tcase_add_test(tests, test_files_with_mistakes_say_what_is_wrong);
     tcase_add_test(tests, test_a_byte_order_mark_and_carriage_returns_are_no_mistakes);
     tcase_add_test(tests, test_user_that_the_hub_is_already);

@@ -166,6 +166,48 @@ START_TEST(test_descriptors_that_are_nobodys_are_closed)
 }
 END_TEST
 
+/* How many descriptors a process has. None of them is a file in the folder. */
+static unsigned count_descriptors(pid_t pid, const char *folder)
+{
+    char path[64], target[256];
+    unsigned count = 0;
+
+    for (int fd = 0; fd < 1000; fd++) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, fd);
+        ssize_t length = readlink(path, target, sizeof target - 1);
+        if (length < 0)
+            continue;
+        target[length] = '\0';
+        ck_assert_msg(strncmp(target, folder, strlen(folder)) != 0, "a worker has %s open", target);
+        count++;
+    }
+    return count;
+}
+
+/* A worker that is taken over can use what it has, whatever its sandbox forbids it to open. */
+START_TEST(test_a_worker_has_what_it_needs_and_nothing_of_the_master)
+{
+    char folder[] = "/tmp/relayhub-inherited-XXXXXX", pid_file[64], id_file[64];
+    struct client turned_away;
+
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(pid_file, sizeof pid_file, "%s/pid", folder);
+    snprintf(id_file, sizeof id_file, "%s/ids", folder);
+    hub_start(&hub, 3, "--pid-file", pid_file, "--id-file", id_file, NULL);
+    client_open(&turned_away, &hub);
+    client_close(&turned_away);
+    hub_await_statistic(&hub, "connections", 0);
+    kill(hub_worker(&hub, 1), SIGKILL); /* its successor comes from a master that has done some work */
+    hub_await_statistic(&hub, "worker_deaths", 1);
+    hub_await_statistic(&hub, "workers", 3);
+    for (unsigned i = 0; i < 3; i++) /* the standard ones, its channel and inbox, three pipes to write, and epoll */
+        ck_assert_uint_eq(count_descriptors(hub_worker(&hub, i), folder), 3 + 2 + 3 + 1);
+    hub_stop(&hub);
+    unlink(id_file);
+    rmdir(folder);
+}
+END_TEST
+
 static unsigned closed; /* of the three standard descriptors, a bit each */
 
 static void close_standard(void)
@@ -403,6 +445,7 @@ int main(void)
     tcase_add_test(tests, test_limit_of_file_sizes_is_named_and_no_death);
     tcase_add_test(tests, test_journal_of_something_else);
     tcase_add_loop_test(tests, test_descriptors_that_are_nobodys_are_closed, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_a_worker_has_what_it_needs_and_nothing_of_the_master);
     tcase_add_loop_test(tests, test_no_line_lands_in_a_connection, 0, 8);
     tcase_add_loop_test(tests, test_start_in_the_background_with_descriptors_closed, 0, 8);
     tcase_add_test(tests, test_failure_in_the_background_is_said_where_it_was_started);

@@ -1,0 +1,14 @@
+/*
+ * descriptors.h: a process has the descriptors that it is meant to have, and no others: what it has by accident stays
+ * open as long as it lives, and can be used by whoever takes it over.
+ */
+#ifndef RELAYHUB_DESCRIPTORS_H
+#define RELAYHUB_DESCRIPTORS_H
+
+/* Closes all from `first` on. */
+void descriptors_close_from(unsigned first);
+
+/* Closes all but standard input, output and error and the `count` in `kept`, which may name one twice, or -1. */
+void descriptors_keep(const int kept[], unsigned count);
+
+#endif
