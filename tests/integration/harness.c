@@ -468,16 +468,3 @@ uint64_t *client_list(const struct client *client, size_t *count)
     } while (frame.count == FRAME_MAX_IDS);
     return ids;
 }
-
-int run_case(TCase *tests, const char *name)
-{
-    Suite *suite = suite_create(name);
-
-    tcase_set_timeout(tests, getenv("RELAYHUB_WRAPPER") == NULL ? 60 : 600);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}

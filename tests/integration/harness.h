@@ -8,6 +8,7 @@
 #ifndef RELAYHUB_HARNESS_H
 #define RELAYHUB_HARNESS_H
 
+#include "../run_case.h"
 #include "protocol/frame.h"
 
 #include <check.h>
@@ -123,8 +124,5 @@ uint64_t *client_list(const struct client *client, size_t *count);
 /* Runs all tests of a case with each number of workers in harness_workers[_i]. */
 extern const unsigned harness_workers[];
 #define WORKER_COUNTS 3 /* 1, 2 and 4 */
-
-/* Runs a suite with one case and returns the exit status. */
-int run_case(TCase *tests, const char *name);
 
 #endif

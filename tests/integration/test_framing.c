@@ -215,6 +215,37 @@ START_TEST(test_half_close_behind_a_large_queue)
 }
 END_TEST
 
+#define BODIES 4
+
+START_TEST(test_half_closed_client_is_nobodys_receiver_any_more)
+{
+    static uint8_t body[FRAME_MAX_BODY];
+    size_t count;
+    int little = 65536;
+
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "12M", NULL);
+    client_open(&sender, &hub);
+    client_open(&receiver, &hub);
+    setsockopt(sender.fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    for (int i = 0; i < BODIES; i++) /* so that it is still there while it is asked about */
+        client_message(&receiver, &sender.id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "deliveries", BODIES);
+    shutdown(sender.fd, SHUT_WR);
+    int64_t end = now_ms() + patient(PATIENCE);
+    do {
+        free(client_list(&receiver, &count));
+        ck_assert_msg(now_ms() < end, "it stays in the list");
+    } while (count > 0);
+    ck_assert_uint_eq(hub_statistic(&hub, "connections"), 2);
+    client_message(&receiver, &sender.id, 1, "late", 4);
+    expect_undelivered(&receiver, sender.id, BODIES);
+    for (int i = 0; i < BODIES; i++)
+        expect_message(&sender, &receiver, body, sizeof body);
+    expect_end(&sender);
+    hub_stop(&hub);
+}
+END_TEST
+
 START_TEST(test_client_that_vanishes_mid_frame)
 {
     uint8_t frame[100];
@@ -240,6 +271,7 @@ int main(void)
     tcase_add_loop_test(tests, test_each_invalid_frame, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_half_closed_client_gets_what_is_under_way, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_half_close_behind_a_large_queue, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_half_closed_client_is_nobodys_receiver_any_more, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_client_that_vanishes_mid_frame, 0, WORKER_COUNTS);
     return run_case(tests, "framing");
 }

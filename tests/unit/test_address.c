@@ -2,6 +2,7 @@
  */
 #include "protocol/address.h"
 
+#include "../run_case.h"
 #include "client/relayhub.h"
 
 #include <check.h>
@@ -197,7 +198,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("address");
     TCase *tests = tcase_create("address");
 
     tcase_add_loop_test(tests, test_good, 0, SIZE_OF(good));
@@ -206,11 +206,5 @@ int main(void)
     tcase_add_test(tests, test_host);
     tcase_add_test(tests, test_numbers_are_what_the_system_makes_of_them);
     tcase_add_test(tests, test_hub_and_clients_agree_on_the_default);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "address");
 }

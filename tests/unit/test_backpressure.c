@@ -1,6 +1,7 @@
 /* test_backpressure.c: senders that are paused, and who wakes them. */
 #include "hub/backpressure.h"
 
+#include "../run_case.h"
 #include "hub/deadline.h"
 #include "race.h"
 #include "worker_fixture.h"
@@ -431,11 +432,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("backpressure");
     TCase *tests = tcase_create("backpressure");
 
     tcase_add_checked_fixture(tests, worker_set_up, worker_tear_down);
-    tcase_set_timeout(tests, 20);
     tcase_add_test(tests, test_a_wake_is_for_its_key_only);
     tcase_add_test(tests, test_wake_all_wakes_all);
     tcase_add_test(tests, test_a_sender_waits_for_one_thing_at_a_time);
@@ -455,11 +454,5 @@ int main(void)
     tcase_add_test(tests, test_a_sender_waits_while_there_is_no_credit);
     tcase_add_test(tests, test_taking_records_wakes_whoever_waits_for_credit);
     tcase_add_test(tests, test_no_wait_for_credit_is_lost);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "backpressure");
 }

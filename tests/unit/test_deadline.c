@@ -1,6 +1,7 @@
 /* test_deadline.c: lists of time limits, in the order of entry and of expiry. */
 #include "hub/deadline.h"
 
+#include "../run_case.h"
 #include "worker_fixture.h"
 
 static struct connection *connection(uint32_t place)
@@ -185,7 +186,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("deadline");
     TCase *tests = tcase_create("deadline");
 
     tcase_add_checked_fixture(tests, worker_set_up, worker_tear_down);
@@ -200,11 +200,5 @@ int main(void)
     tcase_add_loop_test(tests, test_any_list_is_noticed, DEADLINE_NONE + 1, DEADLINES);
     tcase_add_test(tests, test_the_clock_goes_round);
     tcase_add_test(tests, test_the_last_place);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "deadline");
 }

@@ -1,4 +1,5 @@
 /* test_frame.c: the frame codec: its layout, and each limit and one past it. */
+#include "../run_case.h"
 #include "protocol/frame.h"
 
 #include <check.h>
@@ -165,7 +166,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("frame");
     TCase *tests = tcase_create("frame");
 
     tcase_add_loop_test(tests, test_every_type_at_every_limit, 0, 8);
@@ -176,11 +176,5 @@ int main(void)
     tcase_add_test(tests, test_loads_and_stores_need_no_alignment);
     tcase_add_loop_test(tests, test_readdress_stops_at_a_difference, 0, sizeof differences / sizeof differences[0]);
     tcase_add_test(tests, test_readdress_leaves_an_incomplete_frame);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "frame");
 }

@@ -1,6 +1,7 @@
 /* test_handoff.c: the channel between master and worker: descriptors really arrive, garbage does not. */
 #include "hub/handoff.h"
 
+#include "../run_case.h"
 #include "child.h"
 
 #include <dirent.h>
@@ -376,7 +377,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("handoff");
     TCase *tests = tcase_create("handoff");
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -392,11 +392,5 @@ int main(void)
     tcase_add_test(tests, test_what_was_sent_before_the_end_still_comes);
     tcase_add_test(tests, test_the_other_side_ends_with_messages_unread);
     tcase_add_loop_test(tests, test_garbage, 0, sizeof garbage / sizeof garbage[0]);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "handoff");
 }

@@ -1,4 +1,5 @@
 /* test_histogram.c: percentiles against those of the sorted values, within the step that the histogram states. */
+#include "../run_case.h"
 #include "bench/histogram.h"
 
 #include <check.h>
@@ -132,7 +133,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("histogram");
     TCase *tests = tcase_create("histogram");
 
     tcase_add_loop_test(tests, test_quantiles_are_within_a_step, 0, sizeof spreads / sizeof *spreads);
@@ -140,11 +140,5 @@ int main(void)
     tcase_add_test(tests, test_cells_meet);
     tcase_add_test(tests, test_an_empty_one_says_nothing);
     tcase_add_test(tests, test_a_value_counts_so_many_times);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "histogram");
 }

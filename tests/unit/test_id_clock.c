@@ -1,4 +1,5 @@
 /* test_id_clock.c: no run of the hub uses a tick of one before, whatever the clock does in between. */
+#include "../run_case.h"
 #include "hub/id_clock.h"
 
 #include <check.h>
@@ -155,10 +156,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("id_clock");
     TCase *tests = tcase_create("id_clock");
 
-    tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_starts_from_the_time_of_day);
     tcase_add_test(tests, test_each_run_has_ticks_of_its_own);
@@ -166,11 +165,5 @@ int main(void)
     tcase_add_test(tests, test_promise_is_renewed_in_time);
     tcase_add_test(tests, test_file_that_is_none);
     tcase_add_test(tests, test_empty_file_is_a_new_one);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "id_clock");
 }

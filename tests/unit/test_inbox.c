@@ -1,6 +1,7 @@
 /* test_inbox.c: records between workers over a real pipe. */
 #include "hub/inbox.h"
 
+#include "../run_case.h"
 #include "child.h"
 
 #include <stdlib.h>
@@ -528,10 +529,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("inbox");
     TCase *tests = tcase_create("inbox");
 
-    tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_records_arrive_whole_and_in_order);
     tcase_add_test(tests, test_full_outbox);
@@ -548,11 +547,5 @@ int main(void)
     tcase_add_test(tests, test_a_record_that_comes_in_parts);
     tcase_add_test(tests, test_the_pipe_waits_for_nobody_and_is_not_inherited);
     tcase_add_test(tests, test_wrong_records_are_an_invariant);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "inbox");
 }

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../run_case.h"
 #include "client/library.h"
 
 #define SHORT 50        /* ms: a wait that is meant to run out */
@@ -1032,10 +1033,5 @@ static Suite *library_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(library_suite());
-
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(library_suite());
 }

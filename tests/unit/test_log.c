@@ -1,6 +1,7 @@
 /* test_log.c: syslog's socket when its daemon is started again, hangs, or is not there. */
 static char socket_path[64];
 #define LOG_SOCKET socket_path
+#include "../run_case.h"
 #include "hub/log.c"
 
 #include <check.h>
@@ -149,7 +150,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("log");
     TCase *tests = tcase_create("log");
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -158,11 +158,5 @@ int main(void)
     tcase_add_test(tests, test_daemon_that_is_not_there);
     tcase_add_test(tests, test_daemon_that_hangs);
     tcase_add_test(tests, test_sink);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "log");
 }

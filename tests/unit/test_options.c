@@ -1,4 +1,5 @@
 /* test_options.c: each option at its limits and one past them, on the command line and in the file. */
+#include "../run_case.h"
 #include "hub/options.h"
 
 #include <check.h>
@@ -556,7 +557,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("options");
     TCase *tests = tcase_create("options");
 
     tcase_add_test(tests, test_defaults);
@@ -581,11 +581,5 @@ int main(void)
     tcase_add_test(tests, test_a_folder_is_no_file);
     tcase_add_test(tests, test_a_comment_longer_than_any_line);
     tcase_add_test(tests, test_a_short_option_is_named);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "options");
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../run_case.h"
 #include "protocol/frame.h"
 
 /* Reads a file of the source tree. The caller frees it. */
@@ -142,16 +143,10 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("pages");
-    TCase *tcase = tcase_create("pages");
-    SRunner *runner = srunner_create(suite);
+    TCase *tests = tcase_create("pages");
 
-    suite_add_tcase(suite, tcase);
-    tcase_add_test(tcase, dumps_are_frames);
-    tcase_add_test(tcase, refusals_are_documented);
-    tcase_add_test(tcase, example_is_the_tested_program);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    tcase_add_test(tests, dumps_are_frames);
+    tcase_add_test(tests, refusals_are_documented);
+    tcase_add_test(tests, example_is_the_tested_program);
+    return run_case(tests, "pages");
 }

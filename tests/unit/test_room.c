@@ -1,6 +1,7 @@
 /* test_room.c: how much of the store each may have, as it fills. */
 #include "hub/room.h"
 
+#include "../run_case.h"
 #include "worker_fixture.h"
 
 #define BLOCKS 65536u
@@ -155,7 +156,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("room");
     TCase *tests = tcase_create("room");
 
     tcase_add_checked_fixture(tests, set_up, worker_tear_down);
@@ -167,11 +167,5 @@ int main(void)
     tcase_add_test(tests, test_who_waits_makes_it_wanted);
     tcase_add_test(tests, test_a_queue_is_over_its_limit_when_its_socket_takes_nothing);
     tcase_add_test(tests, test_recovered_is_well_under_the_limit);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "room");
 }

@@ -2,6 +2,7 @@
 #include "hub/id_clock.h"
 #include "hub/routes.h"
 
+#include "../run_case.h"
 #include "race.h"
 
 #include <errno.h>
@@ -432,10 +433,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("routes");
     TCase *tests = tcase_create("routes");
 
-    tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_publish_and_withdraw);
     tcase_add_test(tests, test_no_id_twice);
@@ -456,11 +455,5 @@ int main(void)
     tcase_add_test(tests, test_worker_keys_are_no_slots);
     tcase_add_test(tests, test_slots_of_others_are_an_invariant);
     tcase_add_test(tests, test_a_protected_worker_writes_its_own_segments_only);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "routes");
 }

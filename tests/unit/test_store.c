@@ -3,6 +3,7 @@
 
 #include "protocol/frame.h"
 
+#include "../run_case.h"
 #include "child.h"
 
 #include <stdlib.h>
@@ -875,7 +876,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("store");
     TCase *tests = tcase_create("store");
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -908,11 +908,5 @@ int main(void)
     tcase_add_test(tests, test_two_records_that_are_held_at_the_same_time);
     tcase_add_test(tests, test_a_successor_sees_each_holder);
     tcase_add_test(tests, test_one_of_two_holders_dies_with_the_owner);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "store");
 }

@@ -2,6 +2,7 @@
 #include "bench/bench.h"
 #include "bench/stream.h"
 
+#include "../run_case.h"
 #include "child.h"
 
 #include <stdlib.h>
@@ -139,16 +140,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("stream");
     TCase *tests = tcase_create("stream");
 
     tcase_add_loop_test(tests, test_all_is_right, 0, sizeof bodies / sizeof *bodies);
     tcase_add_loop_test(tests, test_a_wrong_delivery_ends_the_run, 0, 7 * sizeof pieces / sizeof *pieces);
-    suite_add_tcase(suite, tests);
-
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests, "stream");
 }

@@ -1,0 +1,23 @@
+/* run_case.c: see run_case.h. */
+#include "run_case.h"
+
+#include <stdlib.h>
+
+int run_suite(Suite *suite)
+{
+    SRunner *runner = srunner_create(suite);
+
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int run_case(TCase *tests, const char *name)
+{
+    Suite *suite = suite_create(name);
+
+    tcase_set_timeout(tests, getenv("RELAYHUB_WRAPPER") == NULL ? 60 : 600);
+    suite_add_tcase(suite, tests);
+    return run_suite(suite);
+}
