@@ -22,7 +22,7 @@ bool frame_valid_from_hub(uint32_t word)
     }
 }
 
-const char *frame_refusal(uint32_t word)
+const char *frame_error_reason(uint32_t word)
 {
     if (frame_valid_from_client(word))
         return NULL;

@@ -132,6 +132,6 @@ uint32_t frame_readdress(uint8_t *at, size_t size, const uint8_t like[FRAME_DELI
  * Why frame_valid_from_client() refuses this word: a constant string for an ERROR's body, or NULL
  * when it does not refuse it.
  */
-const char *frame_refusal(uint32_t word);
+const char *frame_error_reason(uint32_t word);
 
 #endif

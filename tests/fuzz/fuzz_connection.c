@@ -9,11 +9,11 @@
  */
 #include "fuzz.h"
 
-#include "hub/connection.h"
-#include "hub/handoff.h"
-#include "hub/log.h"
-#include "hub/state.h"
-#include "hub/worker.h"
+#include "hub/common/handoff.h"
+#include "hub/common/log.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/state.h"
+#include "hub/worker/worker.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -23,7 +23,7 @@
 #define CLIENTS 6
 
 static struct shared shared;
-static struct worker_loop *loops[WORKERS];
+static struct worker *loops[WORKERS];
 static uint64_t taken_away[WORKERS]; /* a chunk of each store that nobody else can use, or STORE_NONE */
 
 /* Clients with an even number are those of the first worker. */
@@ -90,7 +90,7 @@ static void set_up(void)
 static uint64_t new_id(unsigned which, int fd)
 {
     static uint32_t last[WORKERS];
-    const struct worker *worker = worker_state(loops[which]);
+    const struct worker *worker = loops[which];
 
     for (uint32_t i = 0; i < worker->routes.range; i++) {
         uint32_t place = (last[which] + i) % worker->routes.range;
@@ -110,7 +110,7 @@ static void open_client(struct client *client)
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
     setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    connection_open(worker_state(loops[which]), ends[1], UINT32_MAX);
+    connection_open(loops[which], ends[1], UINT32_MAX);
     client->fd = ends[0];
     client->fill = 0;
     client->id = new_id(which, ends[1]);
@@ -311,7 +311,7 @@ static void turn(unsigned which)
 static void pass_time(uint32_t milliseconds)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
-        struct worker *worker = worker_state(loops[i]);
+        struct worker *worker = loops[i];
         for (uint32_t place = 0; place < worker->routes.fresh; place++) {
             worker->connections[place].output_deadline.since -= milliseconds;
             worker->connections[place].input_deadline.since -= milliseconds;
@@ -327,7 +327,7 @@ static void pass_time(uint32_t milliseconds)
 /* Most of a worker's store is used by clients that are not here. */
 static void take_store_away(unsigned which, bool away)
 {
-    struct store *store = &worker_state(loops[which])->store;
+    struct store *store = &loops[which]->store;
 
     if (away && taken_away[which] == STORE_NONE) {
         taken_away[which] = store_allocate(store, TAKEN_AWAY(store));
@@ -353,7 +353,7 @@ static void happen(unsigned what)
     if (what / TIME % 4 != 0)
         pass_time(times[what / TIME % 4]);
     for (unsigned i = 0; i < WORKERS; i++) {
-        struct limits *limits = &worker_state(loops[i])->limits;
+        struct limits *limits = &loops[i]->limits;
         limits->slow_receiver = what & REFUSES ? SLOW_REFUSE : what & IDLE ? SLOW_CUT : SLOW_PAUSE;
         limits->idle_timeout = what & IDLE ? 2000 : 0;
         take_store_away(i, what / SHORTAGE >> i & 1);
@@ -409,7 +409,7 @@ static void run_script(const uint8_t *data, size_t size)
 static void turn_all(void)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
-        worker_state(loops[i])->looked -= 10; /* but it looks again whether it has room */
+        loops[i]->looked -= 10; /* but it looks again whether it has room */
         worker_turn(loops[i], 0);
     }
 }
@@ -417,7 +417,7 @@ static void turn_all(void)
 static bool any_paused(void)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
-        if (worker_state(loops[i])->paused > 0)
+        if (loops[i]->paused > 0)
             return true;
     }
     return false;
@@ -438,19 +438,19 @@ static void read_all(void)
 static bool is_idle(const struct worker *worker)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
-        if (!outbox_empty(&worker->outboxes[i]) || worker->returns[i].first != NO_RANGE ||
-            worker->sent[i] != atomic_load(&shared_page(&shared, i)->credited[worker->index]))
+        if (!outbox_empty(&worker->outboxes[i]) || worker->returns[i].first != NO_SEGMENT ||
+            worker->credit_taken[i] != atomic_load(&shared_scoreboard(&shared, i)->credit_returned[worker->index]))
             return false;
     }
-    return worker->connection_count == 0 && worker->ranges_used == 0 && worker->paused == 0 &&
-           worker->in_turn.count + worker->woken.count + worker->dirty.count + worker->large.count == 0 &&
+    return worker->connection_count == 0 && worker->segments_used == 0 && worker->paused == 0 &&
+           worker->in_turn.count + worker->resumed.count + worker->pending_writes.count + worker->large.count == 0 &&
            worker->store.lent_count == 0 && worker->store.free_blocks == worker->store.blocks;
 }
 
 static bool all_idle(void)
 {
     for (unsigned i = 0; i < WORKERS; i++) {
-        if (!is_idle(worker_state(loops[i])))
+        if (!is_idle(loops[i]))
             return false;
     }
     return true;

@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                (type == 5 && count == 0 && length <= 1048576);
     REQUIRE(frame_valid_from_client(word) == client);
     REQUIRE(frame_valid_from_hub(word) == hub);
-    REQUIRE((frame_refusal(word) == NULL) == client);
+    REQUIRE((frame_error_reason(word) == NULL) == client);
     REQUIRE(frame_size(word) == 4 + 8 * count + length);
     REQUIRE(!client || frame_size(word) <= FRAME_MAX_SIZE);
     if (client && type == 3 && count == 1 && size >= 12)

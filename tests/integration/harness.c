@@ -1,7 +1,7 @@
 /* harness.c: see harness.h. */
 #include "harness.h"
 
-#include "hub/routes.h"
+#include "hub/common/routes.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -559,7 +559,7 @@ static void check_idle(unsigned master_descriptors, unsigned worker_descriptors)
     hub_await_statistic(&hub, "workers", WORKERS);
     hub_await_statistic(&hub, "connections", 0);
     hub_await_statistic(&hub, "store_blocks_used", 0);
-    hub_await_statistic(&hub, "ranges_used", 0);
+    hub_await_statistic(&hub, "segments_used", 0);
     hub_await_statistic(&hub, "congested", 0);
     ck_assert_msg(descriptors_of(hub.pid) == master_descriptors, "invariant: the master's descriptors: %u, idle %u",
                   descriptors_of(hub.pid), master_descriptors);

@@ -99,7 +99,7 @@ START_TEST(test_worker_dies_under_load)
     }
     hub_await_statistic(&hub, "connections", 0);
     hub_await_statistic(&hub, "store_blocks_used", 0);
-    hub_await_statistic(&hub, "ranges_used", 0);
+    hub_await_statistic(&hub, "segments_used", 0);
     ck_assert_uint_eq(hub_statistic(&hub, "worker_deaths"), 1);
     hub_stop(&hub);
 }

@@ -164,7 +164,7 @@ START_TEST(test_each_invalid_frame)
         client_close(&bad);
     }
     expect_nothing(&receiver);
-    ck_assert_uint_eq(hub_statistic(&hub, "refused_frames"), sizeof words / sizeof words[0]);
+    ck_assert_uint_eq(hub_statistic(&hub, "invalid_frames"), sizeof words / sizeof words[0]);
     hub_await_statistic(&hub, "connections", 2);
     hub_stop(&hub);
 }

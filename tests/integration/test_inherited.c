@@ -1,6 +1,6 @@
 /* test_inherited.c: whatever the parent leaves, and whatever becomes of the outputs, the hub does its work. */
 #include "harness.h"
-#include "hub/inherited.h"
+#include "hub/master/inherited.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -214,7 +214,7 @@ static void expect_all_back(void)
     int64_t gone = now_ms();
     hub_await_statistic(&hub, "connections", 2 * PAIRS);
     hub_await_statistic(&hub, "store_blocks_used", 0);
-    hub_await_statistic(&hub, "ranges_used", 0);
+    hub_await_statistic(&hub, "segments_used", 0);
     ck_assert_int_lt(now_ms() - gone, patient(2000));
 }
 

@@ -6,7 +6,7 @@
  * rests on what a neighbour's counters say.
  *
  * Worker 0 owns an arena of two blocks, the others hold chunks of it. Stands for store.c, for deliver() and
- * send_records() in relay.c, outbox_flush() and outbox_drop() in inbox.c and forget_worker() in worker.c;
+ * send_records() in relay.c, outbox_flush() and outbox_drop() in mailbox.c and forget_worker() in worker.c;
  * master.pml has the master. A chunk is one block or two, so that what a block's counters and size say can
  * be left over from another chunk that began there.
  *

@@ -4,7 +4,7 @@
  * Worker 0 has the receiver, in one slot, the others have a sender each. Two keys: the slot, and worker 0 as
  * a whole for the credit that it gives. Stands for routes_set_congested(), routes_clear_congested() and
  * routes_wait() in routes.c, for backpressure.c, for relay_must_wait() and relay_run() in relay.c, outbox_wake()
- * and outbox_flush() in inbox.c, flush_outboxes() and forget_worker() in worker.c; master.pml has the master.
+ * and outbox_flush() in mailbox.c, flush_outboxes() and forget_worker() in worker.c; master.pml has the master.
  * Worker 0 gives no credit while it is short of queue entries, or has not taken what was sent.
  *
  * Proved, with any process killed at any step: no wake-up is lost. Whatever happens, when nobody can do

@@ -2,7 +2,7 @@
  * master.pml: the master's part in the death of a worker. Not a model of its own: the others include it.
  *
  * Stands for worker_died(), forgotten_by(), bury(), start_worker(), crew_replace(), crew_tell() and
- * crew_hear() in crew.c, and for become_worker() as to what a successor knows at its start. A kill
+ * crew_hear() in workers.c, and for become_worker() as to what a successor knows at its start. A kill
  * comes before any step of a worker: between two statements of its process here, which are the single
  * accesses to shared memory, pipe and channel in the code.
  *

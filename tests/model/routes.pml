@@ -5,7 +5,7 @@
  * LIST and goes on to use them. Stands for routes_publish(), routes_withdraw() and routes_has() in routes.c,
  * connection_open(), connection_close() and connection_advance_end() in connection.c, end_input() in
  * input.c, find_connection() in state.h, relay_run(), deliver(), relay_returns(), relay_barrier() and
- * pass_barrier() in relay.c, output_return_all() in output.c, outbox_flush() and outbox_drop() in inbox.c and
+ * pass_barrier() in relay.c, output_return_all() in output.c, outbox_flush() and outbox_drop() in mailbox.c and
  * forget_worker() in worker.c; master.pml has the master.
  *
  * Proved, with both workers killed at any step, and successors:

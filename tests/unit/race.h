@@ -7,7 +7,7 @@
 
 #include "child.h"
 
-#include "hub/shared.h"
+#include "hub/common/shared.h"
 
 #include <sched.h>
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
 /* test_deadline.c: lists of time limits, in the order of entry and of expiry. */
-#include "hub/deadline.h"
+#include "hub/worker/deadline.h"
 
 #include "../run_case.h"
 #include "worker_fixture.h"

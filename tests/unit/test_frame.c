@@ -35,7 +35,7 @@ START_TEST(test_every_type_at_every_limit)
             bool from_client = allowed((enum frame_type)_i, counts[c], lengths[l], false);
             ck_assert_int_eq(frame_valid_from_client(word), from_client);
             ck_assert_int_eq(frame_valid_from_hub(word), allowed((enum frame_type)_i, counts[c], lengths[l], true));
-            ck_assert_int_eq(frame_refusal(word) == NULL, from_client);
+            ck_assert_int_eq(frame_error_reason(word) == NULL, from_client);
         }
     }
 }
@@ -85,13 +85,14 @@ END_TEST
 
 START_TEST(test_refusals_name_the_mistake)
 {
-    ck_assert_str_eq(frame_refusal(frame_word(FRAME_MESSAGE, 0, 1)), "a MESSAGE needs 1 to 255 receivers");
-    ck_assert_str_eq(frame_refusal(frame_word(FRAME_MESSAGE, 1, 1048577)), "a body has at most 1048576 bytes");
-    ck_assert_str_eq(frame_refusal(frame_word(FRAME_IDENTITY, 1, 0)), "an IDENTITY request has no ids and no body");
-    ck_assert_str_eq(frame_refusal(frame_word(FRAME_LIST, 0, 1)), "a LIST request has no ids and no body");
-    ck_assert_str_eq(frame_refusal(0), "unknown frame type");
-    ck_assert_str_eq(frame_refusal(UINT32_MAX), "unknown frame type");
-    ck_assert_str_eq(frame_refusal(0x16030100), "unknown frame type"); /* a TLS hello */
+    ck_assert_str_eq(frame_error_reason(frame_word(FRAME_MESSAGE, 0, 1)), "a MESSAGE needs 1 to 255 receivers");
+    ck_assert_str_eq(frame_error_reason(frame_word(FRAME_MESSAGE, 1, 1048577)), "a body has at most 1048576 bytes");
+    ck_assert_str_eq(frame_error_reason(frame_word(FRAME_IDENTITY, 1, 0)),
+                     "an IDENTITY request has no ids and no body");
+    ck_assert_str_eq(frame_error_reason(frame_word(FRAME_LIST, 0, 1)), "a LIST request has no ids and no body");
+    ck_assert_str_eq(frame_error_reason(0), "unknown frame type");
+    ck_assert_str_eq(frame_error_reason(UINT32_MAX), "unknown frame type");
+    ck_assert_str_eq(frame_error_reason(0x16030100), "unknown frame type"); /* a TLS hello */
 }
 END_TEST
 

@@ -1,5 +1,5 @@
 /* test_handoff.c: the channel between master and worker: descriptors really arrive, garbage does not. */
-#include "hub/handoff.h"
+#include "hub/common/handoff.h"
 
 #include "../run_case.h"
 #include "child.h"

@@ -1,6 +1,6 @@
 /* test_id_clock.c: no run of the hub uses a tick of one before, whatever the clock does in between. */
 #include "../run_case.h"
-#include "hub/id_clock.h"
+#include "hub/common/id_clock.h"
 
 #include <check.h>
 #include <errno.h>

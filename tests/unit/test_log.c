@@ -2,7 +2,7 @@
 static char socket_path[64];
 #define LOG_SOCKET socket_path
 #include "../run_case.h"
-#include "hub/log.c"
+#include "hub/common/log.c"
 
 #include <check.h>
 

@@ -1,6 +1,7 @@
 /* test_options.c: each option at its limits and one past them, on the command line and in the file. */
 #include "../run_case.h"
-#include "hub/options.h"
+#include "hub/common/sandbox.h"
+#include "hub/master/options.h"
 
 #include <check.h>
 #include <stdio.h>

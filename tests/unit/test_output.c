@@ -1,10 +1,10 @@
 /* test_output.c: a queue whose parts the socket takes one by one, and what goes back of it. */
-#include "hub/output.h"
+#include "hub/worker/output.h"
 
 #include "../run_case.h"
 #include "worker_fixture.h"
 
-#include "hub/connection.h"
+#include "hub/worker/connection.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -20,13 +20,13 @@ static void set_up(void)
     int ends[2], room = 8 << 20;
 
     worker_set_up();
-    worker.fresh_range = 1;
+    worker.fresh_segment = 1;
     worker.limits = (struct limits){.high_watermark = 4u << 20, .low_watermark = 1u << 20, .store_share = 16u << 20};
     worker.room.queue_bytes = 4u << 20;
-    worker.room.queue_entries = RANGES;
+    worker.room.queue_entries = SEGMENTS;
     worker.epoll = epoll_create1(EPOLL_CLOEXEC);
-    worker.ranges = calloc(4096, sizeof *worker.ranges);
-    ck_assert_ptr_nonnull(worker.ranges);
+    worker.segments = calloc(4096, sizeof *worker.segments);
+    ck_assert_ptr_nonnull(worker.segments);
     ck_assert_int_eq(store_open(&worker.store, &shared, 0, false), 0);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     setsockopt(ends[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
@@ -42,7 +42,7 @@ static void tear_down(void)
     close(peer);
     close(worker.epoll);
     store_close(&worker.store);
-    free(worker.ranges);
+    free(worker.segments);
     worker_tear_down();
 }
 
@@ -61,7 +61,7 @@ static uint64_t make_messages(unsigned count)
     return at;
 }
 
-/* Three messages in one range, of which the socket took `_i` bytes: those that are not whole go back. */
+/* Three messages in one segment, of which the socket took `_i` bytes: those that are not whole go back. */
 START_TEST(test_what_is_not_wholly_written_goes_back)
 {
     uint64_t at = make_messages(3);
@@ -72,12 +72,12 @@ START_TEST(test_what_is_not_wholly_written_goes_back)
     client->queued -= (uint32_t)_i;
     ck_assert(output_return_queue(&worker, client, UINT32_MAX));
     ck_assert_uint_eq(client->queued, 0);
-    const struct range *range = &worker.ranges[worker.returns[0].first];
-    ck_assert_uint_eq(range->number, 40 + whole);
-    ck_assert_uint_eq(range->at, at + whole * SIZE);
-    ck_assert_uint_eq(range->length, (3 - whole) * SIZE);
-    ck_assert_uint_eq(range->receiver, client->id);
-    ck_assert_uint_eq(range->next, NO_RANGE);
+    const struct segment *segment = &worker.segments[worker.returns[0].first];
+    ck_assert_uint_eq(segment->number, 40 + whole);
+    ck_assert_uint_eq(segment->at, at + whole * SIZE);
+    ck_assert_uint_eq(segment->length, (3 - whole) * SIZE);
+    ck_assert_uint_eq(segment->receiver, client->id);
+    ck_assert_uint_eq(segment->next, NO_SEGMENT);
 }
 END_TEST
 
@@ -91,7 +91,7 @@ START_TEST(test_a_reply_is_never_joined_to_a_message)
     ck_assert(output_queue(&worker, client, reply, 12, NOT_A_MESSAGE));
     ck_assert(!output_extend_reply(&worker, client, reply + 13, 12));
     ck_assert(output_extend_reply(&worker, client, reply + 12, BLOCK_SIZE));
-    ck_assert_uint_eq(worker.ranges[client->last_range].length, 12 + BLOCK_SIZE);
+    ck_assert_uint_eq(worker.segments[client->last_segment].length, 12 + BLOCK_SIZE);
     ck_assert_uint_eq(client->queued, SIZE + 12 + BLOCK_SIZE);
 }
 END_TEST
@@ -110,7 +110,7 @@ START_TEST(test_a_visit_writes_a_part)
         ck_assert_uint_eq(worker.write_left, 0);
     }
     ck_assert_uint_eq(client->queued, 0);
-    ck_assert_uint_eq(worker.ranges_used, 0);
+    ck_assert_uint_eq(worker.segments_used, 0);
 }
 END_TEST
 

@@ -1,6 +1,6 @@
 /*
  * test_pages.c: what the manual pages show is true: each dump in relayhub-protocol(7) is a whole frame that
- * the codec accepts, and the example in relayhub(3) is the program that the tests compile and run.
+ * the codec accepts, and the example in relayhub(3) is the program that the tests compile and batch.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -99,7 +99,8 @@ START_TEST(refusals_are_documented)
     char *page = read_source("man/relayhub-protocol.7");
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        ck_assert_msg(strstr(page, frame_refusal(words[i])) != NULL, "\"%s\" is missing", frame_refusal(words[i]));
+        ck_assert_msg(strstr(page, frame_error_reason(words[i])) != NULL, "\"%s\" is missing",
+                      frame_error_reason(words[i]));
     free(page);
 }
 END_TEST

@@ -1,6 +1,7 @@
 /* test_routes.c: the shared user_id table, and congestion between two processes. */
-#include "hub/id_clock.h"
-#include "hub/routes.h"
+#include "hub/common/id_clock.h"
+#include "hub/common/congestion.h"
+#include "hub/common/routes.h"
 
 #include "../run_case.h"
 #include "race.h"
@@ -121,7 +122,7 @@ START_TEST(test_slots_rest_and_run_out)
         count++;
     }
     ck_assert_uint_eq(count + 2, range + 1); /* all of the range, and the one given back once more */
-    ck_assert_uint_eq(atomic_load(&shared_page(&shared, 0)->slots_used), range);
+    ck_assert_uint_eq(atomic_load(&shared_scoreboard(&shared, 0)->slots_used), range);
     ck_assert_uint_eq(routes_take_slot(&second), range);
 }
 END_TEST
@@ -132,13 +133,13 @@ START_TEST(test_reset_of_a_dead_range)
     uint64_t other = routes_publish(&second, routes_take_slot(&second));
     uint32_t slot = routes_slot(&shared, mine);
 
-    routes_set_congested(&shared, slot);
-    ck_assert(routes_wait(&shared, slot, 1));
+    congestion_set(&shared, slot);
+    ck_assert(congestion_wait(&shared, slot, 1));
     routes_reset_range(&shared, 0);
     ck_assert(!routes_has(&shared, mine));
     ck_assert(routes_has(&shared, other));
-    ck_assert(!routes_is_congested(&shared, slot));
-    ck_assert_uint_eq(routes_clear_congested(&shared, slot), 0);
+    ck_assert(!congestion_is_set(&shared, slot));
+    ck_assert_uint_eq(congestion_clear(&shared, slot), 0);
 
     struct routes successor;
     ck_assert_int_eq(routes_open(&successor, &shared, 0), 0);
@@ -149,18 +150,18 @@ END_TEST
 
 START_TEST(test_congestion)
 {
-    uint32_t key = routes_worker_key(&shared, 1);
+    uint32_t key = congestion_worker_key(&shared, 1);
 
-    ck_assert(!routes_wait(&shared, 5, 0)); /* not congested: nobody may wait */
-    routes_set_congested(&shared, 5);
-    routes_set_congested(&shared, key);
-    ck_assert(routes_is_congested(&shared, 5) && routes_is_congested(&shared, key));
-    ck_assert(!routes_is_congested(&shared, 6));
-    ck_assert(routes_wait(&shared, 5, 0));
-    ck_assert(routes_wait(&shared, 5, 1));
-    ck_assert_uint_eq(routes_clear_congested(&shared, 5), 3);
-    ck_assert_uint_eq(routes_clear_congested(&shared, 5), 0);
-    ck_assert(routes_is_congested(&shared, key));
+    ck_assert(!congestion_wait(&shared, 5, 0)); /* not congested: nobody may wait */
+    congestion_set(&shared, 5);
+    congestion_set(&shared, key);
+    ck_assert(congestion_is_set(&shared, 5) && congestion_is_set(&shared, key));
+    ck_assert(!congestion_is_set(&shared, 6));
+    ck_assert(congestion_wait(&shared, 5, 0));
+    ck_assert(congestion_wait(&shared, 5, 1));
+    ck_assert_uint_eq(congestion_clear(&shared, 5), 3);
+    ck_assert_uint_eq(congestion_clear(&shared, 5), 0);
+    ck_assert(congestion_is_set(&shared, key));
 }
 END_TEST
 
@@ -174,7 +175,7 @@ static void wait_each_round(void *context)
     for (uint32_t round = 1;; round++) {
         await(&race->round, round);
         pause_for(round * 7 % 64);
-        atomic_store(&race->waits, routes_wait(&shared, 5, 1));
+        atomic_store(&race->waits, congestion_wait(&shared, 5, 1));
         atomic_store(&race->answered, round);
     }
 }
@@ -186,15 +187,15 @@ START_TEST(test_no_wake_is_lost)
 
     pid_t child = race_start(wait_each_round);
     while (round < RACE_ROUNDS && time(NULL) <= end) {
-        routes_clear_congested(&shared, 5); /* a waiter that was refused may still be noted */
-        routes_set_congested(&shared, 5);
+        congestion_clear(&shared, 5); /* a waiter that was refused may still be noted */
+        congestion_set(&shared, 5);
         atomic_store(&race->round, ++round);
         pause_for(round * 13 % 509);
-        uint64_t woken = routes_clear_congested(&shared, 5);
+        uint64_t resumed = congestion_clear(&shared, 5);
         await(&race->answered, round);
         bool waited = atomic_load(&race->waits);
         waits += waited;
-        lost += waited && woken != 2;
+        lost += waited && resumed != 2;
     }
     race_end(child);
     ck_assert_msg(lost == 0, "%u of %u waits were lost in %u rounds", lost, waits, round);
@@ -322,7 +323,7 @@ END_TEST
 
 START_TEST(test_slots_used_covers_what_was_given_out)
 {
-    const _Atomic uint32_t *used = &shared_page(&shared, 1)->slots_used;
+    const _Atomic uint32_t *used = &shared_scoreboard(&shared, 1)->slots_used;
 
     for (uint32_t i = 0; i < 10; i++) {
         ck_assert_uint_eq(atomic_load(used), i);
@@ -340,25 +341,25 @@ END_TEST
 START_TEST(test_reset_ends_the_congestion_of_the_worker_itself)
 {
     for (unsigned i = 0; i < 2; i++) {
-        routes_set_congested(&shared, routes_worker_key(&shared, i));
-        ck_assert(routes_wait(&shared, routes_worker_key(&shared, i), i));
+        congestion_set(&shared, congestion_worker_key(&shared, i));
+        ck_assert(congestion_wait(&shared, congestion_worker_key(&shared, i), i));
     }
     routes_reset_range(&shared, 0);
-    ck_assert(!routes_is_congested(&shared, routes_worker_key(&shared, 0)));
-    ck_assert_uint_eq(routes_clear_congested(&shared, routes_worker_key(&shared, 0)), 0);
-    ck_assert(routes_is_congested(&shared, routes_worker_key(&shared, 1)));
-    ck_assert_uint_eq(routes_clear_congested(&shared, routes_worker_key(&shared, 1)), 2);
+    ck_assert(!congestion_is_set(&shared, congestion_worker_key(&shared, 0)));
+    ck_assert_uint_eq(congestion_clear(&shared, congestion_worker_key(&shared, 0)), 0);
+    ck_assert(congestion_is_set(&shared, congestion_worker_key(&shared, 1)));
+    ck_assert_uint_eq(congestion_clear(&shared, congestion_worker_key(&shared, 1)), 2);
 }
 END_TEST
 
 START_TEST(test_worker_keys_are_no_slots)
 {
-    routes_set_congested(&shared, routes_worker_key(&shared, 0));
+    congestion_set(&shared, congestion_worker_key(&shared, 0));
     for (uint32_t slot = 0; slot < shared.slots; slot++)
-        ck_assert(!routes_is_congested(&shared, slot));
-    ck_assert(!routes_is_congested(&shared, routes_worker_key(&shared, 1)));
-    ck_assert(routes_wait(&shared, routes_worker_key(&shared, 0), WORKERS_MAX - 1));
-    ck_assert_uint_eq(routes_clear_congested(&shared, routes_worker_key(&shared, 0)), UINT64_C(1) << 63);
+        ck_assert(!congestion_is_set(&shared, slot));
+    ck_assert(!congestion_is_set(&shared, congestion_worker_key(&shared, 1)));
+    ck_assert(congestion_wait(&shared, congestion_worker_key(&shared, 0), WORKERS_MAX - 1));
+    ck_assert_uint_eq(congestion_clear(&shared, congestion_worker_key(&shared, 0)), UINT64_C(1) << 63);
 }
 END_TEST
 
@@ -414,14 +415,14 @@ static void protect_and_look(void *context)
     uint32_t range = second.range, blocks = shared.blocks_per_worker;
     for (unsigned i = 0; i < shared.workers; i++) {
         bool own = i == 1;
-        EXPECT(writable(shared_page(&shared, i)) == own);
+        EXPECT(writable(shared_scoreboard(&shared, i)) == own);
         EXPECT_SEGMENT(shared.ids, range, i, own);
-        EXPECT_SEGMENT(shared.sent, blocks * shared.workers, i, own);
-        EXPECT_SEGMENT(shared.done, blocks * shared.workers, i, own);
+        EXPECT_SEGMENT(shared.references_given, blocks * shared.workers, i, own);
+        EXPECT_SEGMENT(shared.references_returned, blocks * shared.workers, i, own);
         EXPECT_SEGMENT(shared.closed, shared.addresses, i, own);
         EXPECT_SEGMENT(shared.arenas, (size_t)blocks * BLOCK_SIZE, i, own);
         EXPECT_SEGMENT(shared.congestion, range, i, true);
-        EXPECT(writable(&shared.congestion[routes_worker_key(&shared, i)]));
+        EXPECT(writable(&shared.congestion[congestion_worker_key(&shared, i)]));
     }
 }
 

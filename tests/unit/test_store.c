@@ -1,5 +1,5 @@
 /* test_store.c: the message store: its blocks, who holds them, and what remains of the dead. */
-#include "hub/store.h"
+#include "hub/common/store.h"
 
 #include "protocol/frame.h"
 
@@ -50,7 +50,7 @@ static void give(struct store *store, uint32_t piece)
 
 static void hold(struct store *store, uint32_t piece)
 {
-    store_hold(store, place_of(piece), sizes[piece]);
+    store_reference(store, place_of(piece), sizes[piece]);
 }
 
 static void lend(struct store *store, uint32_t piece, unsigned worker)
@@ -276,7 +276,7 @@ START_TEST(test_death_of_an_owner)
     give(&b, finished);
 
     /* a dies. b has read what came, and settles; a's successor finds what is held, and nothing else. */
-    store_settle(&b, 0);
+    store_reconcile(&b, 0);
     store_close(&a);
     ck_assert_int_eq(store_open(&a, &shared, 0, true), 0);
     ck_assert_uint_eq(a.free_blocks, 2048 - 3);
@@ -429,8 +429,8 @@ START_TEST(test_a_range_holds_its_own_blocks_only)
     uint64_t at = store_allocate(&a, 64 * BLOCK_SIZE);
 
     /* Two ranges that share a block, one at its end; then the whole is given back. */
-    store_hold(&a, at + 3 * BLOCK_SIZE - 10, 20);
-    store_hold(&a, at + 3 * BLOCK_SIZE + 10, BLOCK_SIZE);
+    store_reference(&a, at + 3 * BLOCK_SIZE - 10, 20);
+    store_reference(&a, at + 3 * BLOCK_SIZE + 10, BLOCK_SIZE);
     store_release(&a, at, 64 * BLOCK_SIZE);
     ck_assert_uint_eq(a.free_blocks, 2048 - 3);
     store_release(&a, at + 3 * BLOCK_SIZE - 10, 20);
@@ -444,7 +444,7 @@ START_TEST(test_a_range_that_is_extended_holds_what_it_reaches)
 {
     uint64_t at = store_allocate(&a, 4 * BLOCK_SIZE);
 
-    store_hold(&a, at, 100);
+    store_reference(&a, at, 100);
     store_extend(&a, at, 100, BLOCK_SIZE - 100); /* to the end of its block */
     store_extend(&a, at, BLOCK_SIZE, 1);         /* into the next */
     store_extend(&a, at, BLOCK_SIZE + 1, BLOCK_SIZE);
@@ -467,7 +467,7 @@ START_TEST(test_an_area_is_given_back_as_it_fills)
     area_advance(&a, &area, 1); /* nobody holds what was filled */
     ck_assert_uint_eq(a.free_blocks, 2048 - 63);
     uint64_t range = area.at;
-    store_hold(&a, range, 2 * BLOCK_SIZE);
+    store_reference(&a, range, 2 * BLOCK_SIZE);
     area_advance(&a, &area, 2 * BLOCK_SIZE + 1);
     ck_assert_uint_eq(a.free_blocks, 2048 - 63);
     area_close(&a, &area);
@@ -701,8 +701,8 @@ START_TEST(test_a_holder_is_killed)
     ck_assert_uint_eq(reclaim(&a, 20), 1 + 2 + 4 + 5);
     ck_assert_uint_eq(a.free_blocks, 2048);
     for (uint32_t piece = 0; piece < 2 * 2048; piece++) { /* its successor counts from nothing */
-        ck_assert_uint_eq(atomic_load(shared_sent(&shared, piece, 1)), 0);
-        ck_assert_uint_eq(atomic_load(shared_done(&shared, piece, 1)), 0);
+        ck_assert_uint_eq(atomic_load(shared_references_given(&shared, piece, 1)), 0);
+        ck_assert_uint_eq(atomic_load(shared_references_returned(&shared, piece, 1)), 0);
     }
     close(channel[0]);
     close(channel[1]);
@@ -745,7 +745,7 @@ START_TEST(test_an_owner_is_killed)
 
     /* As the workers and the master do, in this order. */
     store_forget_holder(&b, 0);
-    store_settle(&b, 0);
+    store_reconcile(&b, 0);
     store_reset_holder(&shared, 0);
     store_close(&a);
     ck_assert_int_eq(store_open(&a, &shared, 0, true), 0);
@@ -775,7 +775,7 @@ START_TEST(test_pieces_outlive_two_owners)
 
     borrow_piece(&b, piece);
     for (unsigned i = 0; i < 2; i++) {
-        store_settle(&b, 0);
+        store_reconcile(&b, 0);
         store_reset_holder(&shared, 0);
         store_close(&a);
         ck_assert_int_eq(store_open(&a, &shared, 0, true), 0);
@@ -820,7 +820,7 @@ START_TEST(test_a_successor_sees_each_holder)
         }
         for (unsigned holder = 0; holder < 3; holder++) {
             if (holder != owner)
-                store_settle(&stores[holder], owner);
+                store_reconcile(&stores[holder], owner);
         }
         store_close(&stores[owner]);
         ck_assert_int_eq(store_open(&stores[owner], &three, owner, true), 0);
@@ -855,9 +855,9 @@ START_TEST(test_one_of_two_holders_dies_with_the_owner)
     borrow_piece(&stores[2], one);
 
     /* The workers 0 and 2 die; only worker 1 is left to settle. */
-    store_settle(&stores[1], 0);
+    store_reconcile(&stores[1], 0);
     store_forget_holder(&stores[1], 0);
-    store_settle(&stores[1], 2);
+    store_reconcile(&stores[1], 2);
     store_forget_holder(&stores[1], 2);
     store_reset_holder(&three, 0);
     store_reset_holder(&three, 2);

@@ -5,7 +5,7 @@
 #ifndef RELAYHUB_WORKER_FIXTURE_H
 #define RELAYHUB_WORKER_FIXTURE_H
 
-#include "hub/state.h"
+#include "hub/worker/state.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ static inline void worker_set_up(void)
     memset(worker.waiting, 0xff, sizeof worker.waiting);
     memset(worker.deadlines, 0xff, sizeof worker.deadlines);
     worker.shared = &shared;
-    worker.statistics = &shared_page(&shared, 0)->statistics;
+    worker.statistics = &shared_scoreboard(&shared, 0)->statistics;
     worker.up = 1 << 1;
     worker.credit = 1u << 20;
     ck_assert_int_eq(routes_open(&worker.routes, &shared, 0), 0);

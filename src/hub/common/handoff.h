@@ -1,0 +1,62 @@
+/*
+ * handoff.h: the channel between the master and one worker: a SOCK_SEQPACKET pair.
+ *
+ * The master hands accepted clients over with SCM_RIGHTS (unix(7)), several in one message, and tells
+ * workers about each other. A worker acknowledges what the master has to wait for. Whoever sees the end
+ * of the channel knows that the other side is dead.
+ */
+#ifndef RELAYHUB_HANDOFF_H
+#define RELAYHUB_HANDOFF_H
+
+#include "hub/common/limits.h"
+#include "hub/common/sandbox.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HANDOFF_CLIENTS_MAX 64u
+#define HANDOFF_TEXT 512u /* a worker's line for the log is cut to this */
+
+enum handoff_kind {
+    HANDOFF_CLIENTS = 1, /* to a worker: `count` connected sockets come with it */
+    HANDOFF_DOWN,        /* to a worker: `worker` is dead; answered with the same */
+    HANDOFF_UP,          /* to a worker: `worker` has a successor; answered with the same */
+    HANDOFF_LIMITS,      /* to a worker: new limits */
+    /* The steps of the end, in this order. */
+    HANDOFF_STOP,   /* to a worker: read no more from clients; answered when all records are out */
+    HANDOFF_DRAIN,  /* to a worker: all records are in the pipes; answered when nothing is queued any more */
+    HANDOFF_FINISH, /* to a worker: shut all connections down, and leave */
+    HANDOFF_PING,   /* to a worker: take a turn */
+    HANDOFF_LOG,    /* to the master: a line for the log */
+    HANDOFF_READY,  /* to the master: the loop runs, in a sandbox without what is `refused` */
+};
+
+struct handoff {
+    uint32_t kind;
+    uint32_t worker;
+    uint32_t count;
+    uint32_t lost; /* of those sent, behind `count`: no descriptors were free for them, so they are closed */
+    struct limits limits;
+    uint32_t refused[SANDBOX_LAYERS];
+    uint32_t addresses[HANDOFF_CLIENTS_MAX]; /* with clients: their entries in addresses.h */
+    uint32_t priority;                       /* of a line */
+    char text[HANDOFF_TEXT];
+    int fds[HANDOFF_CLIENTS_MAX]; /* not sent as they stand here, but by SCM_RIGHTS */
+};
+
+/* Makes the pair: [0] for the master, [1] for the worker. Non-blocking. Returns 0 or a negative errno value. */
+int handoff_pair(int ends[2]);
+
+/*
+ * Sends one message with its `count` fds, which stay open here. Returns 0, or a negative errno value:
+ * -EAGAIN when the other side is behind.
+ */
+int handoff_send(int channel, const struct handoff *message);
+
+/*
+ * Receives one message; its fds are the caller's to close. Returns 1, 0 at the end of the channel, or a
+ * negative errno value: -EAGAIN when there is nothing, -EPROTO for what no master and no worker sends.
+ */
+int handoff_receive(int channel, struct handoff *message);
+
+#endif

@@ -1,0 +1,112 @@
+/* routes.c: see routes.h. */
+#include "hub/common/routes.h"
+
+#include "hub/common/congestion.h"
+#include "hub/common/id_clock.h"
+#include "hub/common/invariant.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int routes_open(struct routes *routes, const struct shared *shared, unsigned self)
+{
+    uint32_t range = UINT32_C(1) << shared->slot_shift;
+    *routes = (struct routes){.shared = shared, .self = self, .first = self * range, .range = range};
+    routes->free_head = routes->free_tail = SLOT_NONE;
+    routes->next_free = calloc(range, sizeof *routes->next_free);
+    return routes->next_free == NULL ? -ENOMEM : 0;
+}
+
+void routes_close(struct routes *routes)
+{
+    free(routes->next_free);
+}
+
+/* Whether an id for this slot would be a new one now. */
+static bool is_rested(const struct shared *shared, uint32_t slot)
+{
+    uint64_t word = atomic_load_explicit(&shared->ids[slot], memory_order_relaxed);
+    return word == 0 || (~word ^ id_clock_now(shared)) >> shared->slot_bits != 0;
+}
+
+static uint32_t take_returned(struct routes *routes)
+{
+    uint32_t slot = routes->free_head;
+    if (slot == SLOT_NONE || !is_rested(routes->shared, slot))
+        return SLOT_NONE;
+    routes->free_head = routes->next_free[slot - routes->first];
+    if (routes->free_head == SLOT_NONE)
+        routes->free_tail = SLOT_NONE;
+    routes->free_count--;
+    return slot;
+}
+
+static void count_used(struct routes *routes)
+{
+    struct scoreboard *page = shared_scoreboard(routes->shared, routes->self);
+    if (atomic_load_explicit(&page->slots_used, memory_order_relaxed) < routes->fresh)
+        atomic_store_explicit(&page->slots_used, routes->fresh, memory_order_release);
+}
+
+uint32_t routes_take_slot(struct routes *routes)
+{
+    uint32_t slot = routes->free_count < SLOTS_RESTING ? SLOT_NONE : take_returned(routes);
+
+    while (slot == SLOT_NONE && routes->fresh < routes->range) {
+        slot = routes->first + routes->fresh++;
+        count_used(routes);
+        if (!is_rested(routes->shared, slot)) { /* a worker that died has given it out a moment ago */
+            routes_return_slot(routes, slot);
+            slot = SLOT_NONE;
+        }
+    }
+    return slot != SLOT_NONE ? slot : take_returned(routes);
+}
+
+void routes_return_slot(struct routes *routes, uint32_t slot)
+{
+    INVARIANT(slot - routes->first < routes->range);
+    routes->next_free[slot - routes->first] = SLOT_NONE;
+    if (routes->free_tail == SLOT_NONE)
+        routes->free_head = slot;
+    else
+        routes->next_free[routes->free_tail - routes->first] = slot;
+    routes->free_tail = slot;
+    routes->free_count++;
+}
+
+uint64_t routes_publish(struct routes *routes, uint32_t slot)
+{
+    const struct shared *shared = routes->shared;
+
+    INVARIANT(slot - routes->first < routes->range);
+    uint64_t id = (id_clock_now(shared) & ~(uint64_t)shared->slot_mask) | slot;
+    /* Release: who sees the id also sees that its owner is ready for it. */
+    atomic_store_explicit(&shared->ids[slot], id, memory_order_release);
+    return id;
+}
+
+/* Frees a slot whose client is in the table; of one that is free already nothing changes. */
+static void clear(const struct shared *shared, uint32_t slot)
+{
+    uint64_t id = routes_client(shared, slot);
+    if (id != 0)
+        atomic_store_explicit(&shared->ids[slot], ~id, memory_order_release);
+}
+
+void routes_withdraw(struct routes *routes, uint32_t slot)
+{
+    INVARIANT(slot - routes->first < routes->range);
+    clear(routes->shared, slot);
+}
+
+void routes_reset_range(const struct shared *shared, unsigned worker)
+{
+    uint32_t range = UINT32_C(1) << shared->slot_shift, first = worker * range;
+    uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, worker)->slots_used, memory_order_relaxed);
+
+    used = used < range ? used : range;
+    for (uint32_t i = 0; i < used; i++)
+        clear(shared, first + i);
+    congestion_reset(shared, worker, used);
+}

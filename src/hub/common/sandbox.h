@@ -1,0 +1,42 @@
+/*
+ * sandbox.h: the privileges that a process of the hub gives away.
+ *
+ * A worker reads what strangers send. Once it is set up it needs its descriptors and its memory, and nothing else;
+ * what SECURITY in relayhubd(8) promises rests on this file. It gives the rest away in layers, each of which a kernel
+ * may not know, and a container may refuse.
+ */
+#ifndef RELAYHUB_SANDBOX_H
+#define RELAYHUB_SANDBOX_H
+
+#include "hub/common/shared.h"
+
+enum sandbox_layer {
+    SANDBOX_MEMORY,     /* no writing to the others' parts of the shared memory: shared_protect() */
+    SANDBOX_PRIVILEGES, /* no new privileges */
+    SANDBOX_FILES,      /* no access to any file: landlock(7) */
+    SANDBOX_CALLS,      /* no system call that the loop does not make: seccomp(2); it ends the process with SIGSYS */
+    SANDBOX_LAYERS
+};
+
+/* What a worker does about a layer that the system refuses. */
+enum sandbox_mode {
+    SANDBOX_AUTO,   /* goes on without it */
+    SANDBOX_OFF,    /* has no sandbox at all; for tools that watch a process, such as valgrind */
+    SANDBOX_REQUIRE /* ends */
+};
+
+#define SANDBOX_TEXT 512u /* what sandbox_describe() writes is cut to this */
+
+/* For the master, once it has bound its sockets: becomes `user` with its groups. Returns 0 or -1 with errno. */
+int sandbox_become(const char *user);
+
+/*
+ * For worker `self`, before its loop. refused[layer] is 0, or the errno value of a layer that this system refuses or
+ * this build does not have, which is left out. Returns 0, or a negative errno value where something else failed.
+ */
+int sandbox_enter_worker(const struct shared *shared, unsigned self, uint32_t refused[SANDBOX_LAYERS]);
+
+/* Says which layers are refused, why, and what a worker can do therefore. False when none is. */
+bool sandbox_describe(const uint32_t refused[SANDBOX_LAYERS], char text[SANDBOX_TEXT]);
+
+#endif

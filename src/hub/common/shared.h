@@ -1,0 +1,131 @@
+/*
+ * shared.h: the memory that all processes of the hub have in common.
+ *
+ * It is one anonymous memfd. The master maps it before it forks, so every process sees it at the same address. It has
+ * these regions. All but the last are cut into one part of whole pages a worker, which that worker alone may write
+ * (shared_protect()):
+ *
+ *     scoreboards           what a worker counts, and how many of its slots were ever used
+ *     ids                   one word a slot of the worker: routes.h
+ *     references_given      the message store: references that the owner of a block gave to other workers
+ *     references_returned   the message store: how many of them those workers have returned
+ *     closed                clients that the worker closed, by their source address: addresses.h
+ *     arenas                the message store itself
+ *     congestion            one cache line a slot and a worker, which everybody may write, atomically: congestion.h
+ *
+ * The pointers below are private copies. Nothing in shared memory is a pointer.
+ */
+#ifndef RELAYHUB_SHARED_H
+#define RELAYHUB_SHARED_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WORKERS_MAX 64u
+#define SLOT_BITS 24u
+#define SLOTS_MAX (UINT32_C(1) << SLOT_BITS)
+#define SLOTS_RESTING 1024u /* a worker: while fewer than this wait to be given out again, fresh ones are taken */
+#define BLOCK_SIZE 4096u
+#define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
+#define CACHE_LINE 64u
+
+/* The statistics of one worker. Each is a plain count since the worker's slot was made, or a gauge. */
+#define STATISTICS(X)                                                                                                  \
+    X(connections)        /* gauge: clients connected */                                                               \
+    X(closed)             /* clients that were closed */                                                               \
+    X(frames)             /* frames handled */                                                                         \
+    X(messages)           /* MESSAGE frames taken from clients */                                                      \
+    X(deliveries)         /* MESSAGE frames queued for clients */                                                      \
+    X(undelivered)        /* UNDELIVERED frames queued for clients */                                                  \
+    X(invalid_frames)     /* frames answered with ERROR */                                                             \
+    X(congested)          /* gauge: receivers over their high watermark */                                             \
+    X(paused_by_receiver) /* times that a sender was paused: for a congested receiver, */                              \
+    X(paused_by_itself)   /* as it does not read what it asks for, */                                                  \
+    X(paused_by_worker)   /* as a worker has to take what is under way to it first, */                                 \
+    X(paused_by_store)    /* and as the store had no room for what it sends */                                         \
+    X(waiting_for_store)  /* gauge: clients that are paused by the store now */                                        \
+    X(cut_off)            /* clients that the hub cut off */                                                           \
+    X(list_requests)      /* LIST requests answered */                                                                 \
+    X(turns)              /* of the worker's loop: see heartbeat.h */                                                  \
+    X(store_blocks_used)  /* gauge: blocks of the arena held by connections and queues */                              \
+    X(segments_used)      /* gauge: queue entries in use */
+
+struct statistics {
+#define X(name) _Atomic uint64_t name;
+    STATISTICS(X)
+#undef X
+};
+
+/* A worker's own part of the scoreboard. Only that worker writes it. */
+struct scoreboard {
+    struct statistics statistics;
+    _Atomic uint32_t slots_used; /* slots from this one on were never given out; LIST stops looking here */
+    _Atomic uint64_t credit_returned[WORKERS_MAX]; /* to each other worker, in the units of record_cost() */
+};
+
+/* Whether a receiver is congested, and the workers whose senders wait for it, or for a worker. */
+struct congestion {
+    _Alignas(CACHE_LINE) _Atomic uint64_t waiters; /* a bit a worker */
+    _Atomic uint32_t congested;                    /* of a receiver */
+};
+
+struct shared {
+    unsigned workers;
+    unsigned slot_shift;        /* the worker that owns a slot is slot >> slot_shift */
+    uint32_t slots;             /* workers << slot_shift */
+    uint32_t blocks_per_worker; /* the size of an arena in blocks */
+    uint32_t slot_bits;         /* slots are numbered in this many bits of an id, */
+    uint32_t slot_mask;         /* which are these */
+    uint64_t id_clock_start;    /* what has to be added to CLOCK_MONOTONIC, see id_clock.h */
+    uint32_t addresses;         /* entries for source addresses, a power of two */
+    struct scoreboard *scoreboards;
+    _Atomic uint64_t *ids;
+    struct congestion *congestion;         /* [slots + workers]: the last ones are the workers' own */
+    _Atomic uint32_t *references_given;    /* [owner][holder][block of the owner] */
+    _Atomic uint32_t *references_returned; /* [holder][owner][block of the owner] */
+    _Atomic uint32_t *closed;              /* [worker][address] */
+    uint8_t *arenas;
+    void *base;
+    size_t size;
+};
+
+/* The scoreboard of a worker. */
+struct scoreboard *shared_scoreboard(const struct shared *shared, unsigned worker);
+
+/*
+ * Makes and maps the memory for `workers` workers (1 to WORKERS_MAX), at least `connections` slots and a
+ * store of about store_size bytes, at least ARENA_LEAST a worker. Only touched pages cost memory. Returns 0, or a
+ * negative errno value: -EINVAL where there would be more than SLOTS_MAX slots.
+ */
+int shared_create(struct shared *shared, unsigned workers, uint32_t connections, uint64_t store_size);
+
+void shared_destroy(struct shared *shared);
+
+/*
+ * For worker `self`, for the rest of its process: only its own segments, and congestion, can be written.
+ * Returns 0 or a negative errno value.
+ */
+int shared_protect(const struct shared *shared, unsigned self);
+
+/* All blocks of the store, of all workers. */
+static inline uint32_t shared_blocks(const struct shared *shared)
+{
+    return shared->workers * shared->blocks_per_worker;
+}
+
+/* The counter in shared->references_given for a block of any arena and its holder `holder`. */
+static inline _Atomic uint32_t *shared_references_given(const struct shared *shared, uint32_t block, unsigned holder)
+{
+    size_t owner = block / shared->blocks_per_worker, start = block % shared->blocks_per_worker;
+    return &shared->references_given[(owner * shared->workers + holder) * shared->blocks_per_worker + start];
+}
+
+/* The same in shared->references_returned. */
+static inline _Atomic uint32_t *shared_references_returned(const struct shared *shared, uint32_t block, unsigned holder)
+{
+    return &shared->references_returned[(size_t)holder * shared_blocks(shared) + block];
+}
+
+#endif

@@ -1,0 +1,225 @@
+/* accepting.c: see accepting.h. */
+#include "hub/master/accepting.h"
+
+#include "hub/common/log.h"
+
+#include "protocol/frame.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Descriptors that a worker needs beside its clients: pipes, channel, epoll, log. */
+#define SPARE_DESCRIPTORS (2u * WORKERS_MAX + 2u * HANDOFF_CLIENTS_MAX)
+
+#define PAUSE 100 /* milliseconds, when descriptors or memory ran out */
+
+/* ---- limits of the system ---- */
+
+/* So many clients can one process hold, after the limit was raised as far as `clients` need and it goes. */
+static uint32_t clients_a_process(uint32_t clients)
+{
+    rlim_t wanted = (rlim_t)clients + SPARE_DESCRIPTORS;
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted) {
+        struct rlimit raised = {.rlim_cur = wanted, .rlim_max = limit.rlim_max > wanted ? limit.rlim_max : wanted};
+        if (setrlimit(RLIMIT_NOFILE, &raised) < 0) {
+            raised.rlim_cur = raised.rlim_max = limit.rlim_max;
+            setrlimit(RLIMIT_NOFILE, &raised);
+        }
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return limit.rlim_cur >= wanted             ? clients
+           : limit.rlim_cur > SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - SPARE_DESCRIPTORS
+                                                : 1;
+}
+
+/* Each client is held by one worker, so what one process may hold counts once a worker. */
+void accepting_raise_limits(struct accepting *accepting, struct options *options)
+{
+    accepting->clients_a_worker = clients_a_process(options->max_connections);
+    uint64_t possible = (uint64_t)accepting->clients_a_worker * options->workers;
+
+    if (possible >= options->max_connections)
+        return;
+    log_line(LOG_WARNING, "--max-connections is lowered from %u to %llu: a worker may have only %u descriptors",
+             options->max_connections, (unsigned long long)possible, accepting->clients_a_worker + SPARE_DESCRIPTORS);
+    options->max_connections = (uint32_t)possible;
+}
+
+/* ---- accepting ---- */
+
+/* So many clients a worker has. */
+static uint64_t load_of(const struct workers *workers, unsigned index)
+{
+    const struct worker_process *process = &workers->processes[index];
+    uint64_t closed =
+        atomic_load_explicit(&shared_scoreboard(&workers->shared, index)->statistics.closed, memory_order_relaxed) -
+        process->closed_before;
+    uint64_t given = process->handed + process->clients.count;
+    return closed < given ? given - closed : 0;
+}
+
+static uint64_t total_load(const struct workers *workers)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        total += workers->processes[i].state == PROCESS_RUNNING ? load_of(workers, i) : 0;
+    return total;
+}
+
+/* The running worker with the fewest clients that can take another one, or NULL. */
+static struct worker_process *choose_worker(const struct accepting *accepting)
+{
+    struct workers *workers = accepting->workers;
+    struct worker_process *best = NULL;
+    uint64_t best_load = 0;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        struct worker_process *process = &workers->processes[i];
+        if (process->state != PROCESS_RUNNING || !process->ready || process->unaware != 0 || process->behind ||
+            process->silent > 0 || process->clients.count == HANDOFF_CLIENTS_MAX)
+            continue;
+        uint64_t load = load_of(workers, i);
+        if (load >= accepting->clients_a_worker)
+            continue;
+        if (best == NULL || load < best_load) {
+            best = process;
+            best_load = load;
+        }
+    }
+    return best;
+}
+
+/* The hub does not take this client: says why in a frame. */
+static void turn_away(struct accepting *accepting, int fd, const char *reason)
+{
+    uint8_t frame[FRAME_WORD_SIZE + 64];
+    uint32_t length = (uint32_t)strlen(reason);
+
+    frame_store_word(frame, frame_word(FRAME_ERROR, 0, length));
+    memcpy(frame + FRAME_WORD_SIZE, reason, length);
+    farewell_send(&accepting->workers->farewells, fd, frame, FRAME_WORD_SIZE + length, accepting->workers->now);
+    accepting->turned_away++;
+}
+
+static void pause_accepting(struct accepting *accepting, const char *why)
+{
+    const struct workers *workers = accepting->workers;
+
+    if (accepting->again != 0)
+        return;
+    if (!accepting->told)
+        log_line(LOG_WARNING, "accepting pauses: %s", why);
+    accepting->told = true;
+    accepting->again = workers->now + PAUSE;
+    for (unsigned i = 0; i < workers->listeners.count; i++)
+        workers_watch(workers, workers->listeners.fds[i], 0, EPOLL_CTL_DEL);
+}
+
+void accepting_begin(struct accepting *accepting)
+{
+    const struct workers *workers = accepting->workers;
+
+    for (unsigned i = 0; i < workers->listeners.count; i++)
+        workers_watch(workers, workers->listeners.fds[i], EVENT_LISTENER + i, EPOLL_CTL_ADD);
+}
+
+void accepting_resume(struct accepting *accepting)
+{
+    const struct workers *workers = accepting->workers;
+
+    if (accepting->again == 0 || workers->now < accepting->again || workers->ending)
+        return;
+    accepting->again = 0;
+    accepting_begin(accepting);
+}
+
+/* Hands over what was accepted for a worker. What its channel does not take now is kept until the next turn. */
+static void send_batch(const struct workers *workers, struct worker_process *process)
+{
+    if (process->clients.count == 0)
+        return;
+    process->clients.kind = HANDOFF_CLIENTS;
+    int result = process->state == PROCESS_RUNNING ? handoff_send(process->channel, &process->clients) : -EPIPE;
+    if (result == -EAGAIN && !process->behind)
+        log_line(LOG_WARNING, "worker %u is behind: it gets no more clients for now",
+                 (unsigned)(process - workers->processes));
+    process->behind = result == -EAGAIN;
+    if (process->behind)
+        return;
+    /* With its worker dead, a client sees a close. */
+    if (result == 0)
+        process->handed += process->clients.count;
+    while (process->clients.count > 0)
+        close(process->clients.fds[--process->clients.count]);
+}
+
+void accepting_hand_over(struct accepting *accepting)
+{
+    struct workers *workers = accepting->workers;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        send_batch(workers, &workers->processes[i]);
+}
+
+/* Why a client of this address is turned away, or NULL. */
+static const char *verdict_on(struct workers *workers, const struct sockaddr *source, uint32_t *address)
+{
+    switch (addresses_admit(&workers->addresses, source, workers->now, address)) {
+    case ADDRESSES_TOO_MANY:
+        return "too many connections from your address";
+    case ADDRESSES_TOO_FAST:
+        return "too many new connections from your address";
+    case ADDRESSES_WELCOME:
+        break;
+    }
+    return NULL;
+}
+
+void accepting_take(struct accepting *accepting, unsigned listener)
+{
+    struct workers *workers = accepting->workers;
+    if (accepting->again != 0 || workers->ending)
+        return;
+    uint64_t room = total_load(workers);
+    room = room < workers->options->max_connections ? workers->options->max_connections - room : 0;
+
+    for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++) {
+        struct worker_process *process = room > 0 ? choose_worker(accepting) : NULL;
+        if (process == NULL && room > 0) {
+            pause_accepting(accepting, "no worker can take a client");
+            return;
+        }
+        struct sockaddr_storage source;
+        socklen_t size = sizeof source;
+        int fd =
+            accept4(workers->listeners.fds[listener], (struct sockaddr *)&source, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == ECONNABORTED || errno == EINTR))
+            continue; /* a client that is gone again */
+        if (fd < 0) {
+            if (errno != EAGAIN) /* whatever it is: it would be there in the next turn as well */
+                pause_accepting(accepting, strerror(errno));
+            return;
+        }
+        const char *refusal = room == 0 ? "too many connections" : NULL;
+        uint32_t address = ADDRESS_NONE;
+        if (refusal == NULL)
+            refusal = verdict_on(workers, (struct sockaddr *)&source, &address);
+        if (refusal != NULL) {
+            turn_away(accepting, fd, refusal);
+            continue;
+        }
+        room--;
+        accepting->told = false;
+        accepting->accepted++;
+        addresses_handed(&workers->addresses, address, (unsigned)(process - workers->processes));
+        process->clients.addresses[process->clients.count] = address;
+        process->clients.fds[process->clients.count++] = fd;
+    }
+}

@@ -1,0 +1,41 @@
+/*
+ * accepting.h: takes new clients, chooses a worker for each, and hands them over in batches. Whoever is over a limit
+ * gets ERROR and a close. A worker that hangs, or is behind with those it got, is passed over. When descriptors, memory
+ * or workers run out, nothing is accepted for a moment: clients wait in the listening sockets. For the master process
+ * alone.
+ */
+#ifndef RELAYHUB_ACCEPTING_H
+#define RELAYHUB_ACCEPTING_H
+
+#include "hub/master/workers.h"
+
+struct accepting {
+    struct workers *workers;
+    uint32_t clients_a_worker; /* what the descriptors of one process allow */
+    uint64_t accepted, turned_away;
+    bool told;      /* that it pauses, since it took a client last */
+    uint64_t again; /* while it pauses: until then, in milliseconds of workers->now; 0: it does not */
+};
+
+/* Events are about this and the index of a listening socket. */
+#define EVENT_LISTENER 2000u
+
+/*
+ * Raises RLIMIT_NOFILE as far as --max-connections needs and the system allows; lowers options->max_connections, with
+ * a warning, where that is not enough.
+ */
+void accepting_raise_limits(struct accepting *accepting, struct options *options);
+
+/* Has the listening sockets watched. */
+void accepting_begin(struct accepting *accepting);
+
+/* A listening socket has clients: accepts up to a batch of them. */
+void accepting_take(struct accepting *accepting, unsigned listener);
+
+/* Hands over what was accepted. At the end of a turn, and before the hub ends. */
+void accepting_hand_over(struct accepting *accepting);
+
+/* Goes on when a pause is over. */
+void accepting_resume(struct accepting *accepting);
+
+#endif

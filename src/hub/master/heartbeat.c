@@ -1,0 +1,83 @@
+/* heartbeat.c: see heartbeat.h. */
+#include "hub/master/heartbeat.h"
+
+#include "hub/common/log.h"
+#include "hub/master/notify.h"
+
+#define LOOKS 8u          /* in a worker timeout, so that a worker is killed at most a quarter of it later */
+#define WATCHDOG_LOOKS 4u /* in the time of the watchdog */
+
+void heartbeat_begin(struct heartbeat *heartbeat)
+{
+    uint32_t interval = heartbeat->workers->options->limits.worker_timeout / LOOKS;
+    uint32_t longest = heartbeat->workers->options->limits.worker_timeout / 4 * 5;
+
+    heartbeat->watchdog = notify_watchdog();
+    if (heartbeat->watchdog > 0 && heartbeat->watchdog <= longest)
+        log_line(LOG_WARNING,
+                 "the service manager's watchdog of %.1f seconds ends the hub before it can replace a worker "
+                 "that hangs: --worker-timeout and a quarter has to be shorter",
+                 heartbeat->watchdog / 1000.0);
+    if (heartbeat->watchdog > 0 && heartbeat->watchdog / WATCHDOG_LOOKS < interval)
+        interval = heartbeat->watchdog / WATCHDOG_LOOKS;
+    if (heartbeat->interval == interval)
+        return;
+    heartbeat->interval = interval > 0 ? interval : 1;
+    heartbeat->next = heartbeat->workers->now + heartbeat->interval;
+}
+
+int heartbeat_rest(const struct heartbeat *heartbeat)
+{
+    uint64_t now = heartbeat->workers->now;
+    return heartbeat->next > now ? (int)(heartbeat->next - now) : 0;
+}
+
+static void kill_hanging(const struct workers *workers, unsigned index, struct worker_process *process)
+{
+    log_line(LOG_ERR, "worker %u (pid %d) hangs: no turn for %.1f seconds", index, (int)process->pid,
+             process->silent / 1000.0);
+    process->given_up = true;
+    workers_kill(workers, index);
+}
+
+/* Returns false when the worker hangs. */
+static bool look_after(const struct heartbeat *heartbeat, unsigned index)
+{
+    struct workers *workers = heartbeat->workers;
+    struct worker_process *process = &workers->processes[index];
+    uint64_t turns =
+        atomic_load_explicit(&shared_scoreboard(&workers->shared, index)->statistics.turns, memory_order_relaxed);
+
+    if (turns != process->turns) {
+        process->turns = turns;
+        process->asked = false;
+        process->silent = 0;
+        return true;
+    }
+    if (!process->asked) {
+        workers_ask(workers, index);
+        process->asked = true;
+        return true;
+    }
+    /* Not by the clock: where all processes were stopped, the workers have had no time for a turn either. */
+    process->silent += heartbeat->interval;
+    if (process->silent >= workers->options->limits.worker_timeout && !process->given_up)
+        kill_hanging(workers, index, process);
+    return false;
+}
+
+void heartbeat_look(struct heartbeat *heartbeat)
+{
+    const struct workers *workers = heartbeat->workers;
+    bool all_turn = true;
+
+    if (workers->now < heartbeat->next)
+        return;
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (workers->processes[i].state == PROCESS_RUNNING)
+            all_turn &= look_after(heartbeat, i);
+    }
+    if (all_turn && heartbeat->watchdog > 0)
+        notify_state("WATCHDOG=1");
+    heartbeat->next = workers->now + heartbeat->interval;
+}

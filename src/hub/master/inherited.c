@@ -1,0 +1,109 @@
+/* inherited.c: see inherited.h. */
+#include "hub/master/inherited.h"
+
+#include "hub/common/descriptors.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static void reset_signals(void)
+{
+    sigset_t none;
+    struct sigaction action;
+
+    for (int number = 1; number < NSIG; number++) {
+        if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+            signal(number, SIG_DFL);
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void stop_timers(void)
+{
+    const struct itimerval never = {0};
+
+    setitimer(ITIMER_REAL, &never, NULL);
+    setitimer(ITIMER_VIRTUAL, &never, NULL);
+    setitimer(ITIMER_PROF, &never, NULL);
+}
+
+/* How many descriptors from 3 on are a service manager's gift to this process. */
+static unsigned passed_descriptors(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+
+    if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != getpid())
+        return 0;
+    long passed = strtol(count, NULL, 10);
+    return passed > 0 && passed < 65536 ? (unsigned)passed : 0;
+}
+
+void inherited_set_right(void)
+{
+    reset_signals();
+    stop_timers();
+    umask(umask(0) & 077); /* the hub may always read its own files; who else, is the parent's choice */
+}
+
+void inherited_close_rest(void)
+{
+    descriptors_close_from(STDERR_FILENO + 1 + passed_descriptors());
+}
+
+/* ---- processors ---- */
+
+unsigned inherited_quota(const char *text)
+{
+    unsigned long long quota, period;
+
+    if (sscanf(text, "%llu %llu", &quota, &period) != 2 || period == 0)
+        return 0;
+    unsigned long long processors = (quota + period - 1) / period;
+    return processors == 0 ? 1 : processors > UINT_MAX ? UINT_MAX : (unsigned)processors;
+}
+
+static bool read_line(const char *path, char *line, int size)
+{
+    FILE *file = fopen(path, "re");
+    bool good = file != NULL && fgets(line, size, file) != NULL;
+    if (file != NULL)
+        fclose(file);
+    return good;
+}
+
+/* The least quota of its group and all above. 0: no limit, or nothing is known. */
+static unsigned group_quota(void)
+{
+    char group[PATH_MAX], path[PATH_MAX + 64], line[64];
+    unsigned least = 0;
+
+    if (!read_line("/proc/self/cgroup", group, sizeof group) || strncmp(group, "0::/", 4) != 0)
+        return 0;
+    group[strcspn(group, "\n")] = '\0';
+    for (char *end = group + strlen(group); end != NULL; end = strrchr(group + 3, '/')) {
+        *end = '\0';
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group + 3);
+        unsigned quota = read_line(path, line, sizeof line) ? inherited_quota(line) : 0;
+        if (quota != 0 && (least == 0 || quota < least))
+            least = quota;
+    }
+    return least;
+}
+
+unsigned inherited_processors(void)
+{
+    cpu_set_t set;
+    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    unsigned quota = group_quota(), processors = count < 1 ? 1 : (unsigned)count;
+
+    return quota != 0 && quota < processors ? quota : processors;
+}

@@ -1,0 +1,153 @@
+/* listen.c: see listen.h. */
+#include "hub/master/listen.h"
+
+#include "hub/common/log.h"
+#include "hub/master/notify.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG 4096
+
+static void log_address(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    if (getsockname(fd, (struct sockaddr *)&address, &size) < 0 ||
+        getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return;
+    log_line(LOG_NOTICE, strchr(host, ':') ? "listening on [%s]:%s" : "listening on %s:%s", host, port);
+}
+
+static void set_option(int fd, int level, int name, int value)
+{
+    setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/*
+ * What accepted sockets inherit, which saves system calls for each client. A peer that is gone without a word is given
+ * up after `timeout` milliseconds, with something on its way to it or not: probes begin after a third (tcp(7)).
+ */
+static void prepare(int fd, uint32_t timeout)
+{
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)timeout);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, timeout >= 3000 ? (int)(timeout / 3000) : 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, timeout >= 6000 ? (int)(timeout / 6000) : 1);
+}
+
+static int open_socket(const struct addrinfo *address)
+{
+    int on = 1;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (address->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+static int add(struct listeners *listeners, int fd)
+{
+    if (listeners->count == LISTENERS_MAX) {
+        close(fd);
+        return -1;
+    }
+    prepare(fd, listeners->peer_timeout);
+    listeners->fds[listeners->count++] = fd;
+    log_address(fd);
+    return 0;
+}
+
+/* Opens each address that a host has. `optional`: that this machine has none of them is no failure. */
+static int open_host(struct listeners *listeners, const char *host, const char *port, bool optional)
+{
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list;
+    const char *form = strchr(host, ':') ? "cannot listen on [%s]:%s: %s" : "cannot listen on %s:%s: %s";
+
+    int result = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, &list);
+    if (result != 0) {
+        log_line(LOG_ERR, form, host, port, gai_strerror(result));
+        return -1;
+    }
+    int opened = 0;
+    for (struct addrinfo *address = list; address != NULL; address = address->ai_next) {
+        int fd = open_socket(address);
+        if (fd >= 0 && add(listeners, fd) == 0)
+            opened++;
+    }
+    freeaddrinfo(list);
+    if (opened > 0)
+        return 0;
+    if (optional && (errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT))
+        return 0;
+    log_line(LOG_ERR, form, host, port, strerror(errno));
+    return -1;
+}
+
+static int open_loopback(struct listeners *listeners, const char *port)
+{
+    if (open_host(listeners, "127.0.0.1", port, true) < 0)
+        return -1;
+    return open_host(listeners, "::1", port, true);
+}
+
+static int open_address(struct listeners *listeners, const char *text)
+{
+    struct address address;
+
+    if (!options_listen_address(&address, text))
+        return -1;
+    const char *port = address.port[0] != '\0' ? address.port : ADDRESS_DEFAULT_PORT;
+    if (address.host[0] == '\0')
+        return open_loopback(listeners, port);
+    return open_host(listeners, address.host, port, false);
+}
+
+int listen_open(struct listeners *listeners, const struct options *options)
+{
+    listeners->count = 0;
+    listeners->peer_timeout = options->peer_timeout;
+    int passed[LISTENERS_MAX];
+    int passed_count = notify_listen_fds(passed, LISTENERS_MAX);
+    if (passed_count < 0)
+        return -1;
+    for (int i = 0; i < passed_count; i++)
+        add(listeners, passed[i]);
+    if (passed_count > 0)
+        return 0;
+
+    for (unsigned i = 0; i < options->listen_count; i++) {
+        if (open_address(listeners, options->listen[i]) < 0)
+            return -1;
+    }
+    if (options->listen_count == 0 && open_loopback(listeners, ADDRESS_DEFAULT_PORT) < 0)
+        return -1;
+    if (listeners->count == 0) {
+        log_line(LOG_ERR, "there is no address to listen on");
+        return -1;
+    }
+    return 0;
+}
+
+void listen_close(struct listeners *listeners)
+{
+    while (listeners->count > 0)
+        close(listeners->fds[--listeners->count]);
+}

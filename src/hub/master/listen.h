@@ -1,0 +1,26 @@
+/*
+ * listen.h: the listening sockets: made from addresses, or taken over from the service manager.
+ */
+#ifndef RELAYHUB_LISTEN_H
+#define RELAYHUB_LISTEN_H
+
+#include "hub/master/options.h"
+
+#define LISTENERS_MAX (2 * LISTEN_MAX)
+
+struct listeners {
+    uint32_t peer_timeout; /* of the clients, in milliseconds */
+    int fds[LISTENERS_MAX];
+    unsigned count;
+};
+
+/*
+ * Opens all addresses that the options name, or takes the sockets that systemd passed (sd_listen_fds(3)),
+ * logs a line for each, and puts them into *listeners. Without any, it is loopback on both families, as far
+ * as this machine has them. Returns 0, or -1 after an error was logged.
+ */
+int listen_open(struct listeners *listeners, const struct options *options);
+
+void listen_close(struct listeners *listeners);
+
+#endif

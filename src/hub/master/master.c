@@ -1,0 +1,324 @@
+/* master.c: see master.h. */
+#include "hub/master/master.h"
+
+#include "hub/common/id_clock.h"
+#include "hub/common/log.h"
+#include "hub/common/sandbox.h"
+#include "hub/master/accepting.h"
+#include "hub/master/heartbeat.h"
+#include "hub/master/inherited.h"
+#include "hub/master/notify.h"
+#include "hub/master/workers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Milliseconds between two looks at what is still to be told or waited for. */
+#define TICK 20
+
+/* Milliseconds without a worker that is ready, after which the hub gives up: its service manager has to know. */
+#define PATIENCE 10000
+
+#define EVENT_SIGNAL 1000u /* above the workers' and below EVENT_LISTENER */
+
+static struct options *options;
+static struct workers workers;
+static struct accepting accepting = {.workers = &workers};
+static struct id_clock id_clock = {.file = -1};
+static struct heartbeat heartbeat = {.workers = &workers};
+static bool serving; /* all is told that the hub is ready */
+static int pid_file = -1;
+static uint32_t most_connections;        /* that the hub was made for */
+static uint64_t served_at, ending_since; /* milliseconds */
+
+static uint64_t milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- signals ---- */
+
+static void log_statistics(void)
+{
+    char line[1000];
+    uint64_t sums[64] = {0};
+    unsigned which = 0;
+    int length;
+
+#define X(name)                                                                                                        \
+    for (unsigned i = 0; i < workers.shared.workers; i++)                                                              \
+        sums[which] +=                                                                                                 \
+            atomic_load_explicit(&shared_scoreboard(&workers.shared, i)->statistics.name, memory_order_relaxed);       \
+    which++;
+    STATISTICS(X)
+#undef X
+    length = snprintf(line, sizeof line, "workers=%d accepted=%llu turned_away=%llu worker_deaths=%llu store_blocks=%u",
+                      __builtin_popcountll(workers_ready(&workers)), (unsigned long long)accepting.accepted,
+                      (unsigned long long)accepting.turned_away, (unsigned long long)workers.deaths,
+                      shared_blocks(&workers.shared));
+    which = 0;
+#define X(name)                                                                                                        \
+    length +=                                                                                                          \
+        snprintf(line + length, sizeof line - (size_t)length, " " #name "=%llu", (unsigned long long)sums[which++]);
+    STATISTICS(X)
+#undef X
+    log_line(LOG_NOTICE, "statistics: %s", line);
+}
+
+static void take_options(struct options *fresh)
+{
+    char names[REASON_TEXT];
+
+    if (fresh->workers == 0)
+        fresh->workers = options->workers;
+    if (options_need_restart(options, fresh, names))
+        log_line(LOG_WARNING, "%s: a change takes effect with a restart", names);
+    if (fresh->max_connections > most_connections)
+        log_line(LOG_WARNING, "--max-connections can be raised over %u by a restart only", most_connections);
+    options->max_connections = fresh->max_connections < most_connections ? fresh->max_connections : most_connections;
+    options->limits = fresh->limits;
+    workers.addresses.max_clients = fresh->max_per_address;
+    workers.addresses.rate = fresh->connection_rate;
+    memcpy(options->config, fresh->config, sizeof options->config);
+    log_set_verbose(fresh->limits.verbose);
+    workers_send_limits(&workers);
+    heartbeat_begin(&heartbeat);
+    log_line(LOG_NOTICE, "configuration reread");
+}
+
+static void reload(master_reread *reread)
+{
+    static struct options fresh;
+    struct stat status;
+
+    if (serving)
+        notify_reloading();
+    if (stat(options->config, &status) == 0 && !S_ISREG(status.st_mode)) {
+        log_line(LOG_ERR, "configuration not reread: %s is no file that can be read again", options->config);
+    } else if (!reread(&fresh)) {
+        /* it said why */
+    } else if (fresh.config[0] == '\0' && options->config[0] != '\0') {
+        log_line(LOG_ERR, "configuration not reread: %s is gone", options->config);
+    } else {
+        take_options(&fresh);
+    }
+    if (serving)
+        notify_state("READY=1");
+}
+
+static void begin_end(int signal_number)
+{
+    if (workers.ending) {
+        log_line(LOG_NOTICE, "signal %d: ending at once", signal_number);
+        options->limits.grace_time = 0;
+        workers_send_limits(&workers);
+        return;
+    }
+    listen_close(&workers.listeners);
+    log_line(LOG_NOTICE, "signal %d: draining for at most %.1f seconds", signal_number,
+             options->limits.grace_time / 1000.0);
+    notify_state("STOPPING=1\nSTATUS=draining");
+    ending_since = workers.now;
+    accepting_hand_over(&accepting);
+    workers_stop(&workers);
+}
+
+static void handle_signals(master_reread *reread)
+{
+    struct signalfd_siginfo info;
+
+    while (read(workers.signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        switch (info.ssi_signo) {
+        case SIGCHLD:
+            workers_reap(&workers);
+            break;
+        case SIGHUP:
+            reload(reread);
+            break;
+        case SIGUSR1:
+            log_statistics();
+            break;
+        default:
+            begin_end((int)info.ssi_signo);
+            break;
+        }
+    }
+}
+
+/* ---- setting up, and the loop ---- */
+
+static int open_signals(void)
+{
+    sigset_t mask;
+    sigemptyset(&mask);
+    const int taken[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
+        sigaddset(&mask, taken[i]);
+    sigprocmask(SIG_BLOCK, &mask, &workers.old_mask);
+    /* Writing where nobody reads, or over a limit, or to the terminal of others, is an error and no more. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGTTOU, SIG_IGN);
+    workers.signals = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
+    return workers.signals < 0 ? -1 : workers_watch(&workers, workers.signals, EVENT_SIGNAL, EPOLL_CTL_ADD);
+}
+
+static bool write_pid_file(const char *path)
+{
+    pid_file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0644);
+    if (pid_file >= 0 && dprintf(pid_file, "%d\n", (int)getpid()) > 0)
+        return true;
+    log_line(LOG_ERR, "--pid-file: cannot write %s: %s", path, strerror(errno));
+    return false;
+}
+
+/* The user that the hub became may not remove a file from root's folder: then it is left empty. */
+static void remove_pid_file(void)
+{
+    if (pid_file >= 0 && unlink(options->pid_file) < 0 && ftruncate(pid_file, 0) < 0)
+        log_line(LOG_WARNING, "--pid-file: cannot remove %s: %s", options->pid_file, strerror(errno));
+}
+
+static int set_up(struct options *chosen)
+{
+    options = chosen;
+    workers.options = chosen;
+    workers.now = milliseconds();
+    if (options->workers == 0)
+        options->workers = inherited_processors() < WORKERS_MAX ? inherited_processors() : WORKERS_MAX;
+    workers.epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (workers.epoll < 0 || open_signals() < 0) {
+        log_line(LOG_ERR, "cannot start: %s", strerror(errno));
+        return EX_OSERR;
+    }
+    accepting_raise_limits(&accepting, options);
+    most_connections = options->max_connections;
+    int result = shared_create(&workers.shared, options->workers, options->max_connections, options->store_size);
+    if (result == 0)
+        result =
+            addresses_open(&workers.addresses, &workers.shared, options->max_per_address, options->connection_rate);
+    if (result < 0 || !workers_make_pipes(&workers)) {
+        log_line(LOG_ERR, "cannot make the shared memory and pipes: %s", strerror(result < 0 ? -result : errno));
+        return EX_OSERR;
+    }
+    result = id_clock_start(&id_clock, &workers.shared, options->id_file);
+    if (result < 0) {
+        log_line(LOG_ERR, "--id-file: cannot use %s: %s", options->id_file,
+                 result == -EBADMSG ? "it was not written by a hub" : strerror(-result));
+        return EX_CANTCREAT;
+    }
+    if (listen_open(&workers.listeners, options) < 0)
+        return EX_UNAVAILABLE;
+    if (options->pid_file[0] != '\0' && !write_pid_file(options->pid_file))
+        return EX_CANTCREAT;
+    if (options->user[0] != '\0' && sandbox_become(options->user) < 0) {
+        log_line(LOG_ERR, "--user: cannot become %s: %s", options->user,
+                 errno == ENOENT ? "there is no such user" : strerror(errno));
+        return EX_NOUSER;
+    }
+    if (geteuid() == 0)
+        log_line(LOG_WARNING, "running as root: give --user the name of a user without rights");
+    served_at = workers.now = milliseconds();
+    heartbeat_begin(&heartbeat);
+    return workers_start(&workers) ? EX_OK : EX_OSERR;
+}
+
+/* Tells the service manager how many workers serve, and what is wrong with the others, when that has changed. */
+static void tell_status(void)
+{
+    static uint64_t told_ready = UINT64_MAX, told_deaths;
+    uint64_t ready = workers_ready(&workers);
+    unsigned count = (unsigned)__builtin_popcountll(ready);
+    char state[200];
+
+    if (workers.ending || (ready == told_ready && workers.deaths == told_deaths))
+        return;
+    told_ready = ready;
+    told_deaths = workers.deaths;
+    bool troubled = count < workers.shared.workers && workers.trouble[0] != '\0';
+    snprintf(state, sizeof state, "STATUS=%u of %u workers serve%s%s", count, workers.shared.workers,
+             troubled ? "; " : "", troubled ? workers.trouble : "");
+    notify_state(state);
+}
+
+static void begin_service(int background)
+{
+    serving = true;
+    accepting_begin(&accepting);
+    log_line(LOG_NOTICE, "ready, %u workers", workers.shared.workers);
+    notify_state("READY=1");
+    if (background >= 0) {
+        log_leave_terminal();
+        (void)!write(background, "", 1);
+        close(background);
+    }
+}
+
+static void check_service(void)
+{
+    if (workers_ready(&workers) != 0 || workers.ending)
+        served_at = workers.now;
+    if (workers.now - served_at <= PATIENCE)
+        return;
+    log_line(LOG_ERR, "no worker serves for %d seconds: giving up", PATIENCE / 1000);
+    workers.failure = EX_SOFTWARE;
+}
+
+static void turn(master_reread *reread)
+{
+    struct epoll_event events[64];
+    bool waiting = workers_busy(&workers) || accepting.again != 0 || workers.ending || farewell_any(&workers.farewells);
+    int ready = epoll_wait(workers.epoll, events, 64, waiting ? TICK : heartbeat_rest(&heartbeat));
+
+    workers.now = milliseconds();
+    for (int i = 0; i < ready; i++) {
+        uint32_t about = events[i].data.u32;
+        if (about == EVENT_SIGNAL)
+            handle_signals(reread);
+        else if (about < WORKERS_MAX)
+            workers_receive(&workers, about);
+        else
+            accepting_take(&accepting, about - EVENT_LISTENER);
+    }
+    accepting_hand_over(&accepting);
+    heartbeat_look(&heartbeat);
+    workers_replace(&workers);
+    accepting_resume(&accepting);
+    farewell_advance(&workers.farewells, workers.now);
+    if (workers.ending)
+        workers_advance_end(&workers, workers.now - ending_since);
+    workers_send(&workers);
+    check_service();
+    tell_status();
+    id_clock_promise(&id_clock);
+}
+
+int master_run(struct options *chosen, master_reread *reread, int background)
+{
+    int status = set_up(chosen);
+
+    while (status == EX_OK && (!workers.ending || workers_running(&workers) != 0)) {
+        turn(reread);
+        if (workers.started && !serving && !workers.ending)
+            begin_service(background);
+        status = workers.failure;
+    }
+    if (status == EX_OK)
+        log_line(LOG_NOTICE, "ended");
+    for (unsigned i = 0; status != EX_OK && i < workers.shared.workers; i++)
+        workers_kill(&workers, i);
+    id_clock_stop(&id_clock);
+    remove_pid_file();
+    return status;
+}

@@ -1,0 +1,473 @@
+/* options.c: see options.h. One table says everything about an option, for both of its forms. */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "hub/master/options.h"
+
+#include "hub/common/sandbox.h"
+#include "hub/common/shared.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
+#ifndef SYSCONFDIR
+#define SYSCONFDIR "/etc"
+#endif
+#define DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhubd.conf"
+
+enum kind { ADDRESS, NUMBER, SIZE, SECONDS, WORD, TEXT, PATH, FLAG, WORD_FLAG };
+
+struct entry {
+    const char *name;
+    enum kind kind;
+    size_t offset; /* in struct options; SIZE and NUMBER say with `wide` whether it is a uint64_t */
+    bool wide;
+    double least, most;
+    const char *takes; /* what it takes, for --help and for errors */
+    const char *help;
+};
+
+#define AT(process) offsetof(struct options, process)
+
+static const struct entry entries[] = {
+    {"listen", ADDRESS, 0, false, 0, 0,
+     "HOST:PORT up to 16 times, as in 127.0.0.1:7411, [::1]:7411, or *:7411 for all addresses",
+     "address to listen on, repeatable; port 0: a free one"},
+    {"workers", NUMBER, AT(workers), false, 1, WORKERS_MAX, "a number from 1 to 64", "worker processes"},
+    {"max-connections", NUMBER, AT(max_connections), false, 1, 4194304, "a number from 1 to 4194304",
+     "clients at the same time"},
+    {"max-per-address", NUMBER, AT(max_per_address), false, 0, 4194304, "a number from 0 to 4194304",
+     "clients of one source address; 0: no limit"},
+    {"connection-rate", NUMBER, AT(connection_rate), false, 0, 1000000, "a number from 0 to 1000000",
+     "new clients of one source address a second; 0: no limit"},
+    {"store-size", SIZE, AT(store_size), true, 8388608, 1099511627776.0, "a size from 8M to 1024G",
+     "memory for messages under way"},
+    {"high-watermark", SIZE, AT(limits.high_watermark), false, 1024, 1073741824, "a size from 1K to 1G",
+     "a receiver with more queued is congested"},
+    {"low-watermark", SIZE, AT(limits.low_watermark), false, 0, 1073741824, "a size up to 1G",
+     "and with no more than this it is so no longer"},
+    {"store-share", SIZE, AT(limits.store_share), false, 1048576, 1073741824, "a size from 1M to 1G",
+     "a receiver with more queued is cut off at once"},
+    {"drain-timeout", SECONDS, AT(limits.drain_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
+     "how long a receiver may be congested"},
+    {"frame-timeout", SECONDS, AT(limits.frame_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
+     "how long a frame may be incomplete"},
+    {"idle-timeout", SECONDS, AT(limits.idle_timeout), false, 0, 86400, "seconds from 0 to 86400",
+     "how long a client may say nothing; 0: for ever"},
+    {"grace-time", SECONDS, AT(limits.grace_time), false, 0, 86400, "seconds from 0 to 86400",
+     "how long queues may drain at the end"},
+    {"worker-timeout", SECONDS, AT(limits.worker_timeout), false, 1, 3600, "seconds from 1 to 3600",
+     "how long a worker may hang until it is killed"},
+    {"peer-timeout", SECONDS, AT(peer_timeout), false, 2, 3600, "seconds from 2 to 3600",
+     "how long a client may be gone without a word"},
+    {"slow-receiver", WORD, AT(limits.slow_receiver), false, 0, 0, "pause, refuse or cut",
+     "what a congested receiver causes"},
+    {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
+    {"pid-file", PATH, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
+    {"id-file", PATH, AT(id_file), false, 0, PATH_MAX, "a path", "file that says which ids were given"},
+    {"config", PATH, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
+    {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
+    {"sandbox", WORD, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give their rights away"},
+    {"no-sandbox", WORD_FLAG, AT(sandbox), false, 0, 0, NULL, "the same as --sandbox off"},
+    {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log more"},
+};
+enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION };
+
+static void set_defaults(struct options *options)
+{
+    memset(options, 0, sizeof *options);
+    options->max_connections = 10000;
+    options->store_size = 256u << 20;
+    options->peer_timeout = 30000;
+    options->limits = (struct limits){.high_watermark = 1u << 20,
+                                      .low_watermark = 256u << 10,
+                                      .store_share = 16u << 20,
+                                      .drain_timeout = 10000,
+                                      .frame_timeout = 30000,
+                                      .grace_time = 10000,
+                                      .worker_timeout = 10000};
+}
+
+/* ---- values ---- */
+
+/* A number with an optional unit letter of `units` (each 1024 times the one before). Negative: not one. */
+static double parse_number(const char *text, const char *units, bool fraction)
+{
+    /* strtod(3) takes more than numbers as people write them: signs, exponents, hexadecimal. */
+    size_t digits = strspn(text, fraction ? "0123456789." : "0123456789");
+    char *end;
+    double value = strtod(text, &end);
+    if (digits == 0 || end != text + digits)
+        return -1;
+    if (*end != '\0' && end[1] == '\0') {
+        const char *unit = strchr(units, toupper((unsigned char)*end));
+        if (unit == NULL)
+            return -1;
+        for (const char *u = units; u <= unit; u++)
+            value *= 1024;
+        end++;
+    }
+    return *end == '\0' && isfinite(value) ? value : -1;
+}
+
+static bool set_number(struct options *options, const struct entry *entry, double value)
+{
+    if (value < entry->least || value > entry->most)
+        return false;
+    if (entry->wide)
+        *(uint64_t *)((char *)options + entry->offset) = (uint64_t)value;
+    else
+        *(uint32_t *)((char *)options + entry->offset) = (uint32_t)value;
+    return true;
+}
+
+static bool set_seconds(struct options *options, const struct entry *entry, const char *text)
+{
+    double value = parse_number(text, "", true);
+    if (value < entry->least || value > entry->most)
+        return false;
+    *(uint32_t *)((char *)options + entry->offset) = (uint32_t)(value * 1000 + 0.5);
+    return true;
+}
+
+_Static_assert(SANDBOX_OFF == 1, "what WORD_FLAG sets: --no-sandbox");
+
+/* Words in the order of the numbers that they stand for. */
+static const char *const slow_receiver_words[] = {
+    [SLOW_PAUSE] = "pause", [SLOW_REFUSE] = "refuse", [SLOW_CUT] = "cut", NULL};
+static const char *const sandbox_words[] = {
+    [SANDBOX_AUTO] = "auto", [SANDBOX_OFF] = "off", [SANDBOX_REQUIRE] = "require", NULL};
+
+static bool set_word(struct options *options, const struct entry *entry, const char *text)
+{
+    const char *const *words = entry->offset == AT(sandbox) ? sandbox_words : slow_receiver_words;
+
+    for (uint32_t i = 0; words[i] != NULL; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *(uint32_t *)((char *)options + entry->offset) = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool options_listen_address(struct address *address, const char *text)
+{
+    return strlen(text) < LISTEN_TEXT && address_read(address, text) &&
+           (address->port[0] == '\0' || address_is_number(address->port));
+}
+
+static bool add_address(struct options *options, const char *text)
+{
+    struct address address;
+    if (options->listen_count == LISTEN_MAX || !options_listen_address(&address, text))
+        return false;
+    memcpy(options->listen[options->listen_count++], text, strlen(text) + 1);
+    return true;
+}
+
+static bool set_text(struct options *options, const struct entry *entry, const char *text)
+{
+    size_t length = strlen(text);
+    if (length == 0 || (double)length >= entry->most)
+        return false;
+    memcpy((char *)options + entry->offset, text, length + 1);
+    return true;
+}
+
+/* Relative to where the hub was started: a daemon is elsewhere later, and reads its file again. */
+static bool set_path(struct options *options, const struct entry *entry, const char *text)
+{
+    static char start[PATH_MAX]; /* read once: at the first path, which is before the daemon leaves */
+    char path[PATH_MAX];
+
+    if (text[0] == '/' || text[0] == '\0')
+        return set_text(options, entry, text);
+    if (start[0] == '\0' && getcwd(start, sizeof start) == NULL)
+        return false;
+    int length = snprintf(path, sizeof path, "%s/%s", strcmp(start, "/") == 0 ? "" : start, text);
+    return length < (int)sizeof path && set_text(options, entry, path);
+}
+
+/* Gives the option its value. False when it does not take that. */
+static bool set_value(struct options *options, const struct entry *entry, const char *text)
+{
+    switch (entry->kind) {
+    case ADDRESS:
+        return add_address(options, text);
+    case NUMBER:
+        return set_number(options, entry, parse_number(text, "", false));
+    case SIZE:
+        return set_number(options, entry, parse_number(text, "KMG", true));
+    case SECONDS:
+        return set_seconds(options, entry, text);
+    case WORD:
+        return set_word(options, entry, text);
+    case TEXT:
+        return set_text(options, entry, text);
+    case PATH:
+        return set_path(options, entry, text);
+    case FLAG:
+        *((bool *)((char *)options + entry->offset)) = true;
+        return true;
+    case WORD_FLAG:
+        *(uint32_t *)((char *)options + entry->offset) = 1;
+        return true;
+    }
+    return false;
+}
+
+/* ---- the configuration file ---- */
+
+static const struct entry *find_entry(const char *name)
+{
+    for (int i = 0; i < ENTRIES; i++) {
+        if (strcmp(entries[i].name, name) == 0)
+            return &entries[i];
+    }
+    return NULL;
+}
+
+static char *trim(char *text)
+{
+    while (isspace((unsigned char)*text))
+        text++;
+    char *end = text + strlen(text);
+    while (end > text && isspace((unsigned char)end[-1]))
+        *--end = '\0';
+    return text;
+}
+
+static bool read_line(struct options *options, char *line, const char *path, int number, char reason[REASON_TEXT])
+{
+    line[strcspn(line, "#")] = '\0';
+    char *name = trim(line);
+    if (*name == '\0')
+        return true;
+    char *value = name + strcspn(name, " \t");
+    if (*value != '\0')
+        *value++ = '\0';
+    value = trim(value);
+
+    if (strchr(name, '=') != NULL || *value == '=') {
+        snprintf(reason, REASON_TEXT, "%.200s, line %d: a line is 'name value', without '='", path, number);
+        return false;
+    }
+    const struct entry *entry = find_entry(name);
+    if (entry == NULL || entry->offset == AT(config)) {
+        snprintf(reason, REASON_TEXT, "%.200s, line %d: there is no option '%.64s'", path, number, name);
+        return false;
+    }
+    if ((entry->takes == NULL) != (*value == '\0') || !set_value(options, entry, value)) {
+        snprintf(reason, REASON_TEXT, "%.200s, line %d: %s takes %s, not '%.64s'", path, number, name,
+                 entry->takes == NULL ? "no value" : entry->takes, value);
+        return false;
+    }
+    return true;
+}
+
+static bool read_lines(struct options *options, FILE *file, const char *path, char reason[REASON_TEXT])
+{
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t length;
+    bool good = true;
+
+    errno = 0;
+    for (int number = 1; good && (length = getline(&line, &room, file)) >= 0; number++) {
+        bool marked = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0; /* some editors begin a file with that */
+        good = strlen(line) == (size_t)length;
+        if (!good)
+            snprintf(reason, REASON_TEXT, "%.200s, line %d: there is a zero byte, so this is no text", path, number);
+        else
+            good = read_line(options, marked ? line + 3 : line, path, number, reason);
+        errno = 0;
+    }
+    if (good && (ferror(file) || !feof(file))) {
+        snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
+        good = false;
+    }
+    free(line);
+    return good;
+}
+
+/* Sets options->config to the file that was read. Only the default one may be missing. */
+static bool read_file(struct options *options, const char *named, char reason[REASON_TEXT])
+{
+    const char *path = named[0] != '\0' ? named : DEFAULT_CONFIG;
+    FILE *file = fopen(path, "re");
+
+    if (file == NULL && named[0] == '\0' && (errno == ENOENT || errno == ENOTDIR))
+        return true;
+    if (file == NULL) {
+        snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
+        return false;
+    }
+    bool good = read_lines(options, file, path, reason);
+    fclose(file);
+    snprintf(options->config, sizeof options->config, "%s", path);
+    return good;
+}
+
+/* ---- the command line ---- */
+
+static void print_help(void)
+{
+    puts("Usage: relayhubd [OPTION]...\nRelays messages between its clients by user id. See relayhubd(8).\n");
+    for (int i = 0; i < ENTRIES; i++) {
+        const struct entry *entry = &entries[i];
+        char left[64];
+        static const char *const values[] = {
+            [ADDRESS] = "HOST:PORT", [NUMBER] = "N",  [SIZE] = "SIZE", [SECONDS] = "SECONDS",
+            [WORD] = "WORD",         [TEXT] = "NAME", [PATH] = "PATH"};
+        const char *value = entry->takes == NULL ? "" : values[entry->kind];
+        snprintf(left, sizeof left, "--%s %s", entry->name, value);
+        printf("  %-28s %s\n", left, entry->help);
+    }
+    puts("  --help                       print this and exit\n  --version                    print the version and "
+         "exit");
+}
+
+/* What getopt_long(3) did not understand: an option without its value, or one that is none; see optopt there. */
+static void name_mistake(int found, const char *argument, char reason[REASON_TEXT])
+{
+    if (found == ':' && optopt < ENTRIES)
+        snprintf(reason, REASON_TEXT, "--%.64s takes %s", entries[optopt].name, entries[optopt].takes);
+    else if (optopt > ' ') /* a letter; a long option leaves its number or 0 there */
+        snprintf(reason, REASON_TEXT, "there is no option '-%c'", optopt);
+    else
+        snprintf(reason, REASON_TEXT, "there is no option '%.64s', or it takes no value", argument);
+}
+
+static enum options_result read_arguments(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
+{
+    struct option forms[ENTRIES + 3] = {0};
+    int found;
+
+    for (int i = 0; i < ENTRIES; i++)
+        forms[i] =
+            (struct option){entries[i].name, entries[i].takes == NULL ? no_argument : required_argument, NULL, i};
+    forms[SHOW_HELP] = (struct option){"help", no_argument, NULL, SHOW_HELP};
+    forms[SHOW_VERSION] = (struct option){"version", no_argument, NULL, SHOW_VERSION};
+
+    optind = 0; /* starts getopt anew: it is called twice */
+    opterr = 0;
+    while ((found = getopt_long(argc, argv, "+:", forms, NULL)) != -1) {
+        if (found == SHOW_HELP) {
+            print_help();
+            return OPTIONS_EXIT;
+        }
+        if (found == SHOW_VERSION) {
+            puts("relayhubd " PACKAGE_VERSION);
+            return OPTIONS_EXIT;
+        }
+        if (found == ':' || found == '?') {
+            name_mistake(found, argv[optind - 1], reason);
+            return OPTIONS_BAD;
+        }
+        if (!set_value(options, &entries[found], optarg)) {
+            snprintf(reason, REASON_TEXT, "--%s takes %s, not '%.64s'", entries[found].name, entries[found].takes,
+                     optarg);
+            return OPTIONS_BAD;
+        }
+    }
+    if (optind < argc) {
+        snprintf(reason, REASON_TEXT, "relayhubd takes options only, not '%.64s'", argv[optind]);
+        return OPTIONS_BAD;
+    }
+    return OPTIONS_RUN;
+}
+
+/* What is in order by itself, but not together. */
+static bool sizes_fit(const struct limits *limits, char reason[REASON_TEXT])
+{
+    if (limits->low_watermark >= limits->high_watermark)
+        snprintf(reason, REASON_TEXT, "--low-watermark takes a size below the one of --high-watermark");
+    else if (limits->high_watermark > limits->store_share)
+        snprintf(reason, REASON_TEXT, "--high-watermark takes a size up to the one of --store-share");
+    else
+        return true;
+    return false;
+}
+
+enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
+{
+    struct options first;
+
+    /* Once to find the file and every mistake, then over what the file says. */
+    set_defaults(&first);
+    enum options_result result = read_arguments(&first, argc, argv, reason);
+    if (result != OPTIONS_RUN)
+        return result;
+    set_defaults(options);
+    if (!read_file(options, first.config, reason))
+        return OPTIONS_BAD;
+    if (first.listen_count > 0)
+        options->listen_count = 0;
+    result = read_arguments(options, argc, argv, reason);
+    return result == OPTIONS_RUN && !sizes_fit(&options->limits, reason) ? OPTIONS_BAD : result;
+}
+
+/* ---- what changed ---- */
+
+_Static_assert(offsetof(struct options, limits) == 0, "what comes behind the limits needs a restart");
+
+/* Whether the hub does without this one's new value until it is started again. */
+static bool needs_restart(const struct entry *entry)
+{
+    static const size_t reread[] = {AT(max_connections), AT(max_per_address), AT(connection_rate), AT(config)};
+
+    for (size_t i = 0; i < sizeof reread / sizeof reread[0]; i++) {
+        if (entry->kind != ADDRESS && entry->offset == reread[i])
+            return false;
+    }
+    return entry->kind == ADDRESS || entry->offset >= sizeof(struct limits);
+}
+
+static bool listens_differ(const struct options *one, const struct options *other)
+{
+    for (unsigned i = 0; i < one->listen_count && i < other->listen_count; i++) {
+        if (strcmp(one->listen[i], other->listen[i]) != 0)
+            return true;
+    }
+    return one->listen_count != other->listen_count;
+}
+
+static bool differs(const struct entry *entry, const struct options *one, const struct options *other)
+{
+    const char *a = (const char *)one + entry->offset, *b = (const char *)other + entry->offset;
+
+    switch (entry->kind) {
+    case ADDRESS:
+        return listens_differ(one, other);
+    case TEXT:
+    case PATH:
+        return strcmp(a, b) != 0;
+    case FLAG:
+        return *a != *b;
+    default:
+        return memcmp(a, b, entry->wide ? sizeof(uint64_t) : sizeof(uint32_t)) != 0;
+    }
+}
+
+bool options_need_restart(const struct options *options, const struct options *fresh, char names[REASON_TEXT])
+{
+    size_t used = 0;
+
+    for (int i = 0; i < ENTRIES && used < REASON_TEXT - 64; i++) {
+        /* --no-sandbox is --sandbox */
+        if (needs_restart(&entries[i]) && entries[i].kind != WORD_FLAG && differs(&entries[i], options, fresh))
+            used += (size_t)snprintf(names + used, REASON_TEXT - used, "%s--%s", used > 0 ? ", " : "", entries[i].name);
+    }
+    return used > 0;
+}

@@ -1,0 +1,61 @@
+/*
+ * options.h: what the operator chose: the command line, and the configuration file behind it.
+ *
+ * relayhubd(8) describes each option. The file has a line `name value` for each, with the option's name;
+ * the command line wins over the file.
+ */
+#ifndef RELAYHUB_OPTIONS_H
+#define RELAYHUB_OPTIONS_H
+
+#include "hub/common/limits.h"
+#include "protocol/address.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LISTEN_MAX 16u
+#define LISTEN_TEXT 128u
+#define NAME_TEXT 64u
+#define REASON_TEXT 512u
+
+struct options {
+    struct limits limits;
+    unsigned listen_count;
+    char listen[LISTEN_MAX][LISTEN_TEXT]; /* as options_listen_address() reads them */
+    uint32_t workers;                     /* 0: as many as processors that it may use */
+    uint32_t max_connections;
+    uint32_t max_per_address; /* clients of one source address at the same time; 0: no limit */
+    uint32_t connection_rate; /* new clients of one source address a second; 0: no limit */
+    uint64_t store_size;
+    char user[NAME_TEXT];    /* empty: stay who we are */
+    uint32_t peer_timeout;   /* milliseconds after which the kernel gives up a client of which nothing comes */
+    char pid_file[PATH_MAX]; /* empty: none; this and the next two are absolute */
+    char id_file[PATH_MAX];  /* empty: none; see id_clock.h */
+    char config[PATH_MAX];   /* the file that was read; empty: none was named, and there is no default one */
+    bool foreground;
+    uint32_t sandbox; /* enum sandbox_mode of sandbox.h */
+};
+
+enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };
+
+/*
+ * Reads the command line and the configuration file into *options. OPTIONS_EXIT after --help or --version
+ * printed to standard output; OPTIONS_BAD with one line in `reason` that names the option and what it takes.
+ */
+enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT]);
+
+/*
+ * Writes the names of the options that differ in the two, but that a running hub cannot change, as "--this, --that".
+ * False where there are none.
+ */
+bool options_need_restart(const struct options *options, const struct options *fresh, char names[REASON_TEXT]);
+
+/*
+ * Reads what --listen takes: any form of an address whose port is a number or not named, and which is shorter than
+ * LISTEN_TEXT. Without a host, it is loopback on both families; the host * is all addresses. False when it is none.
+ */
+bool options_listen_address(struct address *address, const char *text);
+
+#endif

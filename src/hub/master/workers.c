@@ -1,0 +1,468 @@
+/* workers.c: see workers.h. */
+#include "hub/master/workers.h"
+
+#include "hub/common/descriptors.h"
+#include "hub/common/log.h"
+#include "hub/common/mailbox.h"
+#include "hub/common/routes.h"
+#include "hub/common/sockets.h"
+#include "hub/common/store.h"
+#include "hub/worker/worker.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/*
+ * Milliseconds between two starts of one worker: doubled with each death, from the first figure up to the second, and
+ * back to the first once it lived for longer than the second.
+ */
+#define DELAY_LEAST 200u
+#define DELAY_MOST 3200u
+
+/* Bytes of a worker's lines that wait in its channel, with what the kernel adds: a third of its room by default. */
+#define LINES_MOST 65536
+
+/* Messages of one worker in one turn: one that was taken over may send them without an end. */
+#define RECEIVED_A_TURN 64
+
+int workers_watch(const struct workers *workers, int fd, uint32_t about, int operation)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = about};
+    return epoll_ctl(workers->epoll, operation, fd, &event);
+}
+
+/* ---- workers ---- */
+
+static uint64_t everybody(const struct workers *workers)
+{
+    return workers->shared.workers == 64 ? UINT64_MAX : (UINT64_C(1) << workers->shared.workers) - 1;
+}
+
+uint64_t workers_running(const struct workers *workers)
+{
+    uint64_t running = 0;
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (workers->processes[i].state == PROCESS_RUNNING)
+            running |= UINT64_C(1) << i;
+    }
+    return running;
+}
+
+uint64_t workers_ready(const struct workers *workers)
+{
+    uint64_t ready = 0;
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        const struct worker_process *process = &workers->processes[i];
+        if (process->state == PROCESS_RUNNING && process->ready && process->unaware == 0)
+            ready |= UINT64_C(1) << i;
+    }
+    return ready;
+}
+
+/* In the child: closes what the master has for itself, and the ends of pipes and channels of all others. */
+static void keep_own_ends(const struct worker_setup *setup)
+{
+    int own[WORKERS_MAX + 2] = {setup->channel, setup->inbox};
+
+    for (unsigned i = 0; i < setup->shared->workers; i++)
+        own[i + 2] = setup->outboxes[i];
+    descriptors_keep(own, setup->shared->workers + 2);
+}
+
+/* In the child: the way of its lines. */
+static int log_channel;
+
+/* What is left of the channel's room is for answers that the master waits for: none of them may get lost. */
+static bool send_line(int priority, const char *text)
+{
+    struct handoff message = {.kind = HANDOFF_LOG, .priority = (uint32_t)priority};
+
+    if (socket_outstanding(log_channel) > LINES_MOST)
+        return false;
+    snprintf(message.text, sizeof message.text, "%s", text);
+    return handoff_send(log_channel, &message) == 0;
+}
+
+/* In the child: becomes the worker. */
+static _Noreturn void become_worker(struct workers *workers, unsigned index, int channel, bool successor)
+{
+    struct worker_setup setup = {.shared = &workers->shared,
+                                 .index = index,
+                                 .successor = successor,
+                                 /* A first worker starts together with all others. */
+                                 .up = successor ? workers_running(workers) | UINT64_C(1) << index : everybody(workers),
+                                 .channel = channel,
+                                 .inbox = workers->processes[index].pipe[0],
+                                 .limits = workers->options->limits,
+                                 .sandbox = workers->options->sandbox};
+    char name[24]; /* the kernel keeps 15 bytes */
+
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        setup.outboxes[i] = workers->processes[i].pipe[1];
+    log_channel = channel;
+    log_send(send_line);
+    if (!workers->options->foreground)
+        log_leave_terminal();
+    keep_own_ends(&setup);
+    snprintf(name, sizeof name, "relayhubd: w%u", index);
+    prctl(PR_SET_NAME, name);
+    /* Only the master acts on these; a terminal sends SIGINT to all. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
+    sigprocmask(SIG_SETMASK, &workers->old_mask, NULL);
+    _exit(worker_run(&setup));
+}
+
+static bool start_worker(struct workers *workers, unsigned index, bool successor)
+{
+    struct worker_process *process = &workers->processes[index];
+    int ends[2];
+
+    if (handoff_pair(ends) < 0) {
+        log_line(LOG_ERR, "cannot make a channel for worker %u: %s", index, strerror(errno));
+        return false;
+    }
+    pid_t pid = fork();
+    if (pid == 0)
+        become_worker(workers, index, ends[1], successor);
+    close(ends[1]);
+    if (pid < 0) {
+        log_line(LOG_ERR, "cannot fork worker %u: %s", index, strerror(errno));
+        close(ends[0]);
+        return false;
+    }
+    const struct statistics *statistics = &shared_scoreboard(&workers->shared, index)->statistics;
+    process->pid = pid;
+    process->channel = ends[0];
+    process->state = PROCESS_RUNNING;
+    process->pending_down = process->pending_up = process->unacked = process->unaware = 0;
+    process->pending_limits = process->ready = false;
+    process->end_sent = process->end_reached = 0;
+    process->handed = 0;
+    process->turns = atomic_load_explicit(&statistics->turns, memory_order_relaxed);
+    process->silent = 0;
+    process->asked = process->given_up = false;
+    process->closed_before = atomic_load_explicit(&statistics->closed, memory_order_relaxed);
+    process->started = workers->now;
+    workers_watch(workers, process->channel, index, EPOLL_CTL_ADD);
+    log_line(LOG_NOTICE, "worker %u started, pid %d", index, (int)pid);
+    return true;
+}
+
+bool workers_make_pipes(struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        workers->processes[i].channel = workers->processes[i].pid = -1;
+        if (inbox_pipe(workers->processes[i].pipe) < 0)
+            return false;
+    }
+    return true;
+}
+
+bool workers_start(struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (!start_worker(workers, i, false))
+            return false;
+    }
+    return true;
+}
+
+/* ---- telling workers; what the channel does not take now is told later ---- */
+
+static bool send_message(const struct workers *workers, struct worker_process *process, enum handoff_kind kind,
+                         unsigned about)
+{
+    struct handoff message = {.kind = (uint32_t)kind, .worker = about, .limits = workers->options->limits};
+    return handoff_send(process->channel, &message) != -EAGAIN;
+}
+
+static void send_bits(const struct workers *workers, struct worker_process *process, enum handoff_kind kind,
+                      uint64_t *bits)
+{
+    while (*bits != 0 && send_message(workers, process, kind, (unsigned)__builtin_ctzll(*bits)))
+        *bits &= *bits - 1;
+}
+
+static void send_end(const struct workers *workers, struct worker_process *process)
+{
+    while (process->end_sent < workers->end_step) {
+        enum handoff_kind next = process->end_sent == 0 ? HANDOFF_STOP : process->end_sent + 1;
+        if (!send_message(workers, process, next, 0))
+            return;
+        process->end_sent = next;
+    }
+}
+
+void workers_ask(const struct workers *workers, unsigned index)
+{
+    struct handoff message = {.kind = HANDOFF_PING};
+    handoff_send(workers->processes[index].channel, &message); /* where it has no room, others wait that do the same */
+}
+
+void workers_send(struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        struct worker_process *process = &workers->processes[i];
+        if (process->state != PROCESS_RUNNING)
+            continue;
+        send_bits(workers, process, HANDOFF_DOWN, &process->pending_down);
+        send_bits(workers, process, HANDOFF_UP, &process->pending_up);
+        if (process->pending_limits && send_message(workers, process, HANDOFF_LIMITS, 0))
+            process->pending_limits = false;
+        send_end(workers, process);
+    }
+}
+
+bool workers_busy(const struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        const struct worker_process *process = &workers->processes[i];
+        if (process->state != PROCESS_RUNNING || !process->ready || process->pending_down || process->pending_up ||
+            process->pending_limits || process->end_sent < workers->end_step || process->behind)
+            return true;
+    }
+    return false;
+}
+
+void workers_send_limits(struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        workers->processes[i].pending_limits = true;
+}
+
+/* ---- the death of a worker ---- */
+
+/* Every other worker has forgotten it: nobody acts on its old state any more, so it can be reset. */
+static void reclaim(struct workers *workers, unsigned index)
+{
+    struct worker_process *process = &workers->processes[index];
+    inbox_discard(process->pipe[0]);
+    store_reset_holder(&workers->shared, index);
+    /* Not left to the successor: the others may send to it before its first step. */
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        atomic_store(&shared_scoreboard(&workers->shared, index)->credit_returned[i], 0);
+    process->state = PROCESS_WAITING;
+}
+
+static void acknowledge_down(struct workers *workers, unsigned index, unsigned by)
+{
+    struct worker_process *process = &workers->processes[index];
+    if (process->state != PROCESS_DYING)
+        return;
+    process->unacked &= ~(UINT64_C(1) << by);
+    if (process->unacked == 0)
+        reclaim(workers, index);
+}
+
+static void reset_gauges(const struct shared *shared, unsigned index)
+{
+    struct statistics *statistics = &shared_scoreboard(shared, index)->statistics;
+    uint64_t left = atomic_load_explicit(&statistics->connections, memory_order_relaxed);
+    atomic_fetch_add_explicit(&statistics->closed, left, memory_order_relaxed);
+    atomic_store_explicit(&statistics->connections, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->congested, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->store_blocks_used, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->segments_used, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->waiting_for_store, 0, memory_order_relaxed);
+}
+
+static uint32_t next_delay(uint32_t delay)
+{
+    return delay < DELAY_LEAST ? DELAY_LEAST : delay < DELAY_MOST / 2 ? delay * 2 : DELAY_MOST;
+}
+
+/* Says how it died, and what that means for the hub and its successor. */
+static void judge_death(struct workers *workers, unsigned index, int status)
+{
+    struct worker_process *process = &workers->processes[index];
+    bool killed = WIFSIGNALED(status);
+    int number = killed ? WTERMSIG(status) : WEXITSTATUS(status);
+
+    if (workers->ending && !killed && number == EX_OK)
+        return;
+    snprintf(workers->trouble, sizeof workers->trouble, "worker %u (pid %d) %s %d", index, (int)process->pid,
+             killed ? "was killed by signal" : "ended with status", number);
+    log_line(LOG_ERR, "%s", workers->trouble);
+    if (workers->ending)
+        return;
+    workers->deaths++;
+    process->delay = workers->now - process->started > DELAY_MOST ? DELAY_LEAST : next_delay(process->delay);
+    if (!workers->started) {
+        log_line(LOG_ERR, "cannot start without worker %u", index);
+        workers->failure = killed || number == EX_OK ? EX_SOFTWARE : number;
+    }
+}
+
+static void worker_died(struct workers *workers, unsigned index, int status)
+{
+    struct worker_process *process = &workers->processes[index];
+
+    workers_receive(workers, index); /* its last words */
+    judge_death(workers, index, status);
+    close(process->channel);
+    process->channel = -1;
+    process->pid = -1;
+    process->state = PROCESS_DYING;
+    reset_gauges(&workers->shared, index);
+    routes_reset_range(&workers->shared, index);
+    addresses_forget_worker(&workers->addresses, index);
+    process->unacked = workers_running(workers);
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        struct worker_process *other = &workers->processes[i];
+        acknowledge_down(workers, i, index); /* the dead acts on nothing */
+        other->unaware &= ~(UINT64_C(1) << index);
+        if (i == index || other->state != PROCESS_RUNNING)
+            continue;
+        other->pending_up &= ~(UINT64_C(1) << index);
+        other->pending_down |= UINT64_C(1) << index;
+    }
+    if (process->unacked == 0)
+        reclaim(workers, index);
+}
+
+static bool somebody_dying(const struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (workers->processes[i].state == PROCESS_DYING)
+            return true;
+    }
+    return false;
+}
+
+void workers_replace(struct workers *workers)
+{
+    /* A successor takes over what the counters of the store say: reclaim() must not reset any meanwhile. */
+    if (workers->ending || somebody_dying(workers))
+        return;
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        struct worker_process *process = &workers->processes[i];
+        if (process->state != PROCESS_WAITING || workers->now - process->started < process->delay)
+            continue;
+        if (!start_worker(workers, i, true)) {
+            process->started = workers->now;
+            process->delay = next_delay(process->delay);
+            continue;
+        }
+        for (unsigned other = 0; other < workers->shared.workers; other++) {
+            if (other == i || workers->processes[other].state != PROCESS_RUNNING)
+                continue;
+            workers->processes[other].pending_up |= UINT64_C(1) << i;
+            workers->processes[i].unaware |= UINT64_C(1) << other;
+        }
+    }
+}
+
+void workers_reap(struct workers *workers)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        for (unsigned i = 0; i < workers->shared.workers; i++) {
+            if (workers->processes[i].pid == pid)
+                worker_died(workers, i, status);
+        }
+    }
+}
+
+/* All workers are refused the same, so it is said once. */
+static void warn_of_refusals(struct workers *workers, const uint32_t refused[SANDBOX_LAYERS])
+{
+    char text[SANDBOX_TEXT];
+
+    if (workers->refusals_logged || !sandbox_describe(refused, text))
+        return;
+    log_line(LOG_WARNING, "--sandbox auto: the system refuses %s", text);
+    workers->refusals_logged = true;
+}
+
+static void receive_ready(struct workers *workers, unsigned index, const struct handoff *message)
+{
+    workers->processes[index].ready = true;
+    warn_of_refusals(workers, message->refused);
+    workers->started |= workers_ready(workers) == everybody(workers);
+}
+
+/* No control character reaches a terminal, and no line makes two. */
+static void receive_line(struct handoff *message)
+{
+    message->text[HANDOFF_TEXT - 1] = '\0';
+    for (char *at = message->text; *at != '\0'; at++) {
+        if (iscntrl((unsigned char)*at))
+            *at = '?';
+    }
+    log_line(message->priority <= LOG_DEBUG ? (int)message->priority : LOG_DEBUG, "%s", message->text);
+}
+
+void workers_receive(struct workers *workers, unsigned index)
+{
+    struct worker_process *process = &workers->processes[index];
+    struct handoff message;
+
+    for (int left = RECEIVED_A_TURN; left > 0 && handoff_receive(process->channel, &message) > 0; left--) {
+        /* What a worker says is not trusted: it may have been taken over. */
+        if (message.kind == HANDOFF_DOWN && message.worker < workers->shared.workers)
+            acknowledge_down(workers, message.worker, index);
+        else if (message.kind == HANDOFF_UP && message.worker < workers->shared.workers)
+            workers->processes[message.worker].unaware &= ~(UINT64_C(1) << index);
+        else if (message.kind == HANDOFF_STOP || message.kind == HANDOFF_DRAIN)
+            process->end_reached = message.kind;
+        else if (message.kind == HANDOFF_LOG)
+            receive_line(&message);
+        else if (message.kind == HANDOFF_READY)
+            receive_ready(workers, index, &message);
+        for (uint32_t i = 0; message.kind == HANDOFF_CLIENTS && i < message.count; i++)
+            close(message.fds[i]);
+    }
+}
+
+/* ---- the end ---- */
+
+void workers_stop(struct workers *workers)
+{
+    workers->ending = true;
+    workers->end_step = HANDOFF_STOP;
+}
+
+static bool all_reached(const struct workers *workers, enum handoff_kind step)
+{
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        const struct worker_process *process = &workers->processes[i];
+        if (process->state == PROCESS_RUNNING && process->end_reached < step)
+            return false;
+    }
+    return true;
+}
+
+/*
+ * All records are in the pipes once every worker has stopped reading: only then may one say that nothing is queued. And
+ * only when nothing is queued anywhere has nobody to be told anything any more, and clients may be closed. No step
+ * waits for a worker that hangs.
+ */
+void workers_advance_end(struct workers *workers, uint64_t since)
+{
+    uint64_t grace = workers->options->limits.grace_time;
+
+    if (workers->end_step == HANDOFF_STOP && (all_reached(workers, HANDOFF_STOP) || since > grace / 2))
+        workers->end_step = HANDOFF_DRAIN;
+    if (workers->end_step == HANDOFF_DRAIN && (all_reached(workers, HANDOFF_DRAIN) || since > grace / 8 * 7))
+        workers->end_step = HANDOFF_FINISH;
+    for (unsigned i = 0; i < workers->shared.workers && since > grace + 500; i++)
+        workers_kill(workers, i);
+}
+
+void workers_kill(const struct workers *workers, unsigned index)
+{
+    if (workers->processes[index].pid > 0)
+        kill(workers->processes[index].pid, SIGKILL);
+}

@@ -1,0 +1,257 @@
+/* backpressure.c: see backpressure.h. */
+#include "hub/worker/backpressure.h"
+
+#include "hub/worker/deadline.h"
+
+/* Of those that wait for the store, this many look at it again at a time. */
+#define STORE_WAKES 256u
+
+#define CREDIT_LEAST (64u * 1024u)
+#define CREDIT_MOST (512u * 1024u)
+
+/* More than the largest frame, by which others may have exceeded their credit, and something for oneself. */
+#define CREDIT_EXTRA (FRAME_MAX_SIZE + 256u * 1024u)
+
+/* Less than what a visit writes to a queue. */
+#define CREDIT_PART (256u * 1024u)
+
+/* What the most credit allows, and one record more, leaves room in an outbox for the records that do not deliver. */
+#define DELIVERS_MOST                                                                                                  \
+    ((CREDIT_MOST + CREDIT_EXTRA) / RECORD_COST * (sizeof(struct record) + sizeof(uint64_t)) + RECORD_SIZE_MAX)
+_Static_assert(DELIVERS_MOST <= OUTBOX_SIZE * 3 / 4, "records that deliver find room");
+
+static struct bucket *bucket_of(struct worker *worker, uint32_t key)
+{
+    return &worker->waiting[key % WAIT_BUCKETS];
+}
+
+/* ---- in and out ---- */
+
+static void enter_bucket(struct worker *worker, struct connection *sender, uint32_t key)
+{
+    struct bucket *bucket = bucket_of(worker, key);
+
+    sender->waits_for = key;
+    sender->wait_next = NOBODY;
+    sender->wait_previous = bucket->last;
+    if (bucket->last == NOBODY)
+        bucket->first = place_of(worker, sender);
+    else
+        worker->connections[bucket->last].wait_next = place_of(worker, sender);
+    bucket->last = place_of(worker, sender);
+    worker->paused++;
+}
+
+static void leave_bucket(struct worker *worker, struct connection *sender)
+{
+    struct bucket *bucket = bucket_of(worker, sender->waits_for);
+
+    if (sender->wait_previous == NOBODY)
+        bucket->first = sender->wait_next;
+    else
+        worker->connections[sender->wait_previous].wait_next = sender->wait_next;
+    if (sender->wait_next == NOBODY)
+        bucket->last = sender->wait_previous;
+    else
+        worker->connections[sender->wait_next].wait_previous = sender->wait_previous;
+    if (sender->waits_for == congestion_worker_key(worker->shared, worker->index))
+        worker->store_waiters--;
+    sender->waits_for = NO_KEY;
+    worker->paused--;
+}
+
+static void enter_turn_list(struct worker *worker, struct connection *connection, struct connection_list *line)
+{
+    if (connection->flags & CONNECTION_TURN_PENDING)
+        return;
+    connection->flags |= CONNECTION_TURN_PENDING;
+    list_append(worker, line, LINK_TURN, place_of(worker, connection));
+}
+
+void backpressure_yield(struct worker *worker, struct connection *connection)
+{
+    enter_turn_list(worker, connection, &worker->in_turn);
+}
+
+static void resume(struct worker *worker, struct connection *sender)
+{
+    leave_bucket(worker, sender);
+    enter_turn_list(worker, sender, &worker->resumed);
+}
+
+/* ---- pausing ---- */
+
+void backpressure_pause_for_receiver(struct worker *worker, struct connection *sender, uint32_t slot)
+{
+    if (sender->waits_for != NO_KEY || !congestion_wait(worker->shared, slot, worker->index))
+        return;
+    /* It is not the sender's fault that it is not read. */
+    deadline_clear_input(worker, sender);
+    enter_bucket(worker, sender, slot);
+    count(slot == slot_of(worker, sender) ? &worker->statistics->paused_by_itself
+                                          : &worker->statistics->paused_by_receiver,
+          1);
+}
+
+void backpressure_pause_for_worker(struct worker *worker, struct connection *sender, unsigned target)
+{
+    uint32_t key = congestion_worker_key(worker->shared, target);
+
+    if (sender->waits_for != NO_KEY)
+        return;
+    congestion_wait(worker->shared, key, worker->index);
+    if (backpressure_has_credit(worker, sender, target))
+        return;
+    deadline_clear_input(worker, sender);
+    enter_bucket(worker, sender, key);
+    count(&worker->statistics->paused_by_worker, 1);
+}
+
+void backpressure_pause_for_store(struct worker *worker, struct connection *sender)
+{
+    if (sender->waits_for != NO_KEY)
+        return;
+    deadline_clear_input(worker, sender);
+    enter_bucket(worker, sender, congestion_worker_key(worker->shared, worker->index));
+    worker->store_waiters++;
+    count(&worker->statistics->paused_by_store, 1);
+}
+
+/* ---- credit ---- */
+
+void backpressure_set_credit(struct worker *worker)
+{
+    /* What all workers together have under way stays well below a receiver's share of the store. */
+    uint32_t credit = worker->limits.store_share / 8 / worker->shared->workers;
+    worker->credit = credit < CREDIT_LEAST ? CREDIT_LEAST : credit > CREDIT_MOST ? CREDIT_MOST : credit;
+}
+
+/* True while `target` is short of queue entries. Sequentially consistent, as the load of `credited`. */
+static bool is_short(const struct worker *worker, unsigned target)
+{
+    return atomic_load(&shared_scoreboard(worker->shared, target)->statistics.segments_used) > SEGMENTS / 4 * 3;
+}
+
+/* Whether a sender has little to send now: what was read of it in this turn, and what was left before. */
+static bool sends_little(const struct worker *worker, const struct connection *sender)
+{
+    return worker->work + sender->input_length <= WORK_LEAST;
+}
+
+static uint32_t credit_of(const struct worker *worker, const struct connection *sender, unsigned target)
+{
+    bool little = sends_little(worker, sender);
+    if (is_short(worker, target))
+        return little ? CREDIT_LEAST : 0;
+    return little ? worker->credit + CREDIT_EXTRA : worker->credit;
+}
+
+bool backpressure_has_credit(const struct worker *worker, const struct connection *sender, unsigned target)
+{
+    const struct scoreboard *page = shared_scoreboard(worker->shared, target);
+    uint64_t under_way = worker->credit_taken[target] - atomic_load(&page->credit_returned[worker->index]);
+    return under_way < credit_of(worker, sender, target);
+}
+
+/* ---- waking ---- */
+
+void backpressure_wake(struct worker *worker, uint32_t key)
+{
+    uint32_t first = key == WAKE_ALL ? 0 : key % WAIT_BUCKETS;
+    uint32_t last = key == WAKE_ALL ? WAIT_BUCKETS - 1 : first;
+
+    for (uint32_t bucket = first; bucket <= last; bucket++) {
+        for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
+            struct connection *sender = &worker->connections[place];
+            place = sender->wait_next;
+            if (key == WAKE_ALL || sender->waits_for == key)
+                resume(worker, sender);
+        }
+    }
+}
+
+void backpressure_wake_store(struct worker *worker)
+{
+    uint32_t key = congestion_worker_key(worker->shared, worker->index);
+    uint32_t left = worker->store_waiters < STORE_WAKES ? worker->store_waiters : STORE_WAKES;
+
+    for (uint32_t place = left == 0 ? NOBODY : bucket_of(worker, key)->first; place != NOBODY && left > 0;) {
+        struct connection *sender = &worker->connections[place];
+        place = sender->wait_next;
+        if (sender->waits_for != key)
+            continue;
+        resume(worker, sender);
+        left--;
+    }
+}
+
+static void wake_workers(struct worker *worker, uint32_t key)
+{
+    for (uint64_t left = congestion_clear(worker->shared, key); left != 0; left &= left - 1) {
+        unsigned waiter = (unsigned)__builtin_ctzll(left);
+        if (waiter == worker->index) {
+            backpressure_wake(worker, key);
+        } else if (worker->up >> waiter & 1) {
+            outbox_wake(&worker->outboxes[waiter], key);
+            worker->touched |= UINT64_C(1) << waiter;
+        }
+    }
+}
+
+void backpressure_end_congestion(struct worker *worker, uint32_t slot)
+{
+    wake_workers(worker, slot);
+}
+
+/*
+ * While queues here are large, credit comes back as they are written: a part of it each time that all of them were
+ * visited. So what a worker may have under way is also what it can add to a queue whose client reads.
+ */
+static void credit_worker(struct worker *worker, unsigned from)
+{
+    uint64_t cost = worker->credit_due[from];
+
+    if (worker->large.count > 0) {
+        if (worker->visits < worker->credit_visit[from])
+            return;
+        worker->credit_visit[from] = worker->visits + worker->pending_writes.count + worker->large.count;
+        cost = cost < CREDIT_PART ? cost : CREDIT_PART;
+    }
+    worker->credit_due[from] -= cost;
+    if (worker->credit_due[from] == 0)
+        worker->credit_due_to &= ~(UINT64_C(1) << from);
+    count(&shared_scoreboard(worker->shared, worker->index)->credit_returned[from], cost);
+}
+
+void backpressure_give_credit(struct worker *worker)
+{
+    for (uint64_t left = worker->credit_due_to; left != 0; left &= left - 1)
+        credit_worker(worker, (unsigned)__builtin_ctzll(left));
+    uint32_t key = congestion_worker_key(worker->shared, worker->index);
+    /* Either the waiter sees what was taken, or this sees the waiter: the other half of
+     * backpressure_pause_for_worker(). */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&worker->shared->congestion[key].waiters, memory_order_relaxed) != 0 &&
+        !is_short(worker, worker->index))
+        wake_workers(worker, key);
+}
+
+void backpressure_wake_worker(struct worker *worker, unsigned dead)
+{
+    for (uint32_t bucket = 0; bucket < WAIT_BUCKETS; bucket++) {
+        for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
+            struct connection *sender = &worker->connections[place];
+            uint32_t key = sender->waits_for;
+            place = sender->wait_next;
+            if (key == congestion_worker_key(worker->shared, dead) ||
+                (key < worker->shared->slots && routes_worker(worker->shared, key) == dead))
+                resume(worker, sender);
+        }
+    }
+}
+
+void backpressure_forget(struct worker *worker, struct connection *sender)
+{
+    if (sender->waits_for != NO_KEY)
+        leave_bucket(worker, sender);
+}

@@ -1,0 +1,64 @@
+/* closing.c: see closing.h. */
+#include "hub/worker/closing.h"
+
+#include "hub/common/invariant.h"
+#include "hub/worker/backpressure.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/deadline.h"
+#include "hub/worker/output.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+/* The most connections that one turn closes. */
+#define CLOSED_A_TURN 16u
+
+/* The most segments that one visit takes out of the queue of a connection that is to be closed. */
+#define RETURNED_A_VISIT 4096u
+
+/* Closes a connection that is on no list, and frees its slot. */
+static void close_now(struct worker *worker, struct connection *connection)
+{
+    struct epoll_event none = {0};
+
+    INVARIANT(!(connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING)));
+    connection_withdraw(worker, connection);
+    output_return_queue(worker, connection, UINT32_MAX);
+    backpressure_forget(worker, connection);
+    deadline_clear_input(worker, connection);
+    deadline_clear_output(worker, connection);
+    connection_drop_input(worker, connection);
+    epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, &none);
+    close(connection->fd);
+    connection->id = 0;
+    routes_return_slot(&worker->routes, slot_of(worker, connection));
+    worker->connection_count--;
+    count(&worker->statistics->connections, (uint64_t)-1);
+    connection_count_closed(worker, connection->address);
+}
+
+void closing_advance(struct worker *worker)
+{
+    uint32_t left = worker->closing.count < CLOSED_A_TURN ? worker->closing.count : CLOSED_A_TURN;
+
+    for (; left > 0; left--) {
+        struct connection *connection = list_take(worker, &worker->closing, LINK_CLOSING);
+        connection->flags &= ~(unsigned)CONNECTION_CLOSE_LISTED;
+        /* If this ends its congestion, and it waited for that itself, it is on the list of turns once more. */
+        bool empty = output_return_queue(worker, connection, RETURNED_A_VISIT);
+        if (!empty || connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING))
+            connection_close_later(worker, connection); /* in the next turn */
+        else
+            close_now(worker, connection);
+    }
+}
+
+void closing_all(struct worker *worker)
+{
+    for (uint32_t place = 0; place < worker->routes.fresh; place++) {
+        struct connection *connection = &worker->connections[place];
+        connection->flags &= ~(unsigned)(CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING); /* no list is served */
+        if (connection->id != 0)
+            close_now(worker, connection);
+    }
+}

@@ -1,0 +1,153 @@
+/* connection.c: see connection.h. */
+#include "hub/worker/connection.h"
+
+#include "hub/common/addresses.h"
+#include "hub/common/invariant.h"
+#include "hub/common/log.h"
+#include "hub/worker/deadline.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- what epoll watches ---- */
+
+static uint32_t wanted_events(const struct worker *worker, const struct connection *connection)
+{
+    uint32_t events = 0;
+    bool heard = !worker->stopped || connection->flags & CONNECTION_REJECTED;
+
+    if (connection->flags & CONNECTION_CLOSE)
+        return 0;
+    if (connection->waits_for == NO_KEY && heard && !(connection->flags & CONNECTION_ENDED))
+        events |= EPOLLIN;
+    else if (!(connection->flags & (CONNECTION_ENDED | CONNECTION_HALF_CLOSED)))
+        events |= EPOLLRDHUP; /* so that the end of a client that is not read is noticed */
+    if (connection->flags & CONNECTION_BLOCKED)
+        events |= EPOLLOUT;
+    return events;
+}
+
+static void set_events(struct worker *worker, struct connection *connection, uint32_t events, int operation)
+{
+    struct epoll_event event = {.events = events, .data.u64 = place_of(worker, connection)};
+    if (epoll_ctl(worker->epoll, operation, connection->fd, &event) < 0) {
+        log_line(LOG_WARNING, "a client cannot be watched: %s", strerror(errno));
+        connection_close_later(worker, connection);
+        return;
+    }
+    connection->events = events;
+}
+
+static void start_watching(struct worker *worker, struct connection *connection)
+{
+    set_events(worker, connection, wanted_events(worker, connection), EPOLL_CTL_ADD);
+}
+
+/* ---- from the beginning to the end ---- */
+
+void connection_count_closed(struct worker *worker, uint32_t address)
+{
+    count(&worker->statistics->closed, 1);
+    addresses_count_closed(worker->shared, worker->index, address);
+}
+
+void connection_lose(struct worker *worker, uint32_t address)
+{
+    log_line(LOG_WARNING, "worker %u has no descriptor for a client", worker->index);
+    connection_count_closed(worker, address);
+}
+
+void connection_open(struct worker *worker, int fd, uint32_t address)
+{
+    uint32_t slot = routes_take_slot(&worker->routes);
+    if (slot == SLOT_NONE) {
+        log_line(LOG_WARNING, "worker %u has no slot for a client", worker->index);
+        close(fd);
+        connection_count_closed(worker, address);
+        return;
+    }
+    struct connection *connection = &worker->connections[slot - worker->routes.first];
+    INVARIANT(connection->id == 0);
+    memset(connection, 0, sizeof *connection);
+    connection->fd = fd;
+    connection->address = address;
+    connection->waits_for = NO_KEY;
+    connection->id = routes_publish(&worker->routes, slot);
+    worker->connection_count++;
+    count(&worker->statistics->connections, 1);
+    if (worker->limits.idle_timeout > 0)
+        deadline_set(worker, connection, DEADLINE_IDLE);
+    start_watching(worker, connection);
+}
+
+/* Whether the flags are one of the combinations in state.h. */
+static bool is_legal(uint32_t flags)
+{
+    bool shut_alone = flags & CONNECTION_SHUT && !(flags & CONNECTION_REJECTED);
+    bool ended_twice = flags & CONNECTION_ENDED && flags & CONNECTION_REJECTED;
+    return !shut_alone && !ended_twice;
+}
+
+void connection_watch(struct worker *worker, struct connection *connection)
+{
+    INVARIANT(is_legal(connection->flags));
+    uint32_t wanted = wanted_events(worker, connection);
+    if (wanted == connection->events)
+        return;
+    set_events(worker, connection, wanted, EPOLL_CTL_MOD);
+}
+
+void connection_close_later(struct worker *worker, struct connection *connection)
+{
+    connection->flags |= CONNECTION_CLOSE;
+    if (connection->flags & CONNECTION_CLOSE_LISTED)
+        return;
+    connection->flags |= CONNECTION_CLOSE_LISTED;
+    list_append(worker, &worker->closing, LINK_CLOSING, place_of(worker, connection));
+}
+
+void connection_drop_input(struct worker *worker, struct connection *connection)
+{
+    if (connection->input_room > 0)
+        store_release(&worker->store, connection->input_at, connection->input_room);
+    connection->input_room = connection->input_length = 0;
+    connection->flags &= ~(unsigned)CONNECTION_CLAIMED;
+}
+
+void connection_withdraw(struct worker *worker, struct connection *connection)
+{
+    routes_withdraw(&worker->routes, slot_of(worker, connection));
+}
+
+void connection_advance_end(struct worker *worker, struct connection *connection)
+{
+    if (connection->queued > 0 || connection->flags & CONNECTION_CLOSE)
+        return;
+    if (connection->flags & CONNECTION_ENDED) {
+        if (connection->barriers == 0)
+            connection_close_later(worker, connection);
+    } else if (connection->flags & CONNECTION_REJECTED && !(connection->flags & CONNECTION_SHUT)) {
+        /*
+         * Not closed yet: a close with bytes unread makes a reset, and that could overtake what was just
+         * written. The client reads it, sees the end and closes; or the time is over.
+         */
+        connection->flags |= CONNECTION_SHUT;
+        shutdown(connection->fd, SHUT_WR);
+    }
+}
+
+void connection_cut_off(struct worker *worker, struct connection *connection, const char *why)
+{
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+
+    log_line(LOG_INFO, "client %llu is cut off: %s", (unsigned long long)connection->id, why);
+    count(&worker->statistics->cut_off, 1);
+    setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    connection_withdraw(worker, connection);
+    connection_close_later(worker, connection);
+}

@@ -1,0 +1,526 @@
+/* input.c: see input.h. */
+#include "hub/worker/input.h"
+
+#include "hub/common/sockets.h"
+#include "hub/worker/backpressure.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/deadline.h"
+#include "hub/worker/output.h"
+#include "hub/worker/relay.h"
+#include "hub/worker/reply.h"
+#include "hub/worker/room.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/*
+ * Bodies up to this length a receiver are moved next to the message before, so that both go out as one range: the
+ * more receivers, the more queue entries one copy spares.
+ */
+#define COALESCED_A_RECEIVER 256u
+
+/* Frames up to this size are read together with what comes after them; larger ones have memory of their own. */
+#define READ_TOGETHER (128u * 1024u)
+
+/* The read area is left for a new one when a read would find less room than this. */
+#define READ_LEAST (64u * 1024u)
+
+/* After a frame of more than this the next read is little: the start of the next one, which is then not copied. */
+#define LARGE_FRAME (128u * 1024u)
+
+/* ---- whether to go on ---- */
+
+/* True when nothing of this client can be handled now; it is then paused, or in line, until it can. */
+static bool must_wait(struct worker *worker, struct connection *connection)
+{
+    if (connection->waits_for != NO_KEY || connection->flags & CONNECTION_CLOSE)
+        return true;
+    if (worker->work >= worker->work_limit) {
+        backpressure_yield(worker, connection);
+        return true;
+    }
+    if (room_exceeded(worker, connection)) {
+        /* It asks for more than it reads. Its queue is written at the end of the turn, which may wake it. */
+        output_update_congestion(worker, connection);
+        backpressure_pause_for_receiver(worker, connection, slot_of(worker, connection));
+        return true;
+    }
+    return false;
+}
+
+/* ---- handling frames; places are offsets in the store, whose first byte is at `base` ---- */
+
+static void finish_batch(struct worker *worker, struct connection *connection, struct batch *batch)
+{
+    if (batch->length == 0)
+        return;
+    connection->messages += batch->messages;
+    count(&worker->statistics->messages, batch->messages);
+    worker->bytes_routed += batch->length;
+    relay_batch(worker, connection, batch);
+    batch->length = 0;
+}
+
+/*
+ * Turns the MESSAGE at `frame` into the form that receivers get, in place, and returns where that starts.
+ * With `coalesce` it is moved to `target`, next to the message before.
+ */
+static uint8_t *rewrite_message(uint8_t *frame, uint32_t word, uint64_t sender, uint8_t *target, bool coalesce)
+{
+    uint32_t length = frame_length(word);
+    uint8_t *body = frame + frame_header_size(word);
+    uint8_t *start = body - FRAME_DELIVERY_HEADER_SIZE;
+
+    if (coalesce) {
+        memmove(target + FRAME_DELIVERY_HEADER_SIZE, body, length);
+        start = target;
+    }
+    frame_store_word(start, frame_word(FRAME_MESSAGE, 1, length));
+    frame_store_id(start + FRAME_WORD_SIZE, sender);
+    return start;
+}
+
+static void start_batch(struct batch *batch, const struct connection *connection, const uint8_t *ids,
+                        unsigned receivers)
+{
+    batch->number = connection->messages;
+    batch->messages = 0;
+    batch->count = receivers;
+    memcpy(batch->receivers, ids, receivers * FRAME_ID_SIZE);
+}
+
+static inline bool same_receivers(const struct batch *batch, const uint8_t *ids, unsigned receivers)
+{
+    if (batch->length == 0 || batch->count != receivers)
+        return false;
+    /* One receiver is by far the most frequent case, and a call costs more than the comparison. */
+    return receivers == 1 ? frame_load_id(batch->receivers) == frame_load_id(ids)
+                          : memcmp(batch->receivers, ids, receivers * FRAME_ID_SIZE) == 0;
+}
+
+/*
+ * Takes the MESSAGE at `at` into the run, or routes that and starts a new one. Returns false when the
+ * client has to wait before this message.
+ */
+static bool take_message(struct worker *worker, struct connection *connection, struct batch *batch, uint64_t at,
+                         uint32_t word)
+{
+    uint8_t *base = store_bytes(&worker->store, 0), *frame = base + at, *ids = frame + FRAME_WORD_SIZE;
+    unsigned receivers = frame_count(word);
+    uint32_t size = FRAME_DELIVERY_HEADER_SIZE + frame_length(word);
+    uint64_t end = batch->at + batch->length;
+    bool same = same_receivers(batch, ids, receivers);
+    bool coalesce = same && receivers > 1 && frame_length(word) <= receivers * COALESCED_A_RECEIVER;
+
+    if (!same || !(coalesce || at + frame_size(word) - size == end)) {
+        finish_batch(worker, connection, batch);
+        if (must_wait(worker, connection) || relay_must_wait(worker, connection, ids, receivers))
+            return false;
+        start_batch(batch, connection, ids, receivers);
+        coalesce = false;
+    }
+    uint8_t *start = rewrite_message(frame, word, connection->id, base + end, coalesce);
+    if (batch->length == 0)
+        batch->at = (uint64_t)(start - base);
+    batch->length += size;
+    batch->messages++;
+    return true;
+}
+
+/*
+ * Takes the messages from `at` on that have the same length and the same one receiver as the run's last one. Returns
+ * how many they were; no more than the client's share of the turn allows.
+ */
+static uint32_t take_repeats(struct worker *worker, const struct connection *connection, struct batch *batch,
+                             uint64_t at, uint32_t size, uint32_t word)
+{
+    uint8_t like[FRAME_DELIVERY_HEADER_SIZE];
+
+    frame_store_word(like, word);
+    memcpy(like + FRAME_WORD_SIZE, batch->receivers, FRAME_ID_SIZE);
+    if (size > worker->work_limit)
+        size = worker->work_limit;
+    uint32_t frames = frame_readdress(store_bytes(&worker->store, at), size, like, connection->id);
+    batch->length += frames * frame_size(word);
+    batch->messages += frames;
+    return frames;
+}
+
+/* Handles a frame that is no MESSAGE. Returns false when the client has to wait before it. */
+static bool take_request(struct worker *worker, struct connection *connection, enum frame_type type)
+{
+    if (must_wait(worker, connection))
+        return false;
+    if (type == FRAME_IDENTITY) {
+        reply_identity(worker, connection);
+        return true;
+    }
+    if (!room_for_reply(worker, reply_list_size(worker))) {
+        backpressure_pause_for_store(worker, connection);
+        return false;
+    }
+    reply_list(worker, connection);
+    return true;
+}
+
+/* Handles the complete frames of `length` bytes at `at`, up to one that has to wait. Returns how many bytes. */
+static uint32_t handle_frames(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
+{
+    const uint8_t *base = store_bytes(&worker->store, 0);
+    const uint64_t start = at, end = at + length;
+    const char *refusal = NULL;
+    uint64_t frames = 0;
+    struct batch batch;
+
+    batch.length = 0;
+    batch.at = 0;
+    while (end - at >= FRAME_WORD_SIZE) {
+        uint32_t word = frame_load_word(base + at);
+        if (!frame_valid_from_client(word)) {
+            refusal = frame_error_reason(word);
+            break;
+        }
+        uint32_t size = frame_size(word);
+        if (size > end - at)
+            break;
+        if (frame_type(word) == FRAME_MESSAGE) {
+            if (!take_message(worker, connection, &batch, at, word))
+                break;
+        } else {
+            finish_batch(worker, connection, &batch);
+            if (!take_request(worker, connection, frame_type(word)))
+                break;
+        }
+        at += size;
+        frames++;
+        if (frame_type(word) == FRAME_MESSAGE && frame_count(word) == 1) {
+            uint32_t repeats = take_repeats(worker, connection, &batch, at, (uint32_t)(end - at), word);
+            at += (uint64_t)repeats * size;
+            frames += repeats;
+        }
+    }
+    finish_batch(worker, connection, &batch);
+    count(&worker->statistics->frames, frames);
+    if (refusal == NULL)
+        return (uint32_t)(at - start);
+    count(&worker->statistics->invalid_frames, 1);
+    reply_error(worker, connection, refusal);
+    return length;
+}
+
+/* ---- what is left of the input ---- */
+
+/* The size of the frame of which there are `length` bytes at `at`, or what it takes to know that. */
+static uint32_t frame_wanted(const struct worker *worker, uint64_t at, uint32_t length)
+{
+    return length < FRAME_WORD_SIZE ? FRAME_WORD_SIZE : frame_size(frame_load_word(store_bytes(&worker->store, at)));
+}
+
+/* The input is now `length` bytes at `at`, which hold the blocks of `room` bytes. */
+static void set_input(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length, uint32_t room)
+{
+    store_reference(&worker->store, at, room); /* before the old hold ends: they may have blocks in common */
+    connection_drop_input(worker, connection);
+    connection->input_at = at;
+    connection->input_length = length;
+    connection->input_room = room;
+}
+
+/* Keeps what was not handled. */
+static void keep_rest(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
+{
+    if (length == 0)
+        connection_drop_input(worker, connection);
+    else if (connection->flags & CONNECTION_CLAIMED)
+        connection->input_length = length; /* one frame: all of it is left */
+    else
+        set_input(worker, connection, at, length, length);
+}
+
+/* Whether the input is one incomplete frame, as opposed to frames that have to wait, and how long it may be that. */
+static void note_progress(struct worker *worker, struct connection *connection, bool new_frame)
+{
+    bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_TURN_PENDING;
+
+    if (connection->flags & (CONNECTION_REJECTED | CONNECTION_ENDED | CONNECTION_CLOSE))
+        return;
+    if (waits) {
+        deadline_clear_input(worker, connection);
+        return;
+    }
+    if (connection->input_room == 0) {
+        if (worker->limits.idle_timeout > 0)
+            deadline_set(worker, connection, DEADLINE_IDLE);
+        else
+            deadline_clear_input(worker, connection);
+        return;
+    }
+    if (new_frame)
+        connection->frame_since = worker->now;
+    deadline_set(worker, connection, DEADLINE_FRAME);
+    if (worker->now - connection->frame_since > worker->limits.frame_timeout) {
+        count(&worker->statistics->cut_off, 1);
+        reply_error(worker, connection, "a frame stayed incomplete for too long");
+    }
+}
+
+/* Handles `length` bytes at `at`, the last of which are new, and keeps what is left. */
+static void handle_input(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
+{
+    bool fresh = connection->input_length == 0 && !(connection->flags & CONNECTION_CLAIMED);
+    connection->frame_wanted = 0;
+    uint32_t handled = handle_frames(worker, connection, at, length);
+
+    if (handled > 0) {
+        connection->flags &= ~(unsigned)CONNECTION_LARGE;
+        if (connection->flags & CONNECTION_CLAIMED && handled > LARGE_FRAME)
+            connection->flags |= CONNECTION_LARGE;
+    }
+    keep_rest(worker, connection, at + handled, connection->flags & CONNECTION_REJECTED ? 0 : length - handled);
+    note_progress(worker, connection, fresh || handled > 0);
+}
+
+/* The client has shut its writing side down. It still gets what is under way to it. */
+static void end_input(struct worker *worker, struct connection *connection)
+{
+    connection_drop_input(worker, connection);
+    backpressure_forget(worker, connection);
+    connection->flags |= CONNECTION_ENDED;
+    if (connection->flags & (CONNECTION_BROKEN | CONNECTION_REJECTED)) {
+        connection_close_later(worker, connection);
+        return;
+    }
+    connection_withdraw(worker, connection);
+    deadline_set(worker, connection, DEADLINE_CLOSING);
+    relay_barrier(worker, connection);
+    connection_advance_end(worker, connection);
+    connection_watch(worker, connection);
+}
+
+void input_note_end(struct worker *worker, struct connection *connection)
+{
+    connection->flags |= CONNECTION_HALF_CLOSED;
+    connection_watch(worker, connection);
+    if (connection->waits_for != congestion_worker_key(worker->shared, worker->index))
+        return; /* what it sent before is whole, and goes on once it can */
+    /* How much there is still to read; with MSG_PEEK and MSG_TRUNC nothing is copied, and all stays (tcp(7)). */
+    ssize_t unread = recv(connection->fd, NULL, FRAME_MAX_SIZE, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+    uint32_t there = connection->input_length + (unread > 0 ? (uint32_t)unread : 0);
+    if (there >= connection->frame_wanted)
+        return;
+    /* The frame that it waits with can never be whole. Unread, it would turn the close into a reset. */
+    if (unread > 0)
+        socket_discard(connection->fd, (size_t)unread);
+    end_input(worker, connection);
+}
+
+/* ---- reading ---- */
+
+/* What a client sends after it was refused is thrown away. */
+static void discard_input(struct worker *worker, struct connection *connection)
+{
+    if (socket_discard(connection->fd, READ_AREA))
+        connection_close_later(worker, connection);
+}
+
+/* Moves the start of a frame to memory for all of it. False when there is no room for that now. */
+static bool claim_frame(struct worker *worker, struct connection *connection, uint32_t size)
+{
+    connection->frame_wanted = size;
+    uint64_t at = room_for_frame(worker, size) ? store_allocate(&worker->store, size) : STORE_NONE;
+    uint32_t length = connection->input_length;
+
+    if (at == STORE_NONE)
+        return false;
+    if (length > 0)
+        memcpy(store_bytes(&worker->store, at), store_bytes(&worker->store, connection->input_at), length);
+    set_input(worker, connection, at, length, size);
+    store_release(&worker->store, at, size); /* held by the input alone from now on */
+    connection->flags |= CONNECTION_CLAIMED;
+    return true;
+}
+
+/*
+ * Finds room in the read area, of up to `most` bytes, behind what there is of a small frame, which is copied to the
+ * front. Returns how many bytes may be read.
+ */
+static uint32_t room_in_area(struct worker *worker, const struct connection *connection, uint32_t most)
+{
+    struct area *area = &worker->read_area;
+    uint32_t length = connection->input_length, least = most < READ_LEAST ? most : READ_LEAST;
+
+    if (area_room(area) < length + least) {
+        area_close(&worker->store, area);
+        if (!area_open(&worker->store, area, READ_AREA) || area_room(area) <= length)
+            return 0;
+    }
+    if (length > 0)
+        memcpy(store_bytes(&worker->store, area->at), store_bytes(&worker->store, connection->input_at), length);
+    uint32_t room = area_room(area) - length;
+    return room < most ? room : most;
+}
+
+/* No more than this is read from the client at hand, of whom not more may be handled in this turn either. */
+static uint32_t left_of_share(const struct worker *worker, uint32_t most)
+{
+    uint32_t left = worker->work_limit - worker->work; /* see must_wait() */
+    if (left < BLOCK_SIZE)
+        left = BLOCK_SIZE;
+    return left < most ? left : most;
+}
+
+/* Where the next read goes: `most` bytes at `at`, behind the input that is there already. */
+struct place {
+    uint64_t at;
+    uint32_t most; /* 0: the client has to wait */
+    bool in_area;
+    bool peek; /* only what can be handled at once is taken from the socket */
+};
+
+static struct place claimed_place(const struct worker *worker, const struct connection *connection)
+{
+    return (struct place){.at = connection->input_at + connection->input_length,
+                          .most = left_of_share(worker, connection->input_room - connection->input_length)};
+}
+
+static struct place find_place(struct worker *worker, struct connection *connection)
+{
+    uint32_t length = connection->input_length, share = room_to_read(worker, connection);
+    uint32_t wanted = length == 0 ? 0 : frame_wanted(worker, connection->input_at, length);
+    /* A copy of this much is less than what comes with one read of a client that floods. */
+    uint32_t copied = connection->flags & CONNECTION_FLOODS && share == READ_AREA ? READ_TOGETHER : BLOCK_SIZE;
+
+    if (connection->flags & CONNECTION_CLAIMED && wanted <= connection->input_room)
+        return claimed_place(worker, connection);
+    connection->flags &= ~(unsigned)CONNECTION_CLAIMED; /* not enough: its size was not known yet */
+    if (length < copied && wanted <= READ_TOGETHER && share > 0) {
+        uint32_t most = connection->flags & CONNECTION_LARGE ? BLOCK_SIZE : share;
+        most = room_in_area(worker, connection, left_of_share(worker, most));
+        if (most > 0)
+            return (struct place){.at = worker->read_area.at + length,
+                                  .most = most,
+                                  .in_area = true,
+                                  .peek = length == 0 && room_is_short(worker)};
+    }
+    if (length > 0 && claim_frame(worker, connection, wanted))
+        return claimed_place(worker, connection);
+    return (struct place){0};
+}
+
+/* Takes bytes from the socket that were looked at before. In parts, as urgent data (tcp(7)) may have come between. */
+static void take_off(struct worker *worker, struct connection *connection, uint32_t length)
+{
+    while (length > 0) {
+        ssize_t taken = recv(connection->fd, NULL, length, MSG_DONTWAIT | MSG_TRUNC);
+        if (taken <= 0 || (size_t)taken > length) {
+            connection_cut_off(worker, connection, "it cannot be read any more");
+            return;
+        }
+        length -= (uint32_t)taken;
+    }
+}
+
+/*
+ * Handles what was only looked at, and takes what was handled from the socket. An incomplete frame gets memory, or has
+ * to wait until there is some.
+ */
+static void handle_peeked(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
+{
+    connection->frame_wanted = 0;
+    uint32_t handled = handle_frames(worker, connection, at, length);
+
+    take_off(worker, connection, handled);
+    area_advance(&worker->store, &worker->read_area, handled);
+    bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_TURN_PENDING;
+    if (handled < length && !waits && !(connection->flags & (CONNECTION_CLOSE | CONNECTION_REJECTED)) &&
+        !claim_frame(worker, connection, frame_wanted(worker, at + handled, length - handled)))
+        backpressure_pause_for_store(worker, connection);
+    note_progress(worker, connection, true);
+}
+
+/* One recv(2). True when it was filled. */
+static bool read_and_handle(struct worker *worker, struct connection *connection, const struct place *place)
+{
+    uint32_t length = connection->input_length;
+    uint64_t start = place->at - length;
+    ssize_t got = recv(connection->fd, store_bytes(&worker->store, place->at), place->most,
+                       MSG_DONTWAIT | (place->peek ? MSG_PEEK : 0));
+
+    if (got > 0) {
+        worker->work += (uint32_t)got;
+        if (place->peek)
+            handle_peeked(worker, connection, start, (uint32_t)got);
+        else
+            handle_input(worker, connection, start, length + (uint32_t)got);
+        if (place->in_area && !place->peek)
+            area_advance(&worker->store, &worker->read_area, length + (uint32_t)got);
+    } else if (got == 0) {
+        end_input(worker, connection);
+    } else if (errno != EAGAIN && errno != EINTR) {
+        connection_close_later(worker, connection);
+    }
+    connection->flags &= ~(unsigned)CONNECTION_FLOODS;
+    if (got > 0 && (uint32_t)got == place->most)
+        connection->flags |= CONNECTION_FLOODS;
+    return connection->flags & CONNECTION_FLOODS;
+}
+
+bool input_read(struct worker *worker, struct connection *connection)
+{
+    bool filled = false;
+
+    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_TURN_PENDING | CONNECTION_ENDED))
+        return false;
+    if (connection->flags & CONNECTION_REJECTED) {
+        discard_input(worker, connection);
+        return false;
+    }
+    if (!worker->stopped && !must_wait(worker, connection)) {
+        struct place place = find_place(worker, connection);
+        if (place.most > 0)
+            filled = read_and_handle(worker, connection, &place);
+        else
+            backpressure_pause_for_store(worker, connection);
+    }
+    connection_watch(worker, connection);
+    return filled && connection->events & EPOLLIN;
+}
+
+/* Whether the input starts with a whole frame. */
+static bool has_whole_frame(const struct worker *worker, const struct connection *connection)
+{
+    uint32_t length = connection->input_length;
+    return length >= FRAME_WORD_SIZE && length >= frame_wanted(worker, connection->input_at, length);
+}
+
+/* Whether a frame that is known to have no room yet still has none, so that a look at the socket is not needed. */
+static bool still_has_no_room(const struct worker *worker, const struct connection *connection)
+{
+    return connection->frame_wanted > BLOCK_SIZE && !(connection->flags & CONNECTION_CLAIMED) &&
+           !room_for_frame(worker, connection->frame_wanted);
+}
+
+bool input_go_on(struct worker *worker, struct connection *connection)
+{
+    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_REJECTED | CONNECTION_ENDED) ||
+        connection->waits_for != NO_KEY)
+        return false;
+    if (!has_whole_frame(worker, connection)) {
+        if (!worker->stopped && still_has_no_room(worker, connection))
+            backpressure_pause_for_store(worker, connection);
+        return connection->waits_for == NO_KEY;
+    }
+    if (!must_wait(worker, connection))
+        handle_input(worker, connection, connection->input_at, connection->input_length);
+    connection_watch(worker, connection);
+    return connection->events & EPOLLIN;
+}
+
+void input_give_back(struct worker *worker)
+{
+    area_close(&worker->store, &worker->read_area);
+}

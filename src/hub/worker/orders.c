@@ -1,0 +1,143 @@
+/* orders.c: see orders.h. */
+#include "hub/worker/orders.h"
+
+#include "hub/common/invariant.h"
+#include "hub/common/log.h"
+#include "hub/worker/backpressure.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/deadline.h"
+#include "hub/worker/ending.h"
+#include "hub/worker/events.h"
+#include "hub/worker/output.h"
+#include "hub/worker/relay.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- answers ---- */
+
+static void send_to_master(const struct worker *worker, const struct handoff *message)
+{
+    /* The channel has room for the few answers that a worker ever sends (workers.c), unless the master is dead. */
+    if (handoff_send(worker->channel, message) < 0)
+        log_line(LOG_WARNING, "worker %u cannot answer the master: %s", worker->index, strerror(errno));
+}
+
+void orders_acknowledge(const struct worker *worker, enum handoff_kind kind, uint32_t about)
+{
+    send_to_master(worker, &(struct handoff){.kind = (uint32_t)kind, .worker = about});
+}
+
+void orders_report_ready(const struct worker *worker, const uint32_t refused[SANDBOX_LAYERS])
+{
+    struct handoff ready = {.kind = HANDOFF_READY, .worker = worker->index};
+
+    memcpy(ready.refused, refused, sizeof ready.refused);
+    send_to_master(worker, &ready);
+}
+
+/* ---- a worker that died ---- */
+
+/* A dead worker passes no barrier, so nobody waits for it. */
+static void pass_barriers_of(struct worker *worker, unsigned dead)
+{
+    for (uint32_t place = worker->deadlines[DEADLINE_CLOSING].first; place != NOBODY;) {
+        struct connection *connection = &worker->connections[place];
+        place = connection->input_deadline.next;
+        connection->barriers &= ~(UINT64_C(1) << dead);
+        connection_advance_end(worker, connection);
+    }
+}
+
+/*
+ * The order matters. What the dead worker wrote is taken before its references are reconciled, and those references are
+ * forgotten before senders wait for room again. See store.h, and DELIVERY in relayhubd(8).
+ */
+static void forget_worker(struct worker *worker, unsigned dead)
+{
+    INVARIANT(dead < worker->shared->workers && dead != worker->index);
+    worker->up &= ~(UINT64_C(1) << dead);
+    relay_take_all_records(worker);
+    relay_drop_records(worker, dead);
+    atomic_store(&shared_scoreboard(worker->shared, worker->index)->credit_returned[dead], 0);
+    worker->credit_due[dead] = 0;
+    store_forget_holder(&worker->store, dead);
+    store_reconcile(&worker->store, dead);
+    backpressure_wake_worker(worker, dead);
+    backpressure_give_credit(worker); /* the others' records were taken as well */
+    pass_barriers_of(worker, dead);
+    orders_acknowledge(worker, HANDOFF_DOWN, dead);
+}
+
+/* ---- limits, and clients ---- */
+
+/* A connection that was there before the limits changed. */
+static void apply_limits(struct worker *worker, struct connection *connection)
+{
+    output_update_congestion(worker, connection);
+    if (connection->input_deadline.list == DEADLINE_NONE && worker->limits.idle_timeout > 0 &&
+        connection->input_room == 0 && connection->waits_for == NO_KEY &&
+        !(connection->flags & (CONNECTION_TURN_PENDING | CONNECTION_REJECTED | CONNECTION_ENDED | CONNECTION_CLOSE)))
+        deadline_set(worker, connection, DEADLINE_IDLE);
+}
+
+static void take_limits(struct worker *worker, const struct limits *limits)
+{
+    worker->limits = *limits;
+    backpressure_set_credit(worker);
+    log_set_verbose(limits->verbose);
+    for_each_connection(worker, apply_limits);
+    backpressure_wake(worker, WAKE_ALL);
+}
+
+static void adopt_clients(struct worker *worker, const struct handoff *message)
+{
+    for (uint32_t i = 0; i < message->count; i++)
+        connection_open(worker, message->fds[i], message->addresses[i]);
+    for (uint32_t i = 0; i < message->lost; i++)
+        connection_lose(worker, message->addresses[message->count + i]);
+}
+
+/* ---- orders ---- */
+
+static void obey(struct worker *worker, const struct handoff *message)
+{
+    switch ((enum handoff_kind)message->kind) {
+    case HANDOFF_CLIENTS:
+        adopt_clients(worker, message);
+        break;
+    case HANDOFF_DOWN:
+        forget_worker(worker, message->worker);
+        break;
+    case HANDOFF_UP:
+        worker->up |= UINT64_C(1) << message->worker;
+        orders_acknowledge(worker, HANDOFF_UP, message->worker);
+        break;
+    case HANDOFF_LIMITS:
+        take_limits(worker, &message->limits);
+        break;
+    case HANDOFF_STOP:
+    case HANDOFF_DRAIN:
+    case HANDOFF_FINISH:
+        ending_begin(worker, (enum handoff_kind)message->kind);
+        break;
+    case HANDOFF_PING: /* the turn itself is the answer */
+    case HANDOFF_LOG:
+    case HANDOFF_READY:
+        break;
+    }
+}
+
+void orders_receive(struct worker *worker)
+{
+    struct handoff message = {0};
+    int result = 1;
+
+    while (message.kind != HANDOFF_CLIENTS && (result = handoff_receive(worker->channel, &message)) > 0)
+        obey(worker, &message);
+    if (result > 0 || result == -EAGAIN)
+        return;
+    log_line(LOG_WARNING, "worker %u lost its master and leaves", worker->index);
+    events_watch(worker, worker->channel, 0, 0, EPOLL_CTL_DEL);
+    ending_orphan(worker);
+}

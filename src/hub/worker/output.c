@@ -1,0 +1,459 @@
+/* output.c: see output.h. */
+#include "hub/worker/output.h"
+
+#include "hub/common/invariant.h"
+#include "hub/worker/backpressure.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/deadline.h"
+#include "hub/worker/room.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* One sendmsg(2) takes this many parts of a queue. */
+#define PARTS 128
+
+/* A queue up to this size is written at once. */
+#define SMALL_QUEUE 16384u
+
+/*
+ * No more bytes than this go to one client before all others had their turn. A large body that goes to many is
+ * then still in the cache for each, and so are the socket's pages when the client reads them.
+ */
+#define WRITE_QUANTUM (384u * 1024u)
+
+/* Ranges shorter than this are moved to blocks of their own when the client's socket takes no more. */
+#define COMPACTED_BELOW (2 * BLOCK_SIZE)
+
+/* Ranges that one visit to a broken connection takes back. */
+#define RETURNED_A_VISIT 1024u
+
+/* ---- the pool of segments ---- */
+
+static uint32_t take_segment(struct worker *worker)
+{
+    uint32_t segment = worker->free_segment;
+    if (segment != NO_SEGMENT)
+        worker->free_segment = worker->segments[segment].next;
+    else if (worker->fresh_segment < SEGMENTS)
+        segment = worker->fresh_segment++;
+    else
+        return NO_SEGMENT;
+    worker->segments_used++;
+    return segment;
+}
+
+static void free_segment(struct worker *worker, uint32_t segment)
+{
+    worker->segments[segment].next = worker->free_segment;
+    worker->free_segment = segment;
+    worker->segments_used--;
+}
+
+static void append(struct worker *worker, struct segment_list *list, uint32_t segment)
+{
+    worker->segments[segment].next = NO_SEGMENT;
+    if (list->last == NO_SEGMENT)
+        list->first = segment;
+    else
+        worker->segments[list->last].next = segment;
+    list->last = segment;
+}
+
+/* ---- queueing ---- */
+
+static void enter(struct worker *worker, struct connection *connection, struct connection_list *line)
+{
+    if (connection->flags & CONNECTION_WRITE_PENDING)
+        return;
+    connection->flags |= CONNECTION_WRITE_PENDING;
+    list_append(worker, line, LINK_OUTPUT, place_of(worker, connection));
+}
+
+static void need_write(struct worker *worker, struct connection *connection)
+{
+    if (!(connection->flags & CONNECTION_WRITE_PENDING))
+        worker->work += connection->flags & CONNECTION_BLOCKED ? WORK_COMPACT : WORK_WRITE;
+    enter(worker, connection, &worker->pending_writes);
+}
+
+/*
+ * A sum of the times in which a receiver was congested, less a tenth of those in which it was not: whoever is so for
+ * more than a tenth of the time keeps its senders waiting for the drain timeout in sum sooner or later.
+ */
+#define FORGIVEN 10u
+
+static uint32_t congested_for(const struct worker *worker, const struct connection *connection)
+{
+    return connection->congested_for + (worker->now - connection->congested_since);
+}
+
+static void become_congested(struct worker *worker, struct connection *connection)
+{
+    uint32_t forgiven = (worker->now - connection->congested_since) / FORGIVEN;
+
+    connection->congested_for -= forgiven < connection->congested_for ? forgiven : connection->congested_for;
+    connection->flags |= CONNECTION_CONGESTED;
+    connection->congested_since = worker->now;
+    congestion_set(worker->shared, slot_of(worker, connection));
+    deadline_set(worker, connection, DEADLINE_CONGESTED);
+    count(&worker->statistics->congested, 1);
+}
+
+bool output_queue(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length, uint64_t number)
+{
+    uint32_t index = take_segment(worker);
+    if (index == NO_SEGMENT) {
+        connection_close_later(worker, connection);
+        return false;
+    }
+    worker->segments[index] = (struct segment){.at = at, .length = length, .next = NO_SEGMENT, .number = number};
+    if (connection->first_segment == NO_SEGMENT)
+        connection->first_segment = index;
+    else
+        worker->segments[connection->last_segment].next = index;
+    connection->last_segment = index;
+    connection->segment_count++;
+    connection->queued += length;
+    store_reference(&worker->store, at, length);
+    need_write(worker, connection);
+    /* At once, so that many senders in one turn do not each add to a queue that is long, or that nobody reads. */
+    if (!(connection->flags & CONNECTION_CONGESTED) && room_overshot(worker, connection))
+        become_congested(worker, connection);
+    return true;
+}
+
+bool output_extend_reply(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
+{
+    if (connection->first_segment == NO_SEGMENT)
+        return false;
+    struct segment *last = &worker->segments[connection->last_segment];
+    if (last->number != NOT_A_MESSAGE || last->at + last->length != at)
+        return false;
+    store_extend(&worker->store, last->at, last->length, length);
+    last->length += length;
+    connection->queued += length;
+    need_write(worker, connection);
+    return true;
+}
+
+/* ---- writing ---- */
+
+/* The queue's first parts, up to a WRITE_QUANTUM, neighbours in memory as one. Returns how many parts there are. */
+static int gather(const struct worker *worker, const struct connection *connection, struct iovec parts[PARTS])
+{
+    uint32_t skip = connection->written, left = WRITE_QUANTUM;
+    int count = 0;
+
+    for (uint32_t i = connection->first_segment; i != NO_SEGMENT && left > 0; i = worker->segments[i].next) {
+        const struct segment *segment = &worker->segments[i];
+        uint8_t *start = store_bytes(&worker->store, segment->at) + skip;
+        uint32_t length = segment->length - skip < left ? segment->length - skip : left;
+        skip = 0;
+        left -= length;
+        if (count > 0 && (uint8_t *)parts[count - 1].iov_base + parts[count - 1].iov_len == start) {
+            parts[count - 1].iov_len += length;
+        } else if (count == PARTS) {
+            break;
+        } else {
+            parts[count++] = (struct iovec){.iov_base = start, .iov_len = length};
+        }
+    }
+    return count;
+}
+
+/* Takes the first segment out of the queue. It keeps its hold. */
+static uint32_t take_first(struct worker *worker, struct connection *connection)
+{
+    uint32_t index = connection->first_segment;
+    connection->first_segment = worker->segments[index].next;
+    connection->segment_count--;
+    if (connection->compacted_segment == index)
+        connection->compacted_segment = NO_SEGMENT;
+    return index;
+}
+
+/* The socket took `written` bytes: frees the segments that are through. */
+static void advance(struct worker *worker, struct connection *connection, size_t written)
+{
+    connection->queued -= (uint32_t)written;
+    written += connection->written;
+    while (connection->first_segment != NO_SEGMENT && written >= worker->segments[connection->first_segment].length) {
+        uint32_t index = take_first(worker, connection);
+        written -= worker->segments[index].length;
+        store_release(&worker->store, worker->segments[index].at, worker->segments[index].length);
+        free_segment(worker, index);
+    }
+    connection->written = (uint32_t)written;
+}
+
+/*
+ * Where `length` more bytes of a stuck queue can be moved to: behind those moved before, in the same block, or to
+ * new ones. Returns the place, held once for the segment, or STORE_NONE.
+ */
+static uint64_t place_to_compact(struct worker *worker, const struct connection *connection, uint32_t length)
+{
+    struct store *store = &worker->store;
+    const struct segment *compacted = &worker->segments[connection->compacted_segment];
+
+    if (connection->compacted_segment != NO_SEGMENT && compacted->origin == ORIGIN_COMPACTED) {
+        uint64_t end = compacted->at + compacted->length;
+        if (end % BLOCK_SIZE != 0 && BLOCK_SIZE - end % BLOCK_SIZE >= length) {
+            store_reference(store, end, length);
+            return end;
+        }
+    }
+    return store_allocate(store, length);
+}
+
+/* Moves the short segments of a queue that is stuck, from the last one looked at on. */
+static void compact_queue(struct worker *worker, struct connection *connection)
+{
+    struct store *store = &worker->store;
+    uint32_t next = connection->compacted_segment == NO_SEGMENT ? connection->first_segment
+                                                                : worker->segments[connection->compacted_segment].next;
+
+    for (; next != NO_SEGMENT; next = worker->segments[next].next) {
+        struct segment *segment = &worker->segments[next];
+        if (segment->length < COMPACTED_BELOW) {
+            uint64_t at = place_to_compact(worker, connection, segment->length);
+            if (at == STORE_NONE)
+                return;
+            memcpy(store_bytes(store, at), store_bytes(store, segment->at), segment->length);
+            store_release(store, segment->at, segment->length);
+            segment->at = at;
+            segment->origin = ORIGIN_COMPACTED;
+        }
+        connection->compacted_segment = next;
+    }
+}
+
+static enum deadline deadline_of(const struct connection *connection)
+{
+    if (connection->flags & CONNECTION_CLOSE)
+        return DEADLINE_NONE;
+    if (connection->flags & CONNECTION_CONGESTED)
+        return DEADLINE_CONGESTED;
+    return connection->flags & CONNECTION_BLOCKED ? DEADLINE_BLOCKED : DEADLINE_NONE;
+}
+
+void output_update_congestion(struct worker *worker, struct connection *connection)
+{
+    bool congested = connection->flags & CONNECTION_CONGESTED;
+
+    if (connection->queued > worker->limits.store_share && !(connection->flags & CONNECTION_CLOSE))
+        connection_cut_off(worker, connection, "its queue is over its share of the store");
+    if (congested && worker->limits.slow_receiver == SLOW_CUT && !(connection->flags & CONNECTION_CLOSE) &&
+        congested_for(worker, connection) > worker->limits.drain_timeout)
+        connection_cut_off(worker, connection, "it kept its senders waiting for the drain timeout in sum");
+    if (!congested && room_exceeded(worker, connection)) {
+        become_congested(worker, connection);
+    } else if (congested && room_recovered(worker, connection)) {
+        connection->congested_for = congested_for(worker, connection);
+        connection->congested_since = worker->now;
+        connection->flags &= ~(unsigned)CONNECTION_CONGESTED;
+        count(&worker->statistics->congested, (uint64_t)-1);
+        backpressure_end_congestion(worker, slot_of(worker, connection));
+    }
+    enum deadline list = deadline_of(connection);
+    if (list == DEADLINE_NONE)
+        deadline_clear_output(worker, connection);
+    else if (connection->output_deadline.list != list)
+        deadline_set(worker, connection, list);
+}
+
+/* The socket took something: a time limit for a client that takes nothing starts anew, but no congestion lasts long. */
+static void note_progress(struct worker *worker, struct connection *connection)
+{
+    enum deadline list = deadline_of(connection);
+
+    if (list != DEADLINE_NONE)
+        deadline_set(worker, connection, list);
+    if (list == DEADLINE_CONGESTED && worker->now - connection->congested_since > worker->limits.drain_timeout)
+        connection_cut_off(worker, connection, "it did not read enough within the drain timeout");
+}
+
+/* Nothing reaches this client any more; what it sent before may still wait to be read. */
+static void break_off(struct worker *worker, struct connection *connection)
+{
+    connection->flags |= CONNECTION_BROKEN;
+    connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
+    connection_withdraw(worker, connection);
+}
+
+/* Takes a part of a broken connection's queue back. */
+static void return_part(struct worker *worker, struct connection *connection)
+{
+    if (!output_return_queue(worker, connection, RETURNED_A_VISIT))
+        enter(worker, connection, &worker->large);
+    else if (connection->flags & (CONNECTION_ENDED | CONNECTION_REJECTED))
+        connection_close_later(worker, connection);
+}
+
+/* One sendmsg(2). Returns whether the socket took anything. */
+static bool write_quantum(struct worker *worker, struct connection *connection)
+{
+    struct iovec parts[PARTS];
+    struct msghdr header = {.msg_iov = parts, .msg_iovlen = (size_t)gather(worker, connection, parts)};
+    ssize_t written = sendmsg(connection->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (written >= 0) {
+        advance(worker, connection, (size_t)written);
+        worker->write_left -= (uint32_t)written < worker->write_left ? (uint32_t)written : worker->write_left;
+    } else if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) {
+        connection->flags |= CONNECTION_BLOCKED;
+        compact_queue(worker, connection);
+    } else if (errno != EINTR) {
+        break_off(worker, connection);
+    }
+    return written > 0;
+}
+
+/* Writes a piece of a queue. If there is more, it comes in turn. */
+static void write_queue(struct worker *worker, struct connection *connection)
+{
+    bool progress = false;
+
+    if (connection->queued > 0 && !(connection->flags & CONNECTION_BROKEN))
+        progress = write_quantum(worker, connection);
+    if (connection->flags & CONNECTION_BROKEN)
+        return_part(worker, connection);
+    else if (connection->queued > 0 && !(connection->flags & CONNECTION_BLOCKED))
+        enter(worker, connection, &worker->large);
+    output_update_congestion(worker, connection);
+    if (progress)
+        note_progress(worker, connection);
+    connection_advance_end(worker, connection);
+    connection_watch(worker, connection);
+}
+
+void output_write(struct worker *worker)
+{
+    for (uint32_t left = worker->pending_writes.count; left > 0; left--) {
+        struct connection *connection = list_take(worker, &worker->pending_writes, LINK_OUTPUT);
+        connection->flags &= ~(unsigned)CONNECTION_WRITE_PENDING;
+        if (connection->flags & CONNECTION_BLOCKED) {
+            compact_queue(worker, connection);
+            output_update_congestion(worker, connection);
+        } else if (connection->queued <= SMALL_QUEUE) {
+            write_queue(worker, connection);
+        } else {
+            enter(worker, connection, &worker->large);
+        }
+    }
+    while (worker->large.count > 0 && worker->write_left > 0) {
+        struct connection *connection = list_take(worker, &worker->large, LINK_OUTPUT);
+        connection->flags &= ~(unsigned)CONNECTION_WRITE_PENDING;
+        worker->visits++;
+        /* A visit that writes little is not for nothing either. */
+        worker->write_left -= worker->write_left < WORK_QUEUE ? worker->write_left : WORK_QUEUE;
+        if (!(connection->flags & CONNECTION_BLOCKED))
+            write_queue(worker, connection);
+    }
+    worker->bytes_routed = 0;
+}
+
+void output_unblock(struct worker *worker, struct connection *connection)
+{
+    connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
+    enter(worker, connection, &worker->pending_writes);
+}
+
+/* ---- what goes back ---- */
+
+/* Takes `size` bytes, `messages` whole messages, off the start of a segment. */
+static void shorten(struct worker *worker, struct segment *segment, uint32_t size, uint32_t messages)
+{
+    uint64_t at = segment->at;
+    uint32_t length = segment->length;
+
+    segment->at += size;
+    segment->length -= size;
+    segment->number += messages;
+    store_reference(&worker->store, segment->at, segment->length);
+    store_release(&worker->store, at, length);
+}
+
+/* Leaves the part of a segment from its first message that is not wholly written; `written` bytes of it are. */
+static void skip_written(struct worker *worker, struct segment *segment, uint32_t written)
+{
+    const uint8_t *bytes = store_bytes(&worker->store, segment->at);
+    uint32_t size, at = 0, messages = 0;
+
+    for (;; at += size, messages++) {
+        size = frame_size(frame_load_word(bytes + at));
+        INVARIANT(size <= segment->length - at);
+        if (size > written - at)
+            break;
+    }
+    if (messages > 0)
+        shorten(worker, segment, at, messages);
+}
+
+/* Of a segment of messages that lies on the list of returns. */
+static void append_return(struct worker *worker, uint32_t index)
+{
+    uint64_t sender = frame_load_id(store_bytes(&worker->store, worker->segments[index].at) + FRAME_WORD_SIZE);
+    INVARIANT(routes_slot(worker->shared, sender) < worker->shared->slots);
+    append(worker, &worker->returns[routes_worker(worker->shared, routes_slot(worker->shared, sender))], index);
+}
+
+bool output_return_queue(struct worker *worker, struct connection *connection, uint32_t most)
+{
+    for (; connection->first_segment != NO_SEGMENT && most > 0; most--) {
+        uint32_t index = take_first(worker, connection);
+        struct segment *segment = &worker->segments[index];
+        connection->queued -= segment->length - connection->written;
+        if (segment->number == NOT_A_MESSAGE) {
+            store_release(&worker->store, segment->at, segment->length);
+            free_segment(worker, index);
+        } else {
+            skip_written(worker, segment, connection->written);
+            segment->receiver = connection->id;
+            append_return(worker, index);
+        }
+        connection->written = 0;
+    }
+    output_update_congestion(worker, connection);
+    return connection->first_segment == NO_SEGMENT;
+}
+
+bool output_return(struct worker *worker, uint64_t at, uint32_t length, uint64_t number, uint64_t receiver)
+{
+    uint32_t index = take_segment(worker);
+    if (index == NO_SEGMENT)
+        return false;
+    worker->segments[index] = (struct segment){.at = at, .length = length, .number = number, .receiver = receiver};
+    store_reference(&worker->store, at, length);
+    append_return(worker, index);
+    return true;
+}
+
+bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id)
+{
+    uint32_t index = take_segment(worker);
+    if (index == NO_SEGMENT)
+        return false;
+    worker->segments[index] = (struct segment){.number = NOT_A_MESSAGE, .receiver = id};
+    append(worker, &worker->returns[asker], index);
+    return true;
+}
+
+void output_drop_return(struct worker *worker, unsigned sender, uint32_t size, uint32_t messages)
+{
+    struct segment_list *list = &worker->returns[sender];
+    uint32_t index = list->first;
+    struct segment *segment = &worker->segments[index];
+
+    if (size < segment->length) {
+        shorten(worker, segment, size, messages);
+        return;
+    }
+    list->first = segment->next;
+    if (list->first == NO_SEGMENT)
+        list->last = NO_SEGMENT;
+    if (segment->length > 0)
+        store_release(&worker->store, segment->at, segment->length);
+    free_segment(worker, index);
+}

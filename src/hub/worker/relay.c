@@ -1,0 +1,388 @@
+/* relay.c: see relay.h. */
+#include "hub/worker/relay.h"
+
+#include "hub/common/invariant.h"
+#include "hub/worker/backpressure.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/events.h"
+#include "hub/worker/output.h"
+#include "hub/worker/reply.h"
+
+#include <string.h>
+
+/* Messages that senders are told of in one turn, for each worker that has senders. */
+#define RETURNS_A_TURN 4096u
+
+/* Receivers of one run that are not connected, each once. */
+struct missing {
+    uint64_t ids[FRAME_MAX_IDS];
+    unsigned count;
+};
+
+static void add_missing(struct missing *missing, uint64_t id)
+{
+    for (unsigned i = 0; i < missing->count; i++) {
+        if (missing->ids[i] == id)
+            return;
+    }
+    missing->ids[missing->count++] = id;
+}
+
+/* ---- routing a run ---- */
+
+/* The record of this run for `target`, begun with the first receiver that is there. */
+static struct record *record_for(struct worker *worker, unsigned target, const struct batch *batch, uint64_t *targets)
+{
+    struct outbox *outbox = &worker->outboxes[target];
+    if (*targets >> target & 1)
+        return outbox->pending;
+    struct record *record = outbox_begin(outbox);
+    if (record == NULL)
+        return NULL;
+    *targets |= UINT64_C(1) << target;
+    record->kind = RECORD_DELIVER;
+    record->at = batch->at;
+    record->length = batch->length;
+    record->number = batch->number;
+    record->messages = batch->messages;
+    return record;
+}
+
+static bool queue_remote(struct worker *worker, unsigned target, uint64_t id, const struct batch *batch,
+                         uint64_t *targets)
+{
+    if (!(worker->up >> target & 1))
+        return false;
+    struct record *record = record_for(worker, target, batch, targets);
+    if (record == NULL)
+        return false;
+    record->ids[record->count++] = id;
+    return true;
+}
+
+static bool queue_local(struct worker *worker, uint64_t id, const struct batch *batch)
+{
+    struct connection *receiver = &worker->connections[routes_slot(worker->shared, id) - worker->routes.first];
+
+    if (receiver->stamp == worker->stamp)
+        return true; /* named twice */
+    receiver->stamp = worker->stamp;
+    if (receiver->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
+        return false;
+    if (!output_queue(worker, receiver, batch->at, batch->length, batch->number))
+        return false;
+    count(&worker->statistics->deliveries, batch->messages);
+    return true;
+}
+
+static void send_records(struct worker *worker, const struct batch *batch, uint64_t targets)
+{
+    worker->touched |= targets;
+    for (; targets != 0; targets &= targets - 1) {
+        unsigned target = (unsigned)__builtin_ctzll(targets);
+        struct outbox *outbox = &worker->outboxes[target];
+        unsigned receivers = outbox->pending->count;
+        store_lend(&worker->store, batch->at, batch->length, target);
+        outbox_commit(outbox, outbox->pending, receivers);
+        worker->credit_taken[target] += record_cost(batch->length, receivers);
+    }
+}
+
+void relay_batch(struct worker *worker, struct connection *sender, const struct batch *batch)
+{
+    const struct shared *shared = worker->shared;
+    struct missing missing;
+    uint64_t targets = 0;
+
+    missing.count = 0;
+    worker->stamp++;
+    worker->work += batch->count * WORK_QUEUE;
+    worker->work_queued += batch->count * batch->length;
+    for (unsigned i = 0; i < batch->count; i++) {
+        uint64_t id = frame_load_id(batch->receivers + i * FRAME_ID_SIZE);
+        uint32_t slot = routes_slot(shared, id);
+        bool queued = false;
+        if (routes_has(shared, id)) {
+            unsigned target = routes_worker(shared, slot);
+            if (worker->limits.slow_receiver == SLOW_REFUSE && congestion_is_set(shared, slot))
+                queued = false;
+            else if (target == worker->index)
+                queued = queue_local(worker, id, batch);
+            else
+                queued = queue_remote(worker, target, id, batch, &targets);
+        }
+        if (!queued)
+            add_missing(&missing, id);
+    }
+    send_records(worker, batch, targets);
+    if (missing.count > 0)
+        reply_undelivered(worker, sender, missing.ids, missing.count, batch->number, batch->messages);
+}
+
+bool relay_must_wait(struct worker *worker, struct connection *sender, const uint8_t *receivers, unsigned count_)
+{
+    const struct shared *shared = worker->shared;
+
+    for (unsigned i = 0; i < count_ && sender->waits_for == NO_KEY; i++) {
+        uint32_t slot = routes_slot(shared, frame_load_id(receivers + i * FRAME_ID_SIZE));
+        if (slot >= shared->slots)
+            continue;
+        unsigned target = routes_worker(shared, slot);
+        if (worker->limits.slow_receiver != SLOW_REFUSE && congestion_is_set(shared, slot))
+            backpressure_pause_for_receiver(worker, sender, slot);
+        /* Also where that has just ended. */
+        if (target != worker->index && worker->up >> target & 1 && !backpressure_has_credit(worker, sender, target))
+            backpressure_pause_for_worker(worker, sender, target);
+    }
+    return sender->waits_for != NO_KEY;
+}
+
+/* ---- records from other workers ---- */
+
+/* True when the record's bytes lie in the arena of the worker that wrote it. */
+static bool is_of_its_writer(const struct worker *worker, const struct record *record)
+{
+    uint64_t arena = (uint64_t)worker->shared->blocks_per_worker * BLOCK_SIZE, start = arena * record->from;
+    return record->length > 0 && record->at >= start && record->at < start + arena &&
+           record->length <= start + arena - record->at;
+}
+
+/* Queues a record's messages for one receiver. False when it is gone. */
+static bool deliver_to(struct worker *worker, const struct record *record, uint64_t id)
+{
+    struct connection *receiver = find_connection(worker, id);
+
+    if (receiver == NULL || receiver->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
+        return false;
+    if (receiver->stamp == worker->stamp)
+        return true; /* named twice */
+    receiver->stamp = worker->stamp;
+    if (!output_queue(worker, receiver, record->at, record->length, record->number))
+        return false;
+    count(&worker->statistics->deliveries, record->messages);
+    return true;
+}
+
+static bool named_before(const struct record *record, unsigned index)
+{
+    for (unsigned i = 0; i < index; i++) {
+        if (record->ids[i] == record->ids[index])
+            return true;
+    }
+    return false;
+}
+
+static void deliver(struct worker *worker, const struct record *record)
+{
+    INVARIANT(is_of_its_writer(worker, record));
+    store_borrow(&worker->store, record->at, record->length);
+    worker->credit_due[record->from] += record_cost(record->length, record->count);
+    worker->credit_due_to |= UINT64_C(1) << record->from;
+    worker->stamp++;
+    worker->work += record->count * WORK_QUEUE;
+    for (unsigned i = 0; i < record->count; i++) {
+        /* Without a segment left to tell the sender there is none left for the receiver either: it is closed. */
+        if (!deliver_to(worker, record, record->ids[i]) && !named_before(record, i))
+            (void)output_return(worker, record->at, record->length, record->number, record->ids[i]);
+    }
+    store_release(&worker->store, record->at, record->length);
+}
+
+static void pass_barrier(struct worker *worker, unsigned from, uint64_t id)
+{
+    struct connection *connection = find_connection(worker, id);
+    if (connection == NULL)
+        return;
+    connection->barriers &= ~(UINT64_C(1) << from);
+    connection_advance_end(worker, connection);
+}
+
+static void handle_record(struct worker *worker, const struct record *record)
+{
+    INVARIANT(record->from < worker->shared->workers && record->from != worker->index);
+    switch ((enum record_kind)record->kind) {
+    case RECORD_DELIVER:
+        deliver(worker, record);
+        break;
+    case RECORD_UNDELIVERED: {
+        INVARIANT(record->count == 2);
+        struct connection *sender = find_connection(worker, record->ids[0]);
+        if (sender != NULL)
+            reply_undelivered(worker, sender, &record->ids[1], 1, record->number, record->messages);
+        break;
+    }
+    case RECORD_WAKE:
+        backpressure_wake(worker, record->key);
+        break;
+    case RECORD_BARRIER:
+        INVARIANT(record->count == 1);
+        /* Without a segment for it the asker closes when its time is over. */
+        output_return_barrier(worker, record->from, record->ids[0]);
+        break;
+    case RECORD_BARRIER_PASSED:
+        INVARIANT(record->count == 1);
+        pass_barrier(worker, record->from, record->ids[0]);
+        break;
+    }
+}
+
+void relay_take_records(struct worker *worker, uint32_t most)
+{
+    const struct record *record;
+
+    for (worker->work = 0; worker->work < most && (record = inbox_next(&worker->inbox)) != NULL;)
+        handle_record(worker, record);
+    worker->turn_work += worker->work;
+}
+
+void relay_take_all_records(struct worker *worker)
+{
+    for (size_t got = 1, total = 0; got > 0 && total <= INBOX_CAPACITY; total += got) {
+        relay_take_records(worker, UINT32_MAX);
+        got = inbox_read(&worker->inbox);
+    }
+    relay_take_records(worker, UINT32_MAX);
+}
+
+/* ---- records to other workers ---- */
+
+/* Watches a pipe for room only while records wait for it. */
+static void watch_outbox(struct worker *worker, unsigned target)
+{
+    uint64_t bit = UINT64_C(1) << target;
+    const struct outbox *outbox = &worker->outboxes[target];
+
+    if (outbox->blocked == !!(worker->watched & bit))
+        return;
+    worker->watched ^= bit;
+    /* The pipe is in the set since the start, so this takes no memory, and cannot be refused. */
+    int result =
+        events_watch(worker, outbox->pipe, EVENT_OUTBOX | target, outbox->blocked ? EPOLLOUT : 0, EPOLL_CTL_MOD);
+    INVARIANT(result == 0);
+}
+
+void relay_flush(struct worker *worker)
+{
+    for (uint64_t left = worker->touched; left != 0; left &= left - 1) {
+        unsigned target = (unsigned)__builtin_ctzll(left);
+        outbox_flush(&worker->outboxes[target]);
+        watch_outbox(worker, target);
+    }
+    worker->touched = 0;
+}
+
+/* ---- what goes back to senders ---- */
+
+/* The first messages of a segment, `most` at the most. Returns how many, and their size in bytes. */
+static uint32_t count_messages(const struct worker *worker, const struct segment *segment, uint32_t most,
+                               uint32_t *size)
+{
+    const uint8_t *bytes = store_bytes(&worker->store, segment->at);
+    uint32_t messages = 0, at = 0;
+
+    for (; at < segment->length && messages < most; messages++) {
+        uint32_t length = frame_size(frame_load_word(bytes + at));
+        INVARIANT(length <= segment->length - at);
+        at += length;
+    }
+    *size = at;
+    return messages;
+}
+
+static uint64_t sender_of(const struct worker *worker, const struct segment *segment)
+{
+    return frame_load_id(store_bytes(&worker->store, segment->at) + FRAME_WORD_SIZE);
+}
+
+static void return_here(struct worker *worker, const struct segment *segment, uint32_t messages)
+{
+    struct connection *sender = find_connection(worker, sender_of(worker, segment));
+    if (sender != NULL)
+        reply_undelivered(worker, sender, &segment->receiver, 1, segment->number, messages);
+}
+
+/*
+ * The senders are told at once. A list of returns would need references to blocks that may have none left in this
+ * worker: they only wait for the dead one to return its own.
+ */
+static void handle_unsent_record(void *context, const struct record *record)
+{
+    struct worker *worker = context;
+    if (record->kind != RECORD_DELIVER)
+        return;
+    for (unsigned i = 0; i < record->count; i++) {
+        const struct segment segment = {
+            .at = record->at, .length = record->length, .number = record->number, .receiver = record->ids[i]};
+        return_here(worker, &segment, record->messages);
+    }
+}
+
+/* False when the outbox has no room. */
+static bool return_there(struct worker *worker, unsigned target, const struct segment *segment, uint32_t messages)
+{
+    if (!(worker->up >> target & 1))
+        return true; /* its clients are gone with it */
+    struct outbox *outbox = &worker->outboxes[target];
+    struct record *record = outbox_begin(outbox);
+    if (record == NULL)
+        return false;
+    worker->touched |= UINT64_C(1) << target;
+    if (segment->length == 0) {
+        record->kind = RECORD_BARRIER_PASSED;
+        record->ids[0] = segment->receiver;
+        outbox_commit(outbox, record, 1);
+    } else {
+        record->kind = RECORD_UNDELIVERED;
+        record->ids[0] = sender_of(worker, segment);
+        record->ids[1] = segment->receiver;
+        record->number = segment->number;
+        record->messages = messages;
+        outbox_commit(outbox, record, 2);
+    }
+    return true;
+}
+
+static void return_to(struct worker *worker, unsigned target)
+{
+    for (uint32_t left = RETURNS_A_TURN; left > 0 && worker->returns[target].first != NO_SEGMENT;) {
+        const struct segment *segment = &worker->segments[worker->returns[target].first];
+        uint32_t size, messages = count_messages(worker, segment, left, &size);
+        if (target == worker->index)
+            return_here(worker, segment, messages);
+        else if (!return_there(worker, target, segment, messages))
+            break;
+        output_drop_return(worker, target, size, messages);
+        left -= messages > 0 ? messages : 1;
+    }
+}
+
+void relay_returns(struct worker *worker)
+{
+    for (unsigned target = 0; target < worker->shared->workers; target++) {
+        if (worker->returns[target].first != NO_SEGMENT)
+            return_to(worker, target);
+    }
+}
+
+void relay_drop_records(struct worker *worker, unsigned dead)
+{
+    worker->touched &= ~(UINT64_C(1) << dead);
+    worker->credit_taken[dead] = 0;
+    outbox_drop(&worker->outboxes[dead], handle_unsent_record, worker);
+    watch_outbox(worker, dead);
+}
+
+void relay_barrier(struct worker *worker, struct connection *connection)
+{
+    for (uint64_t left = worker->up; left != 0; left &= left - 1) {
+        unsigned target = (unsigned)__builtin_ctzll(left);
+        struct record *record = outbox_begin(&worker->outboxes[target]);
+        if (record == NULL)
+            continue; /* no room: what is there still to come is answered UNDELIVERED */
+        record->kind = RECORD_BARRIER;
+        record->ids[0] = connection->id;
+        outbox_commit(&worker->outboxes[target], record, 1);
+        worker->touched |= UINT64_C(1) << target;
+        connection->barriers |= UINT64_C(1) << target;
+    }
+}

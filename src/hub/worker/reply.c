@@ -1,0 +1,161 @@
+/* reply.c: see reply.h. */
+#include "hub/worker/reply.h"
+
+#include "hub/worker/backpressure.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/deadline.h"
+#include "hub/worker/output.h"
+
+#include <string.h>
+
+/* Room for a reply of up to `size` bytes, or NULL, and then the client is cut off. */
+static uint8_t *begin(struct worker *worker, struct connection *connection, uint32_t size)
+{
+    if (connection->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
+        return NULL;
+    if (area_room(&worker->reply_area) < size) {
+        area_close(&worker->store, &worker->reply_area);
+        if (!area_open(&worker->store, &worker->reply_area, REPLY_AREA)) {
+            connection_cut_off(worker, connection, "the message store is full");
+            return NULL;
+        }
+    }
+    worker->work += WORK_REPLY + size;
+    return store_bytes(&worker->store, worker->reply_area.at);
+}
+
+/* Queues the `size` bytes that were made at begin(). */
+static void commit(struct worker *worker, struct connection *connection, uint32_t size)
+{
+    uint64_t at = worker->reply_area.at;
+    if (!output_extend_reply(worker, connection, at, size))
+        output_queue(worker, connection, at, size, NOT_A_MESSAGE);
+    area_advance(&worker->store, &worker->reply_area, size);
+}
+
+void reply_identity(struct worker *worker, struct connection *connection)
+{
+    uint8_t *frame = begin(worker, connection, FRAME_WORD_SIZE + FRAME_ID_SIZE);
+    if (frame == NULL)
+        return;
+    frame_store_word(frame, frame_word(FRAME_IDENTITY, 1, 0));
+    frame_store_id(frame + FRAME_WORD_SIZE, connection->id);
+    commit(worker, connection, FRAME_WORD_SIZE + FRAME_ID_SIZE);
+}
+
+/* ---- LIST ---- */
+
+/* Where a walk over the shared table is. */
+struct walk {
+    unsigned worker;
+    uint32_t slot, end;
+};
+
+static void enter_range(const struct shared *shared, struct walk *walk, unsigned worker)
+{
+    uint32_t range = UINT32_C(1) << shared->slot_shift;
+    uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, worker)->slots_used, memory_order_acquire);
+    walk->worker = worker;
+    walk->slot = worker * range;
+    walk->end = walk->slot + (used < range ? used : range);
+}
+
+/* Stores up to FRAME_MAX_IDS ids from the walk's place on, without `self`. Returns how many. */
+static unsigned store_ids(const struct shared *shared, struct walk *walk, uint64_t self, uint8_t *at)
+{
+    unsigned count = 0;
+
+    for (;;) {
+        for (; walk->slot < walk->end; walk->slot++) {
+            uint64_t id = routes_client(shared, walk->slot);
+            if (id == 0 || id == self)
+                continue;
+            if (count == FRAME_MAX_IDS)
+                return count;
+            frame_store_id(at + count++ * FRAME_ID_SIZE, id);
+        }
+        if (walk->worker + 1 == shared->workers)
+            return count;
+        enter_range(shared, walk, walk->worker + 1);
+    }
+}
+
+uint64_t reply_list_size(const struct worker *worker)
+{
+    const struct shared *shared = worker->shared;
+    uint64_t clients = 0;
+    for (unsigned i = 0; i < shared->workers; i++)
+        clients += atomic_load_explicit(&shared_scoreboard(shared, i)->statistics.connections, memory_order_relaxed);
+    return clients * FRAME_ID_SIZE + (clients / FRAME_MAX_IDS + 1) * FRAME_WORD_SIZE + REPLY_AREA;
+}
+
+void reply_list(struct worker *worker, struct connection *connection)
+{
+    const uint32_t largest = FRAME_WORD_SIZE + FRAME_MAX_IDS * FRAME_ID_SIZE;
+    struct walk walk;
+    unsigned ids;
+
+    enter_range(worker->shared, &walk, 0);
+    for (unsigned i = 0; i < worker->shared->workers; i++) /* the walk, of a word a slot */
+        worker->work += atomic_load_explicit(&shared_scoreboard(worker->shared, i)->slots_used, memory_order_relaxed) *
+                        (uint32_t)sizeof(uint64_t);
+    do {
+        uint8_t *frame = begin(worker, connection, largest);
+        if (frame == NULL)
+            return;
+        ids = store_ids(worker->shared, &walk, connection->id, frame + FRAME_WORD_SIZE);
+        frame_store_word(frame, frame_word(FRAME_LIST, ids, 0));
+        commit(worker, connection, FRAME_WORD_SIZE + ids * FRAME_ID_SIZE);
+    } while (ids == FRAME_MAX_IDS);
+    count(&worker->statistics->list_requests, 1);
+}
+
+/* ---- UNDELIVERED, ERROR ---- */
+
+void reply_undelivered(struct worker *worker, struct connection *sender, const uint64_t *receivers, unsigned count_,
+                       uint64_t number, uint32_t messages)
+{
+    uint32_t word = frame_word(FRAME_UNDELIVERED, count_, FRAME_NUMBER_SIZE);
+    uint32_t size = frame_size(word);
+
+    for (uint32_t i = 0; i < messages; i++) {
+        uint8_t *frame = begin(worker, sender, size);
+        if (frame == NULL)
+            return;
+        frame_store_word(frame, word);
+        for (unsigned k = 0; k < count_; k++)
+            frame_store_id(frame + FRAME_WORD_SIZE + k * FRAME_ID_SIZE, receivers[k]);
+        frame_store_id(frame + size - FRAME_NUMBER_SIZE, number + i);
+        commit(worker, sender, size);
+    }
+    count(&worker->statistics->undelivered, messages);
+}
+
+void reply_end(struct worker *worker, struct connection *connection)
+{
+    connection->flags |= CONNECTION_REJECTED;
+    backpressure_forget(worker, connection);
+    connection_drop_input(worker, connection);
+    connection_withdraw(worker, connection);
+    deadline_set(worker, connection, DEADLINE_CLOSING);
+    connection_advance_end(worker, connection);
+    connection_watch(worker, connection);
+}
+
+void reply_error(struct worker *worker, struct connection *connection, const char *reason)
+{
+    uint32_t length = (uint32_t)strlen(reason);
+    uint8_t *frame = begin(worker, connection, FRAME_WORD_SIZE + length);
+
+    if (frame != NULL) {
+        frame_store_word(frame, frame_word(FRAME_ERROR, 0, length));
+        memcpy(frame + FRAME_WORD_SIZE, reason, length);
+        commit(worker, connection, FRAME_WORD_SIZE + length);
+    }
+    reply_end(worker, connection);
+}
+
+void reply_give_back(struct worker *worker)
+{
+    area_close(&worker->store, &worker->reply_area);
+}

@@ -1,0 +1,332 @@
+/*
+ * state.h: all that one worker process owns.
+ *
+ * A message takes this way through the files. Each file calls those below it and none above it:
+ *
+ *     worker.c   waits for events
+ *     turn.c     gives each client its share of the turn
+ *     input.c    reads a socket into the store and finds the frames
+ *     relay.c    finds each receiver: in this worker, or behind another worker's pipe (mailbox.h)
+ *     output.c   queues segments of the store for a client and writes them
+ *
+ * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. Below all of these stand
+ * backpressure.c (senders that are paused), room.c (how much of the store each may have), connection.c (the life of a
+ * connection) and deadline.c (time limits). What has to go on later is put on a list in struct worker, and worker.c
+ * takes it from there.
+ *
+ * A connection's place is its index in worker->connections: its slot, counted from the worker's first slot. Lists are
+ * linked by places; NOBODY is the end.
+ */
+#ifndef RELAYHUB_STATE_H
+#define RELAYHUB_STATE_H
+
+#include "hub/common/congestion.h"
+#include "hub/common/limits.h"
+#include "hub/common/mailbox.h"
+#include "hub/common/routes.h"
+#include "hub/common/shared.h"
+#include "hub/common/store.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NOBODY UINT32_MAX
+#define NO_KEY UINT32_MAX
+#define NO_SEGMENT 0u /* segments[0] is never used */
+
+/* The most that one read takes. What several clients send in one turn is read into one area of this size. */
+#define READ_AREA (256u * 1024u)
+
+/* The size of the areas in which the hub makes its own frames. */
+#define REPLY_AREA (64u * 1024u)
+
+/* Queue entries of one worker, for all its connections. Only those that were used cost memory. */
+#define SEGMENTS (UINT32_C(1) << 20)
+
+/*
+ * The lists of time limits. A connection is in one list for its output and in one for its input at most. Each list but
+ * IDLE is in the order of the last progress.
+ */
+enum deadline {
+    DEADLINE_NONE,
+    DEADLINE_CONGESTED, /* output: congested, and the socket takes nothing */
+    DEADLINE_BLOCKED,   /* output: the socket takes nothing, but little is queued */
+    DEADLINE_FRAME,     /* input: an incomplete frame */
+    DEADLINE_IDLE,      /* input: the client sends nothing */
+    DEADLINE_CLOSING,   /* input: nothing that the client sends is read any more */
+    DEADLINES
+};
+
+struct deadline_link {
+    uint32_t next, previous;
+    uint32_t since; /* milliseconds of worker->now */
+    uint32_t list;  /* enum deadline */
+};
+
+/*
+ * The life of a connection is told by the first six flags. These combinations are legal, and no others
+ * (is_legal() in connection.c):
+ *
+ *     flags            its input                its queue             what comes next
+ *     (none)           is read                  is written            any of these
+ *     HALF_CLOSED      is read, to its end      is written            ENDED
+ *     ENDED            is over                  is written            CLOSE, after the barriers and the last byte
+ *     REJECTED         is discarded             is written            REJECTED | SHUT, after the last byte
+ *     REJECTED | SHUT  is discarded             is empty              CLOSE, when the client closes
+ *     BROKEN           is read, to its end      goes back to senders  ENDED | BROKEN, and CLOSE
+ *     CLOSE            is not read              goes back to senders  the descriptor is closed, in this turn or later
+ *
+ * HALF_CLOSED, BROKEN and CLOSE may be set beside any of them. A time limit ends ENDED and REJECTED (DEADLINE_CLOSING).
+ */
+enum {
+    CONNECTION_HALF_CLOSED = 1 << 0, /* the client has shut its writing side down; there may be more to read */
+    CONNECTION_ENDED = 1 << 1,       /* the end of its input was read */
+    CONNECTION_REJECTED = 1 << 2,    /* it was sent an ERROR, or the hub ends */
+    CONNECTION_SHUT = 1 << 3,        /* the hub has shut its own writing side down */
+    CONNECTION_BROKEN = 1 << 4,      /* nothing can be written any more */
+    CONNECTION_CLOSE = 1 << 5,       /* it is to be closed */
+
+    /* Where it is listed. */
+    CONNECTION_CLOSE_LISTED = 1 << 6,  /* in `closing` */
+    CONNECTION_WRITE_PENDING = 1 << 7, /* in `pending_writes` or `large` */
+    CONNECTION_TURN_PENDING = 1 << 8,  /* in `resumed` or `in_turn`: it goes on without an event */
+
+    /* Its queue. */
+    CONNECTION_CONGESTED = 1 << 9, /* its queue was over its limit, and is not well under it yet */
+    CONNECTION_BLOCKED = 1 << 10,  /* the socket takes no more; EPOLLOUT is awaited */
+
+    /* Its input. */
+    CONNECTION_CLAIMED = 1 << 11, /* has memory for the whole of its frame */
+    CONNECTION_LARGE = 1 << 12,   /* the last frame was large, so the next one probably is */
+    CONNECTION_FLOODS = 1 << 13   /* the last read was filled, so there is probably more */
+};
+
+/* A list of connections in the order of entry. A connection is in one list by each link at most. */
+enum link {
+    LINK_OUTPUT, /* in `pending_writes` or `large` */
+    LINK_TURN,   /* in `resumed` or `in_turn` */
+    LINK_CLOSING,
+    LINKS
+};
+
+struct connection_list {
+    uint32_t first, last, count;
+};
+
+/* One client. An idle one has this and its route, and nothing else: no buffer and no queue. */
+struct connection {
+    uint64_t id;          /* 0: not in use */
+    uint64_t messages;    /* MESSAGE frames taken from it: the number of the next one */
+    uint64_t stamp;       /* of the last batch that was queued for it; finds receivers that are named twice */
+    uint64_t after_visit; /* it is read again after this one of worker->visits, or once no queue is large */
+    uint64_t barriers;    /* the workers that have not passed its barrier yet, a bit each */
+    int fd;
+    uint32_t flags;
+    uint32_t events; /* what epoll watches it for */
+
+    uint32_t first_segment, last_segment; /* the queue of what is to be written to it */
+    uint32_t compacted_segment;           /* the last one that compact_queue() has looked at, or NO_SEGMENT */
+    uint32_t written;                     /* bytes of the first segment that are written */
+    uint32_t queued;                      /* bytes of all segments that are not written */
+    uint32_t segment_count;
+
+    uint32_t input_length; /* bytes that were read and not handled: an incomplete frame, or frames that wait */
+    uint64_t input_at;     /* where they are in the store */
+    uint32_t input_room;   /* it references the blocks of this many bytes from input_at on; 0: of none */
+
+    uint32_t debt;      /* work of its last turn over its share; it is read again after others had as much */
+    uint32_t waits_for; /* the key that it is paused for (congestion.h), or NO_KEY */
+    uint32_t wait_next, wait_previous;
+    uint32_t next[LINKS];
+    uint32_t address;         /* for the master's count, see addresses.h */
+    uint32_t congested_since; /* milliseconds of worker->now; while it is not congested: since then it is not */
+    uint32_t congested_for;   /* milliseconds, in sum; see output.c */
+    uint32_t frame_since;     /* when its incomplete frame began */
+    uint32_t frame_wanted;    /* while it waits for the store: the size of its frame, as far as known */
+    struct deadline_link output_deadline, input_deadline;
+};
+
+#define CONNECTION_SIZE 176u
+_Static_assert(sizeof(struct connection) == CONNECTION_SIZE, "what a connection costs; the README names it");
+
+/*
+ * A piece of the store, with a reference to each of its blocks, in one of two places:
+ *   - in a client's queue: what is to be written to it. `origin` says whose blocks these are;
+ *   - in a list of returns: what `receiver` does not get, and its sender has to be told. One of length 0 is the answer
+ *     to a barrier, for the client `receiver`.
+ */
+struct segment {
+    uint64_t at; /* in the store */
+    uint32_t length;
+    uint32_t next;
+    uint64_t number; /* of the first message in it; NOT_A_MESSAGE for the hub's own frames */
+    union {
+        uint64_t origin;   /* in a queue */
+        uint64_t receiver; /* in a list of returns */
+    };
+};
+
+#define NOT_A_MESSAGE UINT64_MAX
+
+/* Of a segment in a queue. */
+enum {
+    ORIGIN_READ,     /* it lies where it was read or made, in blocks that others may use as well */
+    ORIGIN_COMPACTED /* it was copied to blocks that only this queue uses; see compact_queue() in output.c */
+};
+
+struct segment_list {
+    uint32_t first, last;
+};
+
+/* What each may have of the store in this turn; see room.h. */
+struct room {
+    uint32_t queue_bytes;   /* the most that may be queued for a client whose socket takes nothing, */
+    uint32_t queue_entries; /* and the most segments */
+    uint32_t patience;      /* what is left of each time limit, of PATIENCE_FULL */
+    bool wanted;            /* somebody waits for room in the store */
+};
+
+#define WAIT_BUCKETS 1024u
+
+struct worker {
+    const struct shared *shared;
+    unsigned index;
+    struct limits limits;
+    struct statistics *statistics;
+    struct routes routes;
+    struct store store;
+    struct inbox inbox;
+    struct outbox outboxes[WORKERS_MAX];
+    uint64_t up;      /* the other workers that are up, a bit each */
+    uint64_t touched; /* outboxes with records of this turn, a bit each */
+    uint64_t watched; /* outboxes whose pipe is full: epoll watches it, a bit each */
+    int channel;      /* to the master, see handoff.h */
+    int epoll;
+    uint32_t clock;  /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps, as the next */
+    uint32_t now;    /* milliseconds that this process has run, see take_time() in worker.c */
+    uint32_t looked; /* when deadlines were looked at last */
+    uint64_t stamp;  /* of the last batch */
+
+    /* Credit between workers, in the units of record_cost(); see backpressure.h. */
+    uint32_t credit; /* what each other worker may have under way to this one, and this one to each */
+    uint64_t credit_taken[WORKERS_MAX]; /* by records to each, since this worker started */
+    uint64_t credit_due[WORKERS_MAX];   /* to each, for records that were taken and not returned yet */
+    uint64_t credit_due_to;             /* the workers with any due, a bit each */
+    uint64_t credit_visit[WORKERS_MAX]; /* the next part is returned after this one of worker->visits */
+
+    struct connection *connections; /* [routes.range] */
+    uint32_t connection_count;
+    struct segment *segments; /* [SEGMENTS] */
+    uint32_t free_segment, fresh_segment, segments_used;
+    struct room room;
+
+    struct area read_area;  /* where the next read goes */
+    struct area reply_area; /* where the next of the hub's own frames goes */
+
+    uint32_t work;         /* what the current client has cost in this turn, see WORK_... */
+    uint32_t work_limit;   /* its share of the turn */
+    uint32_t work_queued;  /* the bytes that it caused to be written, to all receivers together */
+    uint32_t turn_work;    /* what all clients have cost in this turn */
+    uint32_t bytes_routed; /* since queues were written last; each message counts once, whatever its receivers */
+    uint32_t write_left;   /* bytes that may still be written to large queues in this turn */
+
+    struct connection_list pending_writes; /* queues that grew since they were written last */
+    struct connection_list large;          /* those that take more than a small write; they are written in turns */
+    uint64_t visits;                       /* to large queues, since this worker started */
+    struct connection_list resumed;        /* connections whose pause is over */
+    struct connection_list in_turn;        /* connections that used up their share of a turn */
+    struct connection_list closing;        /* connections to be closed */
+    struct bucket {
+        uint32_t first, last;
+    } waiting[WAIT_BUCKETS]; /* paused senders, by the key that they wait for */
+    uint32_t paused;         /* how many there are */
+    uint32_t store_waiters;  /* how many of these wait for the store */
+    struct deadline_list {
+        uint32_t first, last;
+    } deadlines[DEADLINES];
+    struct segment_list returns[WORKERS_MAX]; /* what could not be written, by the worker of its sender */
+
+    /* The end: its steps, one after the other, and what they need to know; see ending.h. */
+    bool stopped;                     /* nothing is read any more */
+    bool draining;                    /* all records that others wrote have come */
+    bool finishing;                   /* every connection is closed as soon as nothing is queued for it */
+    bool orphaned;                    /* the master is gone */
+    bool stop_awaited, drain_awaited; /* the master waits for the end of this step */
+    uint32_t stopped_since;           /* milliseconds of worker->now, as the next two */
+    uint32_t acknowledged_looked;     /* when the clients' acknowledgements were looked at last */
+    uint32_t acknowledged_since;      /* all clients have acknowledged all since then */
+};
+
+/*
+ * The work of a turn, in bytes of memory traffic: one for each byte that is read or written, and about as many as they
+ * cost for other steps. A turn lasts about one or two milliseconds.
+ */
+#define WORK_TURN (6u << 20)    /* of all clients together */
+#define WORK_SHARE (512u << 10) /* of one that goes on in turn */
+#define WORK_LEAST (16u << 10)  /* of each one that is ready, however many there are */
+#define WORK_QUEUE 512u         /* a queue entry, or a record for another worker */
+#define WORK_WRITE 8192u        /* a queue that has to be written, whatever is in it: a system call */
+#define WORK_COMPACT 1024u      /* a queue that is stuck: what is short is copied */
+#define WORK_REPLY 48u          /* one of the hub's own frames */
+#define WRITE_TURN (4u << 20)   /* bytes that are written to large queues */
+
+/* Adds to a counter or gauge of which this process is the only writer, so no atomic read-modify-write is needed. */
+static inline void count(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+}
+
+static inline uint32_t place_of(const struct worker *worker, const struct connection *connection)
+{
+    return (uint32_t)(connection - worker->connections);
+}
+
+static inline uint32_t slot_of(const struct worker *worker, const struct connection *connection)
+{
+    return worker->routes.first + place_of(worker, connection);
+}
+
+/* The client `id`, if this worker has it; also when its route was withdrawn. NULL if not. */
+static inline struct connection *find_connection(const struct worker *worker, uint64_t id)
+{
+    uint32_t place = routes_slot(worker->shared, id) - worker->routes.first;
+    if (place >= worker->routes.range || id == 0 || worker->connections[place].id != id)
+        return NULL;
+    return &worker->connections[place];
+}
+
+static inline void list_append(struct worker *worker, struct connection_list *list, enum link link, uint32_t place)
+{
+    worker->connections[place].next[link] = NOBODY;
+    if (list->count++ == 0)
+        list->first = place;
+    else
+        worker->connections[list->last].next[link] = place;
+    list->last = place;
+}
+
+/* Takes the first one out of a list that is not empty. */
+static inline struct connection *list_take(struct worker *worker, struct connection_list *list, enum link link)
+{
+    struct connection *connection = &worker->connections[list->first];
+    list->first = connection->next[link];
+    list->count--;
+    return connection;
+}
+
+/* Calls `act` for each connection of the worker. */
+static inline void for_each_connection(struct worker *worker, void (*act)(struct worker *, struct connection *))
+{
+    for (uint32_t place = 0; place < worker->routes.fresh; place++) {
+        if (worker->connections[place].id != 0)
+            act(worker, &worker->connections[place]);
+    }
+}
+
+/* How many segments are free. */
+static inline uint32_t segments_left(const struct worker *worker)
+{
+    return SEGMENTS - worker->segments_used;
+}
+
+#endif
