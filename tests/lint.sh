@@ -28,6 +28,7 @@ check() {
     for source in $sources; do
         check "${CC:-gcc}" $flags -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -fanalyzer $leaks -c "$source" -o /dev/null
     done
+    check sh tests/layers.sh $flags
     if have clang; then
         # libseccomp's macros leave the last member of a struct out.
         for source in $sources; do

@@ -1,5 +1,9 @@
+/* attack.c: see attack.h. */
 #include "bench/attack.h"
+
 #include "bench/attacker.h"
+#include "bench/fail.h"
+#include "bench/measure.h"
 
 #include <errno.h>
 #include <signal.h>

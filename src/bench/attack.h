@@ -7,23 +7,7 @@
 #ifndef RELAYHUB_BENCH_ATTACK_H
 #define RELAYHUB_BENCH_ATTACK_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-struct options;
-
-/* What the option --beside names, with the defaults of other options; 0: it has none. */
-struct beside {
-    const char *name;
-    unsigned senders, receivers, attackers;
-    size_t body;
-    bool hub_only;          /* other servers have nothing like it */
-    const char *deliveries; /* what its deliveries are, for people */
-};
-
-/* How receivers read: READER_FAST, or what the option --reader says of stuck ones. */
-enum reader { READER_FAST, READER_NEVER, READER_SLOW1, READER_SLOW10K, READER_RETURN };
+#include "bench/settings.h"
 
 /* The one of that name, or NULL; the names, for errors. */
 const struct beside *attack_find(const char *name);

@@ -1,4 +1,11 @@
+/* attacker.c: see attacker.h. */
 #include "bench/attacker.h"
+
+#include "bench/connect.h"
+#include "bench/fail.h"
+#include "bench/measure.h"
+#include "bench/peer_io.h"
+#include "bench/peers.h"
 #include "protocol/frame.h"
 
 #include <errno.h>

@@ -5,7 +5,7 @@
 #ifndef RELAYHUB_BENCH_ATTACKER_H
 #define RELAYHUB_BENCH_ATTACKER_H
 
-#include "bench/bench.h"
+#include "bench/settings.h"
 
 #include <stdatomic.h>
 

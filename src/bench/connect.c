@@ -1,4 +1,8 @@
-#include "bench/bench.h"
+/* connect.c: see connect.h. */
+#include "bench/connect.h"
+
+#include "bench/fail.h"
+#include "bench/settings.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,7 +1,14 @@
 /*
  * crowd.c: many connections: how fast they come, what they cost while they do nothing, and LIST among them.
  */
-#include "bench/bench.h"
+#include "bench/connect.h"
+#include "bench/fail.h"
+#include "bench/measure.h"
+#include "bench/modes.h"
+#include "bench/peer_io.h"
+#include "bench/peers.h"
+#include "bench/report.h"
+#include "bench/settings.h"
 #include "protocol/frame.h"
 
 #include <errno.h>

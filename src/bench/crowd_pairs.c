@@ -2,7 +2,11 @@
  * crowd_pairs.c: many pairs that play ping-pong as fast as it goes, each with one message under way: what a server
  * does for many clients of which each says little.
  */
+#include "bench/fail.h"
+#include "bench/measure.h"
+#include "bench/modes.h"
 #include "bench/pairs.h"
+#include "bench/report.h"
 
 #define DRAIN_NS (UINT64_C(20) * 1000000000u)
 #define WAIT_NS (UINT64_C(50) * 1000000u)

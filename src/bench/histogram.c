@@ -1,3 +1,4 @@
+/* histogram.c: see histogram.h. */
 #include "bench/histogram.h"
 
 /* Values under 2^STEP_BITS have a cell each; above, the leading bits after the highest one choose the step. */

@@ -5,8 +5,15 @@
  * and what counts is the time from then until it has come back: a server that stalls is charged for all that had to
  * wait meanwhile, and at the end for what has not come back at all.
  */
+
 #include "bench/attack.h"
+#include "bench/connect.h"
+#include "bench/fail.h"
+#include "bench/measure.h"
+#include "bench/modes.h"
 #include "bench/pairs.h"
+#include "bench/peer_io.h"
+#include "bench/report.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,14 @@
  * ought to leave, from the rate alone, and what counts is the time from then until it has come; a server that
  * stalls is charged for all that had to wait meanwhile.
  */
-#include "bench/bench.h"
+#include "bench/connect.h"
+#include "bench/fail.h"
+#include "bench/histogram.h"
+#include "bench/measure.h"
+#include "bench/modes.h"
+#include "bench/peer_io.h"
+#include "bench/report.h"
+#include "bench/settings.h"
 #include "bench/stream.h"
 
 #include <errno.h>

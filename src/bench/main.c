@@ -1,4 +1,9 @@
-#include "bench/bench.h"
+/* main.c: relayhub-bench: runs the mode that the command line names, and prints its result. */
+#include "bench/fail.h"
+#include "bench/modes.h"
+#include "bench/options.h"
+#include "bench/report.h"
+#include "bench/settings.h"
 #include "standard_fds.h"
 
 #include <errno.h>
@@ -7,17 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-_Noreturn void fail(const char *format, ...)
-{
-    va_list arguments;
-    fprintf(stderr, "relayhub-bench: ");
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    exit(EXIT_FAILURE);
-}
 
 int main(int argc, char **argv)
 {

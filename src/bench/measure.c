@@ -1,7 +1,9 @@
-#include "bench/bench.h"
+/* measure.c: see measure.h. */
+#include "bench/measure.h"
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,14 @@
-#include "bench/bench.h"
-#include "bench/pairs.h"
-
-#include "protocol/address.h"
-
+/* options.c: see options.h. */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
+
+#include "bench/options.h"
+
+#include "bench/attack.h"
+#include "bench/pairs.h"
+#include "bench/peers.h"
+#include "protocol/address.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

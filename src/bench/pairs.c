@@ -1,4 +1,10 @@
+/* pairs.c: see pairs.h. */
 #include "bench/pairs.h"
+
+#include "bench/connect.h"
+#include "bench/fail.h"
+#include "bench/peer_io.h"
+#include "bench/peers.h"
 #include "bench/stream.h"
 #include "protocol/frame.h"
 

@@ -9,7 +9,7 @@
 #ifndef RELAYHUB_BENCH_PAIRS_H
 #define RELAYHUB_BENCH_PAIRS_H
 
-#include "bench/bench.h"
+#include "bench/settings.h"
 
 #define PAIRS_MAX_BODY 4096u /* such a message goes into any socket at once */
 

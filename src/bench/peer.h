@@ -50,17 +50,7 @@ struct peer {
     const char *interruption_answer;
 };
 
-/* The peer of that name, or NULL. */
-const struct peer *peer_find(const char *name);
-
+/* Each in a file of its own, but for the floors, which speak as relayhub does. */
 extern const struct peer peer_relayhub, peer_nats, peer_redis, peer_mqtt, peer_floor1, peer_floor2;
-
-/* Sends what a peer's join() says. */
-void peer_join(const struct peer *peer, int fd, unsigned group, bool receives);
-
-/* Blocking helpers: all of it, or the program ends. */
-void peer_write(int fd, const void *bytes, size_t size);
-void peer_read(int fd, void *bytes, size_t size);
-void peer_read_until(int fd, const char *end); /* an answer that ends with these characters, at most 4 KiB */
 
 #endif

@@ -1,5 +1,7 @@
 /* MQTT 3.1.1 with QoS 0, the cheapest that it has. */
-#include "bench/bench.h"
+#include "bench/fail.h"
+#include "bench/peer.h"
+#include "bench/peer_io.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,6 @@
-#include "bench/bench.h"
+/* peer_nats.c: the protocol of nats-server. */
+#include "bench/peer.h"
+#include "bench/peer_io.h"
 
 #include <stdio.h>
 #include <string.h>

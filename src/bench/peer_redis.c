@@ -1,4 +1,6 @@
-#include "bench/bench.h"
+/* peer_redis.c: the protocol of redis-server. */
+#include "bench/peer.h"
+#include "bench/peer_io.h"
 
 #include <stdio.h>
 #include <string.h>

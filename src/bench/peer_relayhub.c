@@ -1,4 +1,7 @@
-#include "bench/bench.h"
+/* peer_relayhub.c: the protocol of relayhub, and of the floors. */
+#include "bench/fail.h"
+#include "bench/peer.h"
+#include "bench/peer_io.h"
 #include "protocol/frame.h"
 
 static size_t join(uint8_t *at, unsigned group, bool receives)

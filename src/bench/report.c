@@ -1,4 +1,9 @@
-#include "bench/bench.h"
+/* report.c: see report.h. */
+#include "bench/report.h"
+
+#include "bench/attack.h"
+#include "bench/histogram.h"
+#include "bench/settings.h"
 
 #include <inttypes.h>
 #include <stdio.h>

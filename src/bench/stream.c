@@ -1,5 +1,6 @@
+/* stream.c: see stream.h. */
 #include "bench/stream.h"
-#include "bench/bench.h"
+#include "bench/fail.h"
 
 #include <endian.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* library_buffer.c: a buffer that grows at its end and empties at its front. */
-#include "client/library.h"
+#include "client/library_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

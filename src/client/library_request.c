@@ -1,5 +1,7 @@
 /* library_request.c: asking the hub, IDENTITY and LIST. */
-#include "client/library.h"
+#include "client/library_input.h"
+#include "client/library_output.h"
+#include "client/library_wait.h"
 
 #include <errno.h>
 #include <stdlib.h>

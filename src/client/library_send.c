@@ -1,73 +1,10 @@
-/* library_send.c: from a message to the socket, and what does not fit there at once. */
-#include "client/library.h"
+/* library_send.c: from a message to its frame. */
+#include "client/library_input.h"
+#include "client/library_output.h"
+#include "client/library_wait.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
-
-size_t relayhub_pending(const struct relayhub *connection)
-{
-    return rh_waiting(&connection->out);
-}
-
-/* ---- bytes ---- */
-
-/* The hub takes nothing more. Its last words are read first, as they say why. */
-static int write_failed(struct relayhub *connection, int error)
-{
-    connection->write_end = error == EPIPE ? -EPIPE : -ECONNRESET;
-    connection->out.start = connection->out.end;
-    while (rh_keep_all(connection) == 0 && rh_fill(connection) > 0)
-        ;
-    return rh_fail(connection, -connection->write_end, "the connection is gone: %s",
-                   connection->said[0] ? connection->said : strerror(error));
-}
-
-/* Returns how many bytes the socket took, 0 when it takes none now, or negative. */
-static ssize_t write_parts(struct relayhub *connection, struct iovec *parts, int count)
-{
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
-    ssize_t written;
-
-    do
-        written = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (written < 0 && errno == EINTR);
-    if (written >= 0)
-        return written;
-    if (errno == EAGAIN || errno == EWOULDBLOCK)
-        return 0;
-    return write_failed(connection, errno);
-}
-
-/* The writing direction ends once everything before relayhub_shutdown() is written. */
-static int end_if_asked(struct relayhub *connection)
-{
-    if (!connection->ending || connection->ended)
-        return 0;
-    connection->ended = true;
-    if (shutdown(connection->fd, SHUT_WR) < 0)
-        return write_failed(connection, errno);
-    return 0;
-}
-
-int rh_flush(struct relayhub *connection)
-{
-    struct rh_buffer *out = &connection->out;
-
-    if (connection->write_end)
-        return rh_fail(connection, -connection->write_end, "the connection is gone: %s",
-                       connection->said[0] ? connection->said : strerror(-connection->write_end));
-    while (rh_waiting(out) > 0) {
-        struct iovec rest = {out->bytes + out->start, rh_waiting(out)};
-        ssize_t written = write_parts(connection, &rest, 1);
-        if (written < 0)
-            return (int)written;
-        if (written == 0)
-            return 1;
-        out->start += (size_t)written;
-    }
-    return end_if_asked(connection);
-}
 
 int relayhub_flush(struct relayhub *connection)
 {
@@ -79,53 +16,6 @@ int relayhub_shutdown(struct relayhub *connection)
 {
     connection->ending = true;
     return relayhub_flush(connection);
-}
-
-int rh_drain(struct relayhub *connection, int64_t deadline)
-{
-    int left;
-
-    while ((left = rh_flush(connection)) > 0) {
-        int result = rh_keep_all(connection);
-        if (result < 0)
-            return result;
-        result = rh_turn(connection, deadline);
-        if (result < 0)
-            return connection->write_end ? rh_flush(connection) : result;
-        if (result == 0)
-            return rh_fail(connection, ETIMEDOUT, "the hub did not take everything in time: %zu bytes are left",
-                           rh_waiting(&connection->out));
-    }
-    return left;
-}
-
-int rh_submit(struct relayhub *connection, struct iovec *parts, int count, size_t size)
-{
-    struct rh_buffer *out = &connection->out;
-
-    /* The room is made first: a frame that is half written cannot be taken back. */
-    if (!rh_make_room(out, size))
-        return rh_fail(connection, ENOMEM, "out of memory");
-    ssize_t written = write_parts(connection, parts, count);
-    if (written < 0)
-        return (int)written;
-    out->end += rh_gather(out->bytes + out->end, parts, count, (size_t)written);
-    return rh_waiting(out) > 0;
-}
-
-int rh_open_to_send(struct relayhub *connection)
-{
-    rh_release_event(connection);
-    if (connection->ending)
-        return rh_fail(connection, ESHUTDOWN, "relayhub_shutdown() ended the sending");
-    return rh_flush(connection);
-}
-
-int rh_ready_to_send(struct relayhub *connection)
-{
-    int left = rh_open_to_send(connection);
-
-    return left > 0 ? rh_fail(connection, EAGAIN, "an earlier message is not written yet") : left;
 }
 
 /* ---- messages ---- */

@@ -1,6 +1,6 @@
 /* test_routes.c: the shared user_id table, and congestion between two processes. */
-#include "hub/common/id_clock.h"
 #include "hub/common/congestion.h"
+#include "hub/common/id_clock.h"
 #include "hub/common/routes.h"
 
 #include "../run_case.h"

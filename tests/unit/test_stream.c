@@ -1,5 +1,6 @@
 /* test_stream.c: what the benchmark takes for right, and that it finds every kind of wrong delivery. */
-#include "bench/bench.h"
+#include "bench/fail.h"
+#include "bench/peers.h"
 #include "bench/stream.h"
 
 #include "../run_case.h"

@@ -1,23 +1,15 @@
-#include "bench/bench.h"
+/* peer_io.c: see peer_io.h. */
+#include "bench/peer_io.h"
+
+#include "bench/fail.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define WAIT_MS 1000
-
-enum { PEERS = 6 };
-static const struct peer *const peers[PEERS] = {&peer_relayhub, &peer_nats,   &peer_redis,
-                                                &peer_mqtt,     &peer_floor1, &peer_floor2};
-
-const struct peer *peer_find(const char *name)
-{
-    for (size_t i = 0; i < PEERS; i++)
-        if (strcmp(peers[i]->name, name) == 0)
-            return peers[i];
-    return NULL;
-}
 
 void peer_write(int fd, const void *bytes, size_t size)
 {

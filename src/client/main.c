@@ -1,4 +1,4 @@
-/* command.c: the command relayhub: its options, and which of its commands runs. */
+/* main.c: the command relayhub: its options, and which of its commands runs. */
 #include "client/command.h"
 
 #include "standard_fds.h"
