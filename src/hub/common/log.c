@@ -183,8 +183,14 @@ void log_line(int priority, const char *format, ...)
     errno = saved;
 }
 
-void invariant_broken(const char *statement, const char *file, int line)
+void invariant_broken(const char *statement, const char *place, const char *names, const unsigned long long values[],
+                      unsigned count)
 {
-    log_line(LOG_CRIT, "broken invariant: %s (%s:%d)", statement, file, line);
+    char text[256] = "";
+    size_t used = 0;
+
+    for (unsigned i = 0; i < count && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%llu", i == 0 ? "" : ", ", values[i]);
+    log_line(LOG_CRIT, "broken invariant: %s (%s: %s = %s)", statement, place, names, text);
     abort();
 }

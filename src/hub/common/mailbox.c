@@ -52,8 +52,8 @@ void inbox_close(struct inbox *inbox)
 
 static size_t record_size(const struct record *record)
 {
-    INVARIANT(record->kind >= RECORD_DELIVER && record->kind <= RECORD_BARRIER_PASSED);
-    INVARIANT(record->count <= FRAME_MAX_IDS);
+    INVARIANT(record->kind >= RECORD_DELIVER && record->kind <= RECORD_BARRIER_PASSED, record->kind, record->from);
+    INVARIANT(record->count <= FRAME_MAX_IDS, record->count, record->from);
     return sizeof *record + record->count * sizeof record->ids[0];
 }
 
@@ -71,7 +71,7 @@ static bool has_room(struct outbox *outbox)
 
 struct record *outbox_begin(struct outbox *outbox)
 {
-    INVARIANT(outbox->pending == NULL);
+    INVARIANT(outbox->pending == NULL, outbox->fill);
     if (!has_room(outbox))
         return NULL;
     struct record *record = (struct record *)(outbox->bytes + outbox->fill);
@@ -83,7 +83,7 @@ struct record *outbox_begin(struct outbox *outbox)
 
 void outbox_commit(struct outbox *outbox, struct record *record, unsigned count)
 {
-    INVARIANT(outbox->pending == record);
+    INVARIANT(outbox->pending == record, outbox->fill);
     record->count = (uint16_t)count;
     outbox->fill += (uint32_t)record_size(record);
     outbox->pending = NULL;
@@ -117,17 +117,17 @@ static size_t next_piece(const struct outbox *outbox)
 void outbox_flush(struct outbox *outbox)
 {
     outbox->blocked = false;
-    while (outbox->head < outbox->fill) {
+    while (!outbox_empty(outbox)) {
         size_t piece = next_piece(outbox);
         ssize_t written = write(outbox->pipe, outbox->bytes + outbox->head, piece);
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0) {
-            INVARIANT(errno == EAGAIN);
+            INVARIANT(errno == EAGAIN, (unsigned long long)errno);
             outbox->blocked = true;
             return;
         }
-        INVARIANT((size_t)written == piece);
+        INVARIANT((size_t)written == piece, (size_t)written, piece);
         outbox->head += (uint32_t)piece;
     }
     outbox->head = outbox->fill = 0;
@@ -140,7 +140,7 @@ void outbox_flush(struct outbox *outbox)
 
 void outbox_drop(struct outbox *outbox, void (*handle)(void *context, const struct record *record), void *context)
 {
-    while (outbox->head < outbox->fill) {
+    while (!outbox_empty(outbox)) {
         const struct record *record = (const struct record *)(outbox->bytes + outbox->head);
         outbox->head += (uint32_t)record_size(record);
         handle(context, record);

@@ -65,7 +65,7 @@ uint32_t routes_take_slot(struct routes *routes)
 
 void routes_return_slot(struct routes *routes, uint32_t slot)
 {
-    INVARIANT(slot - routes->first < routes->range);
+    INVARIANT(slot - routes->first < routes->range, slot, routes->first);
     routes->next_free[slot - routes->first] = SLOT_NONE;
     if (routes->free_tail == SLOT_NONE)
         routes->free_head = slot;
@@ -79,7 +79,7 @@ uint64_t routes_publish(struct routes *routes, uint32_t slot)
 {
     const struct shared *shared = routes->shared;
 
-    INVARIANT(slot - routes->first < routes->range);
+    INVARIANT(slot - routes->first < routes->range, slot, routes->first);
     uint64_t id = (id_clock_now(shared) & ~(uint64_t)shared->slot_mask) | slot;
     /* Release: who sees the id also sees that its owner is ready for it. */
     atomic_store_explicit(&shared->ids[slot], id, memory_order_release);
@@ -96,7 +96,7 @@ static void clear(const struct shared *shared, uint32_t slot)
 
 void routes_withdraw(struct routes *routes, uint32_t slot)
 {
-    INVARIANT(slot - routes->first < routes->range);
+    INVARIANT(slot - routes->first < routes->range, slot, routes->first);
     clear(routes->shared, slot);
 }
 

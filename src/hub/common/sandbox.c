@@ -36,15 +36,13 @@ int sandbox_become(const char *user)
 {
     errno = 0;
     struct passwd *entry = getpwnam(user);
-    if (entry == NULL) {
-        errno = errno == 0 ? ENOENT : errno;
-        return -1;
-    }
+    if (entry == NULL)
+        return errno == 0 ? -ENOENT : -errno;
     if (getuid() == entry->pw_uid && geteuid() == entry->pw_uid)
         return 0; /* who it is already, in whatever groups */
-    if (initgroups(user, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0)
-        return -1;
-    return setuid(entry->pw_uid);
+    if (initgroups(user, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 || setuid(entry->pw_uid) < 0)
+        return -errno;
+    return 0;
 }
 
 static int forbid_privileges(void)

@@ -27,7 +27,8 @@ enum sandbox_mode {
 
 #define SANDBOX_TEXT 512u /* what sandbox_describe() writes is cut to this */
 
-/* For the master, once it has bound its sockets: becomes `user` with its groups. Returns 0 or -1 with errno. */
+/* For the master, once it has bound its sockets: becomes `user` with its groups. Returns 0 or a negative errno value:
+ * -ENOENT where there is no such user. */
 int sandbox_become(const char *user);
 
 /*

@@ -101,6 +101,7 @@ struct scoreboard *shared_scoreboard(const struct shared *shared, unsigned worke
  */
 int shared_create(struct shared *shared, unsigned workers, uint32_t connections, uint64_t store_size);
 
+/* Unmaps it. */
 void shared_destroy(struct shared *shared);
 
 /*

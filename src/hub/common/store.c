@@ -30,7 +30,7 @@ static void mark(struct store *store, uint32_t start, uint32_t count, bool used)
     for (uint32_t i = start, end = start + count; i < end;) {
         uint32_t bits = 64 - i % 64 < end - i ? 64 - i % 64 : end - i;
         uint64_t mask = (bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1) << (i % 64);
-        INVARIANT((store->used[i / 64] & mask) == (used ? 0 : mask));
+        INVARIANT((store->used[i / 64] & mask) == (used ? 0 : mask), store->used[i / 64], mask);
         store->used[i / 64] ^= mask;
         i += bits;
     }
@@ -206,7 +206,7 @@ uint64_t store_allocate(struct store *store, uint32_t size)
     if (start == store->lowest)
         store->lowest = start + count;
     for (uint32_t block = store->first + start, end = block + count; block < end; block++) {
-        INVARIANT(store->references[block] == 0);
+        INVARIANT(store->references[block] == 0, block, store->references[block]);
         store->references[block] = 1;
     }
     return (uint64_t)(store->first + start) * BLOCK_SIZE;
@@ -231,7 +231,7 @@ static void give_up_block(struct store *store, uint32_t block)
 static void release_blocks(struct store *store, uint32_t block, uint32_t end)
 {
     for (; block < end; block++) {
-        INVARIANT(store->references[block] > 0);
+        INVARIANT(store->references[block] > 0, block);
         if (--store->references[block] == 0)
             give_up_block(store, block);
     }
@@ -259,8 +259,8 @@ void store_lend(struct store *store, uint64_t at, uint32_t length, unsigned work
 
 void store_borrow(struct store *store, uint64_t at, uint32_t length)
 {
-    INVARIANT(store_last_block(at, length) < shared_blocks(store->shared));
-    INVARIANT(!store_is_own(store, store_block(at)) && !store_is_own(store, store_last_block(at, length)));
+    INVARIANT(store_last_block(at, length) < shared_blocks(store->shared), at, length);
+    INVARIANT(!store_is_own(store, store_block(at)) && !store_is_own(store, store_last_block(at, length)), at, length);
     for (uint32_t block = store_block(at), last = store_last_block(at, length); block <= last; block++) {
         store->borrowed[block]++;
         store->references[block]++;

@@ -119,15 +119,20 @@ static void pause_accepting(struct accepting *accepting, const char *why)
     accepting->told = true;
     accepting->again = workers->now + PAUSE;
     for (unsigned i = 0; i < workers->listeners.count; i++)
-        workers_watch(workers, workers->listeners.fds[i], 0, EPOLL_CTL_DEL);
+        (void)workers_watch(workers, workers->listeners.fds[i], 0, EPOLL_CTL_DEL); /* one of them may not be in it */
 }
 
 void accepting_begin(struct accepting *accepting)
 {
     const struct workers *workers = accepting->workers;
 
-    for (unsigned i = 0; i < workers->listeners.count; i++)
-        workers_watch(workers, workers->listeners.fds[i], EVENT_LISTENER + i, EPOLL_CTL_ADD);
+    for (unsigned i = 0; i < workers->listeners.count; i++) {
+        int result = workers_watch(workers, workers->listeners.fds[i], EVENT_LISTENER + i, EPOLL_CTL_ADD);
+        if (result < 0) {
+            pause_accepting(accepting, strerror(-result)); /* and tries again */
+            return;
+        }
+    }
 }
 
 void accepting_resume(struct accepting *accepting)

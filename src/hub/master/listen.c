@@ -76,7 +76,7 @@ static int add(struct listeners *listeners, int fd)
 }
 
 /* Opens each address that a host has. `optional`: that this machine has none of them is no failure. */
-static int open_host(struct listeners *listeners, const char *host, const char *port, bool optional)
+static bool open_host(struct listeners *listeners, const char *host, const char *port, bool optional)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list;
     const char *form = strchr(host, ':') ? "cannot listen on [%s]:%s: %s" : "cannot listen on %s:%s: %s";
@@ -84,66 +84,68 @@ static int open_host(struct listeners *listeners, const char *host, const char *
     int result = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, &list);
     if (result != 0) {
         log_line(LOG_ERR, form, host, port, gai_strerror(result));
-        return -1;
+        return false;
     }
-    int opened = 0;
+    int opened = 0, error = 0;
     for (struct addrinfo *address = list; address != NULL; address = address->ai_next) {
         int fd = open_socket(address);
         if (fd >= 0 && add(listeners, fd) == 0)
             opened++;
+        else
+            error = errno;
     }
     freeaddrinfo(list);
     if (opened > 0)
-        return 0;
-    if (optional && (errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT))
-        return 0;
-    log_line(LOG_ERR, form, host, port, strerror(errno));
-    return -1;
+        return true;
+    if (optional && (error == EADDRNOTAVAIL || error == EAFNOSUPPORT))
+        return true;
+    log_line(LOG_ERR, form, host, port, strerror(error));
+    return false;
 }
 
-static int open_loopback(struct listeners *listeners, const char *port)
+static bool open_loopback(struct listeners *listeners, const char *port)
 {
-    if (open_host(listeners, "127.0.0.1", port, true) < 0)
-        return -1;
+    if (!open_host(listeners, "127.0.0.1", port, true))
+        return false;
     return open_host(listeners, "::1", port, true);
 }
 
-static int open_address(struct listeners *listeners, const char *text)
+static bool open_address(struct listeners *listeners, const char *text)
 {
     struct address address;
 
     if (!options_listen_address(&address, text))
-        return -1;
+        return false;
     const char *port = address.port[0] != '\0' ? address.port : ADDRESS_DEFAULT_PORT;
     if (address.host[0] == '\0')
         return open_loopback(listeners, port);
     return open_host(listeners, address.host, port, false);
 }
 
-int listen_open(struct listeners *listeners, const struct options *options)
+bool listen_open(struct listeners *listeners, const struct options *options)
 {
     listeners->count = 0;
     listeners->peer_timeout = options->peer_timeout;
     int passed[LISTENERS_MAX];
     int passed_count = notify_listen_fds(passed, LISTENERS_MAX);
     if (passed_count < 0)
-        return -1;
+        return false;
     for (int i = 0; i < passed_count; i++)
         add(listeners, passed[i]);
     if (passed_count > 0)
-        return 0;
+        return true;
 
     for (unsigned i = 0; i < options->listen_count; i++) {
-        if (open_address(listeners, options->listen[i]) < 0)
-            return -1;
+        if (!open_address(listeners, options->listen[i]))
+            return false;
     }
-    if (options->listen_count == 0 && open_loopback(listeners, ADDRESS_DEFAULT_PORT) < 0)
-        return -1;
+    if (options->listen_count == 0 && !open_loopback(listeners, ADDRESS_DEFAULT_PORT))
+        return false;
     if (listeners->count == 0) {
         log_line(LOG_ERR, "there is no address to listen on");
-        return -1;
+        return false;
     }
-    return 0;
+    return true;
 }
 
 void listen_close(struct listeners *listeners)

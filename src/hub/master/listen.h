@@ -17,9 +17,9 @@ struct listeners {
 /*
  * Opens all addresses that the options name, or takes the sockets that systemd passed (sd_listen_fds(3)),
  * logs a line for each, and puts them into *listeners. Without any, it is loopback on both families, as far
- * as this machine has them. Returns 0, or -1 after an error was logged.
+ * as this machine has them. False after an error was logged.
  */
-int listen_open(struct listeners *listeners, const struct options *options);
+bool listen_open(struct listeners *listeners, const struct options *options);
 
 void listen_close(struct listeners *listeners);
 

@@ -171,7 +171,7 @@ static int open_signals(void)
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGTTOU, SIG_IGN);
     workers.signals = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
-    return workers.signals < 0 ? -1 : workers_watch(&workers, workers.signals, EVENT_SIGNAL, EPOLL_CTL_ADD);
+    return workers.signals < 0 ? -errno : workers_watch(&workers, workers.signals, EVENT_SIGNAL, EPOLL_CTL_ADD);
 }
 
 static bool write_pid_file(const char *path)
@@ -198,18 +198,21 @@ static int set_up(struct options *chosen)
     if (options->workers == 0)
         options->workers = inherited_processors() < WORKERS_MAX ? inherited_processors() : WORKERS_MAX;
     workers.epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (workers.epoll < 0 || open_signals() < 0) {
-        log_line(LOG_ERR, "cannot start: %s", strerror(errno));
+    int result = workers.epoll < 0 ? -errno : open_signals();
+    if (result < 0) {
+        log_line(LOG_ERR, "cannot start: %s", strerror(-result));
         return EX_OSERR;
     }
     accepting_raise_limits(&accepting, options);
     most_connections = options->max_connections;
-    int result = shared_create(&workers.shared, options->workers, options->max_connections, options->store_size);
+    result = shared_create(&workers.shared, options->workers, options->max_connections, options->store_size);
     if (result == 0)
         result =
             addresses_open(&workers.addresses, &workers.shared, options->max_per_address, options->connection_rate);
-    if (result < 0 || !workers_make_pipes(&workers)) {
-        log_line(LOG_ERR, "cannot make the shared memory and pipes: %s", strerror(result < 0 ? -result : errno));
+    if (result == 0)
+        result = workers_make_pipes(&workers);
+    if (result < 0) {
+        log_line(LOG_ERR, "cannot make the shared memory and pipes: %s", strerror(-result));
         return EX_OSERR;
     }
     result = id_clock_start(&id_clock, &workers.shared, options->id_file);
@@ -218,13 +221,13 @@ static int set_up(struct options *chosen)
                  result == -EBADMSG ? "it was not written by a hub" : strerror(-result));
         return EX_CANTCREAT;
     }
-    if (listen_open(&workers.listeners, options) < 0)
+    if (!listen_open(&workers.listeners, options))
         return EX_UNAVAILABLE;
     if (options->pid_file[0] != '\0' && !write_pid_file(options->pid_file))
         return EX_CANTCREAT;
-    if (options->user[0] != '\0' && sandbox_become(options->user) < 0) {
+    if (options->user[0] != '\0' && (result = sandbox_become(options->user)) < 0) {
         log_line(LOG_ERR, "--user: cannot become %s: %s", options->user,
-                 errno == ENOENT ? "there is no such user" : strerror(errno));
+                 result == -ENOENT ? "there is no such user" : strerror(-result));
         return EX_NOUSER;
     }
     if (geteuid() == 0)
@@ -320,5 +323,6 @@ int master_run(struct options *chosen, master_reread *reread, int background)
         workers_kill(&workers, i);
     id_clock_stop(&id_clock);
     remove_pid_file();
+    shared_destroy(&workers.shared);
     return status;
 }

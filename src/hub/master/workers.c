@@ -35,7 +35,7 @@
 int workers_watch(const struct workers *workers, int fd, uint32_t about, int operation)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = about};
-    return epoll_ctl(workers->epoll, operation, fd, &event);
+    return epoll_ctl(workers->epoll, operation, fd, &event) < 0 ? -errno : 0;
 }
 
 /* ---- workers ---- */
@@ -127,8 +127,13 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
     struct worker_process *process = &workers->processes[index];
     int ends[2];
 
-    if (handoff_pair(ends) < 0) {
-        log_line(LOG_ERR, "cannot make a channel for worker %u: %s", index, strerror(errno));
+    int result = handoff_pair(ends);
+    if (result == 0 && (result = workers_watch(workers, ends[0], index, EPOLL_CTL_ADD)) < 0) {
+        close(ends[0]);
+        close(ends[1]);
+    }
+    if (result < 0) {
+        log_line(LOG_ERR, "cannot make a channel for worker %u: %s", index, strerror(-result));
         return false;
     }
     pid_t pid = fork();
@@ -153,19 +158,19 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
     process->asked = process->given_up = false;
     process->closed_before = atomic_load_explicit(&statistics->closed, memory_order_relaxed);
     process->started = workers->now;
-    workers_watch(workers, process->channel, index, EPOLL_CTL_ADD);
     log_line(LOG_NOTICE, "worker %u started, pid %d", index, (int)pid);
     return true;
 }
 
-bool workers_make_pipes(struct workers *workers)
+int workers_make_pipes(struct workers *workers)
 {
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         workers->processes[i].channel = workers->processes[i].pid = -1;
-        if (inbox_pipe(workers->processes[i].pipe) < 0)
-            return false;
+        int result = inbox_pipe(workers->processes[i].pipe);
+        if (result < 0)
+            return result;
     }
-    return true;
+    return 0;
 }
 
 bool workers_start(struct workers *workers)

@@ -66,11 +66,14 @@ struct workers {
     struct worker_process processes[WORKERS_MAX];
 };
 
-/* Has the master's epoll tell of `fd` as `about`, below WORKERS_MAX the channel of a worker; or no more. */
+/*
+ * Changes what the master's epoll watches; `operation` as in epoll_ctl(2). Events of `fd` come as `about`: below
+ * WORKERS_MAX it is the channel of a worker. Returns 0 or a negative errno value.
+ */
 int workers_watch(const struct workers *workers, int fd, uint32_t about, int operation);
 
-/* Makes the workers' pipes. False with errno set where there are no descriptors for them. */
-bool workers_make_pipes(struct workers *workers);
+/* Makes the workers' pipes. Returns 0 or a negative errno value: there are no descriptors for them. */
+int workers_make_pipes(struct workers *workers);
 
 /* Forks all workers. False after an error was logged. Returns in the master only, as the next two. */
 bool workers_start(struct workers *workers);

@@ -231,8 +231,7 @@ void backpressure_give_credit(struct worker *worker)
     /* Either the waiter sees what was taken, or this sees the waiter: the other half of
      * backpressure_pause_for_worker(). */
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&worker->shared->congestion[key].waiters, memory_order_relaxed) != 0 &&
-        !is_short(worker, worker->index))
+    if (congestion_has_waiters(worker->shared, key) && !is_short(worker, worker->index))
         wake_workers(worker, key);
 }
 

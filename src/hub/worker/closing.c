@@ -5,9 +5,9 @@
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/deadline.h"
+#include "hub/worker/events.h"
 #include "hub/worker/output.h"
 
-#include <sys/epoll.h>
 #include <unistd.h>
 
 /* The most connections that one turn closes. */
@@ -19,16 +19,14 @@
 /* Closes a connection that is on no list, and frees its slot. */
 static void close_now(struct worker *worker, struct connection *connection)
 {
-    struct epoll_event none = {0};
-
-    INVARIANT(!(connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING)));
+    INVARIANT(!(connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING)), connection->flags);
     connection_withdraw(worker, connection);
     output_return_queue(worker, connection, UINT32_MAX);
     backpressure_forget(worker, connection);
     deadline_clear_input(worker, connection);
     deadline_clear_output(worker, connection);
     connection_drop_input(worker, connection);
-    epoll_ctl(worker->epoll, EPOLL_CTL_DEL, connection->fd, &none);
+    (void)events_watch(worker, connection->fd, 0, 0, EPOLL_CTL_DEL); /* not in the set if that was refused */
     close(connection->fd);
     connection->id = 0;
     routes_return_slot(&worker->routes, slot_of(worker, connection));

@@ -5,6 +5,7 @@
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
 #include "hub/worker/deadline.h"
+#include "hub/worker/events.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -34,9 +35,10 @@ static uint32_t wanted_events(const struct worker *worker, const struct connecti
 
 static void set_events(struct worker *worker, struct connection *connection, uint32_t events, int operation)
 {
-    struct epoll_event event = {.events = events, .data.u64 = place_of(worker, connection)};
-    if (epoll_ctl(worker->epoll, operation, connection->fd, &event) < 0) {
-        log_line(LOG_WARNING, "a client cannot be watched: %s", strerror(errno));
+    int result = events_watch(worker, connection->fd, place_of(worker, connection), events, operation);
+    if (result < 0) {
+        log_line(LOG_WARNING, "client %llu cannot be watched: %s", (unsigned long long)connection->id,
+                 strerror(-result));
         connection_close_later(worker, connection);
         return;
     }
@@ -72,7 +74,7 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
         return;
     }
     struct connection *connection = &worker->connections[slot - worker->routes.first];
-    INVARIANT(connection->id == 0);
+    INVARIANT(connection->id == 0, connection->id);
     memset(connection, 0, sizeof *connection);
     connection->fd = fd;
     connection->address = address;
@@ -95,7 +97,7 @@ static bool is_legal(uint32_t flags)
 
 void connection_watch(struct worker *worker, struct connection *connection)
 {
-    INVARIANT(is_legal(connection->flags));
+    INVARIANT(is_legal(connection->flags), connection->flags);
     uint32_t wanted = wanted_events(worker, connection);
     if (wanted == connection->events)
         return;

@@ -21,6 +21,12 @@ void connection_watch(struct worker *worker, struct connection *connection);
 /* Notes that the connection is to be closed at the end of this turn. */
 void connection_close_later(struct worker *worker, struct connection *connection);
 
+/* Whether the client can still be sent something. The only test of this kind. */
+static inline bool connection_takes_more(const struct connection *connection)
+{
+    return !(connection->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE));
+}
+
 /* Forgets what was read from it and not handled, and gives the memory back. */
 void connection_drop_input(struct worker *worker, struct connection *connection);
 

@@ -387,6 +387,16 @@ static struct place claimed_place(const struct worker *worker, const struct conn
                           .most = left_of_share(worker, connection->input_room - connection->input_length)};
 }
 
+/*
+ * What the next read goes to depends on what is there already, `length` bytes of a frame of `wanted` bytes:
+ *
+ *     there is                               the read goes to
+ *     a frame with memory for all of it      that memory, to the end of the frame
+ *     nothing, or the start of a small one   the read area, with a copy of the start in front
+ *     the same, and the area has no room     as the next one
+ *     the start of a larger one              memory for all of it, with a copy of the start
+ *     the same, and there is no such memory  nowhere: the client waits for the store
+ */
 static struct place find_place(struct worker *worker, struct connection *connection)
 {
     uint32_t length = connection->input_length, share = room_to_read(worker, connection);
@@ -396,7 +406,7 @@ static struct place find_place(struct worker *worker, struct connection *connect
 
     if (connection->flags & CONNECTION_CLAIMED && wanted <= connection->input_room)
         return claimed_place(worker, connection);
-    connection->flags &= ~(unsigned)CONNECTION_CLAIMED; /* not enough: its size was not known yet */
+    connection->flags &= ~(unsigned)CONNECTION_CLAIMED; /* claimed before the size was known, and too small */
     if (length < copied && wanted <= READ_TOGETHER && share > 0) {
         uint32_t most = connection->flags & CONNECTION_LARGE ? BLOCK_SIZE : share;
         most = room_in_area(worker, connection, left_of_share(worker, most));

@@ -55,7 +55,7 @@ static void pass_barriers_of(struct worker *worker, unsigned dead)
  */
 static void forget_worker(struct worker *worker, unsigned dead)
 {
-    INVARIANT(dead < worker->shared->workers && dead != worker->index);
+    INVARIANT(dead < worker->shared->workers && dead != worker->index, dead);
     worker->up &= ~(UINT64_C(1) << dead);
     relay_take_all_records(worker);
     relay_drop_records(worker, dead);
@@ -138,6 +138,6 @@ void orders_receive(struct worker *worker)
     if (result > 0 || result == -EAGAIN)
         return;
     log_line(LOG_WARNING, "worker %u lost its master and leaves", worker->index);
-    events_watch(worker, worker->channel, 0, 0, EPOLL_CTL_DEL);
+    (void)events_watch(worker, worker->channel, 0, 0, EPOLL_CTL_DEL); /* which cannot fail */
     ending_orphan(worker);
 }

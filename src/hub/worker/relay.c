@@ -8,6 +8,7 @@
 #include "hub/worker/output.h"
 #include "hub/worker/reply.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* Messages that senders are told of in one turn, for each worker that has senders. */
@@ -67,7 +68,7 @@ static bool queue_local(struct worker *worker, uint64_t id, const struct batch *
     if (receiver->stamp == worker->stamp)
         return true; /* named twice */
     receiver->stamp = worker->stamp;
-    if (receiver->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
+    if (!connection_takes_more(receiver))
         return false;
     if (!output_queue(worker, receiver, batch->at, batch->length, batch->number))
         return false;
@@ -152,7 +153,7 @@ static bool deliver_to(struct worker *worker, const struct record *record, uint6
 {
     struct connection *receiver = find_connection(worker, id);
 
-    if (receiver == NULL || receiver->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
+    if (receiver == NULL || !connection_takes_more(receiver))
         return false;
     if (receiver->stamp == worker->stamp)
         return true; /* named twice */
@@ -174,14 +175,14 @@ static bool named_before(const struct record *record, unsigned index)
 
 static void deliver(struct worker *worker, const struct record *record)
 {
-    INVARIANT(is_of_its_writer(worker, record));
+    INVARIANT(is_of_its_writer(worker, record), record->from, record->at, record->length);
     store_borrow(&worker->store, record->at, record->length);
     worker->credit_due[record->from] += record_cost(record->length, record->count);
     worker->credit_due_to |= UINT64_C(1) << record->from;
     worker->stamp++;
     worker->work += record->count * WORK_QUEUE;
     for (unsigned i = 0; i < record->count; i++) {
-        /* Without a segment left to tell the sender there is none left for the receiver either: it is closed. */
+        /* Without a free segment to tell the sender there is none for the receiver either, so that one is closed. */
         if (!deliver_to(worker, record, record->ids[i]) && !named_before(record, i))
             (void)output_return(worker, record->at, record->length, record->number, record->ids[i]);
     }
@@ -199,13 +200,13 @@ static void pass_barrier(struct worker *worker, unsigned from, uint64_t id)
 
 static void handle_record(struct worker *worker, const struct record *record)
 {
-    INVARIANT(record->from < worker->shared->workers && record->from != worker->index);
+    INVARIANT(record->from < worker->shared->workers && record->from != worker->index, record->from);
     switch ((enum record_kind)record->kind) {
     case RECORD_DELIVER:
         deliver(worker, record);
         break;
     case RECORD_UNDELIVERED: {
-        INVARIANT(record->count == 2);
+        INVARIANT(record->count == 2, record->count);
         struct connection *sender = find_connection(worker, record->ids[0]);
         if (sender != NULL)
             reply_undelivered(worker, sender, &record->ids[1], 1, record->number, record->messages);
@@ -215,12 +216,12 @@ static void handle_record(struct worker *worker, const struct record *record)
         backpressure_wake(worker, record->key);
         break;
     case RECORD_BARRIER:
-        INVARIANT(record->count == 1);
-        /* Without a segment for it the asker closes when its time is over. */
-        output_return_barrier(worker, record->from, record->ids[0]);
+        INVARIANT(record->count == 1, record->count);
+        /* Without a free segment nothing is answered, and the client is closed by DEADLINE_CLOSING. */
+        (void)output_return_barrier(worker, record->from, record->ids[0]);
         break;
     case RECORD_BARRIER_PASSED:
-        INVARIANT(record->count == 1);
+        INVARIANT(record->count == 1, record->count);
         pass_barrier(worker, record->from, record->ids[0]);
         break;
     }
@@ -258,7 +259,7 @@ static void watch_outbox(struct worker *worker, unsigned target)
     /* The pipe is in the set since the start, so this takes no memory, and cannot be refused. */
     int result =
         events_watch(worker, outbox->pipe, EVENT_OUTBOX | target, outbox->blocked ? EPOLLOUT : 0, EPOLL_CTL_MOD);
-    INVARIANT(result == 0);
+    INVARIANT(result == 0, (unsigned long long)-result);
 }
 
 void relay_flush(struct worker *worker)
@@ -282,7 +283,7 @@ static uint32_t count_messages(const struct worker *worker, const struct segment
 
     for (; at < segment->length && messages < most; messages++) {
         uint32_t length = frame_size(frame_load_word(bytes + at));
-        INVARIANT(length <= segment->length - at);
+        INVARIANT(length <= segment->length - at, length, segment->length, at);
         at += length;
     }
     *size = at;

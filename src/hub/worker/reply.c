@@ -11,7 +11,7 @@
 /* Room for a reply of up to `size` bytes, or NULL, and then the client is cut off. */
 static uint8_t *begin(struct worker *worker, struct connection *connection, uint32_t size)
 {
-    if (connection->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE))
+    if (!connection_takes_more(connection))
         return NULL;
     if (area_room(&worker->reply_area) < size) {
         area_close(&worker->store, &worker->reply_area);

@@ -323,10 +323,4 @@ static inline void for_each_connection(struct worker *worker, void (*act)(struct
     }
 }
 
-/* How many segments are free. */
-static inline uint32_t segments_left(const struct worker *worker)
-{
-    return SEGMENTS - worker->segments_used;
-}
-
 #endif

@@ -102,17 +102,19 @@ static bool open_memory(struct worker *worker, const struct worker_setup *setup)
 
 static bool open_epoll(struct worker *worker, const struct worker_setup *setup)
 {
+    int result;
+
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (worker->epoll < 0)
         return fail(setup, "epoll_create1(2)", errno);
-    if (events_watch(worker, setup->channel, EVENT_CHANNEL, EPOLLIN, EPOLL_CTL_ADD) < 0)
-        return fail(setup, "epoll_ctl(2) of its channel", errno);
-    if (events_watch(worker, setup->inbox, EVENT_INBOX, EPOLLIN, EPOLL_CTL_ADD) < 0)
-        return fail(setup, "epoll_ctl(2) of its inbox", errno);
+    if ((result = events_watch(worker, setup->channel, EVENT_CHANNEL, EPOLLIN, EPOLL_CTL_ADD)) < 0 ||
+        (result = events_watch(worker, setup->inbox, EVENT_INBOX, EPOLLIN, EPOLL_CTL_ADD)) < 0)
+        return fail(setup, "epoll_ctl(2) of its channel and inbox", -result);
     /* All are in the set from now on, so that no later call needs memory. */
     for (unsigned i = 0; i < setup->shared->workers; i++) {
-        if (i != setup->index && events_watch(worker, setup->outboxes[i], EVENT_OUTBOX | i, 0, EPOLL_CTL_ADD) < 0)
-            return fail(setup, "epoll_ctl(2) of its outboxes", errno);
+        if (i != setup->index &&
+            (result = events_watch(worker, setup->outboxes[i], EVENT_OUTBOX | i, 0, EPOLL_CTL_ADD)) < 0)
+            return fail(setup, "epoll_ctl(2) of its outboxes", -result);
     }
     return true;
 }
@@ -289,7 +291,7 @@ void worker_turn(struct worker *worker, int longest)
     if (longest >= 0 && (timeout < 0 || timeout > longest))
         timeout = longest;
     int ready = epoll_wait(worker->epoll, events, EVENTS, timeout);
-    INVARIANT(ready >= 0 || errno == EINTR);
+    INVARIANT(ready >= 0 || errno == EINTR, (unsigned long long)errno);
     take_time(worker, timeout);
     turn_begin(worker);
     count(&worker->statistics->turns, 1);
