@@ -148,6 +148,87 @@ START_TEST(test_sink)
 }
 END_TEST
 
+static unsigned taken;
+
+static bool count_line(int priority, const char *text)
+{
+    (void)priority;
+    snprintf(last_line, sizeof last_line, "%s", text);
+    taken++;
+    return true;
+}
+
+/* Waits for the next second, so that a test runs within one. */
+static void await_second(void)
+{
+    for (time_t now = seconds(); now == seconds();)
+        usleep(1000);
+}
+
+START_TEST(test_what_clients_cause_is_limited)
+{
+    static const int limited[] = {LOG_WARNING, LOG_INFO, LOG_DEBUG}, unlimited[] = {LOG_CRIT, LOG_ERR, LOG_NOTICE};
+
+    log_open(true, true);
+    log_send(count_line);
+    for (unsigned i = 0; i < 3; i++) {
+        await_second();
+        taken = 0;
+        for (int k = 0; k < 250; k++)
+            log_line(unlimited[i], "line %d", k);
+        ck_assert_uint_eq(taken, 250);
+        taken = 0;
+        for (int k = 0; k < 250; k++)
+            log_line(limited[i], "line of a client %d", k);
+        ck_assert_uint_eq(taken, LOG_KIND_MOST);
+        log_line(LOG_WARNING, "line of another kind"); /* has its own limit */
+        ck_assert_uint_eq(taken, LOG_KIND_MOST + 1);
+        await_second();
+        log_line(LOG_WARNING, "line of another kind");
+        ck_assert_uint_eq(taken, LOG_KIND_MOST + 3); /* after the number of those that were left out */
+    }
+    for (int k = 0; k < 250; k++)
+        log_line(LOG_WARNING, "line of a client %d", k);
+    await_second();
+    takes = true;
+    log_send(take_line);
+    put_left_out(seconds());
+    ck_assert_str_eq(last_line, "5 150 lines were left out, such as: line of a client 249");
+}
+END_TEST
+
+START_TEST(test_a_worker_that_floods_hides_no_line_of_others_nor_its_own_errors)
+{
+    log_open(true, false);
+    log_send(count_line);
+    await_second();
+    taken = 0;
+    for (int k = 0; k < 1000; k++)
+        log_relay(7, LOG_NOTICE, "flood");
+    ck_assert_uint_eq(taken, LOG_KIND_MOST);
+    log_relay(7, LOG_CRIT, "broken");
+    ck_assert_str_eq(last_line, "broken");
+    log_relay(8, LOG_INFO, "innocent");
+    ck_assert_str_eq(last_line, "innocent");
+    taken = 0;
+    for (int k = 0; k < 1000; k++) /* errors do not come without an end either */
+        log_relay(7, LOG_CRIT, "broken");
+    ck_assert_uint_eq(taken, LOG_KIND_MOST - 1);
+}
+END_TEST
+
+START_TEST(test_more_kinds_than_are_counted)
+{
+    char names[4 * KINDS];
+
+    log_open(true, false);
+    log_send(count_line);
+    await_second();
+    for (unsigned i = 0; i < sizeof names; i++)
+        ck_assert(is_within_limit(&names[i], "line"));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("log");
@@ -158,5 +239,8 @@ int main(void)
     tcase_add_test(tests, test_daemon_that_is_not_there);
     tcase_add_test(tests, test_daemon_that_hangs);
     tcase_add_test(tests, test_sink);
+    tcase_add_test(tests, test_what_clients_cause_is_limited);
+    tcase_add_test(tests, test_a_worker_that_floods_hides_no_line_of_others_nor_its_own_errors);
+    tcase_add_test(tests, test_more_kinds_than_are_counted);
     return run_case(tests, "log");
 }

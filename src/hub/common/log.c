@@ -146,11 +146,82 @@ void log_set_verbose(bool verbose)
     target.verbose = verbose;
 }
 
+bool log_is_verbose(void)
+{
+    return target.verbose;
+}
+
 static bool put(int priority, const char *text)
 {
     if (target.sink != NULL)
         return target.sink(priority, text);
     return target.to_syslog ? put_syslog(priority, text) : put_error(priority, text);
+}
+
+/* ---- limits ---- */
+
+/* Kinds that are counted at the same time. With more of them the oldest are forgotten, and their limit begins anew. */
+#define KINDS 160u
+
+/* The lines of one kind in the second that began at `since`. */
+static struct kind {
+    const void *name; /* the format; for a worker's lines an address that stands for the worker */
+    time_t since;
+    unsigned lines;
+    uint64_t left_out;
+    char text[64]; /* the start of the last line that was left out */
+} kinds[KINDS];
+
+static time_t seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec;
+}
+
+/* Logs how many lines were left out in the seconds before `now`. */
+static void put_left_out(time_t now)
+{
+    char text[160];
+
+    for (struct kind *kind = kinds; kind < kinds + KINDS; kind++) {
+        if (kind->left_out == 0 || kind->since == now)
+            continue;
+        snprintf(text, sizeof text, "%" PRIu64 " lines were left out, such as: %s", kind->left_out, kind->text);
+        if (put(LOG_NOTICE, text))
+            kind->left_out = 0;
+    }
+}
+
+static struct kind *find_kind(const void *name)
+{
+    struct kind *oldest = kinds;
+
+    for (struct kind *kind = kinds; kind < kinds + KINDS; kind++) {
+        if (kind->name == name)
+            return kind;
+        if (kind->since < oldest->since)
+            oldest = kind;
+    }
+    *oldest = (struct kind){.name = name};
+    return oldest;
+}
+
+/* Counts this line. False when it is one too many in this second. */
+static bool is_within_limit(const void *name, const char *text)
+{
+    time_t now = seconds();
+    struct kind *kind = find_kind(name);
+
+    if (kind->since != now) {
+        kind->since = now;
+        kind->lines = 0;
+    }
+    if (kind->lines++ < LOG_KIND_MOST)
+        return true;
+    memcpy(kind->text, text, sizeof kind->text - 1); /* of a buffer that is longer */
+    kind->left_out++;
+    return false;
 }
 
 static bool put_dropped(void)
@@ -164,6 +235,15 @@ static bool put_dropped(void)
     return true;
 }
 
+static void put_line(int priority, const char *text)
+{
+    put_left_out(seconds());
+    if (target.terminal && priority <= LOG_WARNING && target.sink == NULL)
+        (void)put_error(priority, text);
+    if ((target.dropped > 0 && !put_dropped()) || !put(priority, text))
+        target.dropped++;
+}
+
 void log_line(int priority, const char *format, ...)
 {
     int saved = errno;
@@ -175,12 +255,22 @@ void log_line(int priority, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-
-    if (target.terminal && priority <= LOG_WARNING && target.sink == NULL)
-        (void)put_error(priority, text);
-    if ((target.dropped > 0 && !put_dropped()) || !put(priority, text))
-        target.dropped++;
+    /* Clients cause no notices and no errors. */
+    if (priority == LOG_NOTICE || priority <= LOG_ERR || is_within_limit(format, text))
+        put_line(priority, text);
     errno = saved;
+}
+
+void log_relay(unsigned worker, int priority, const char *text)
+{
+    static const char names[LOG_WORKERS][2];
+    char copy[LOG_TEXT];
+
+    if (priority == LOG_DEBUG && !target.verbose)
+        return;
+    snprintf(copy, sizeof copy, "%s", text);
+    if (is_within_limit(&names[worker % LOG_WORKERS][priority <= LOG_ERR], copy))
+        put_line(priority, copy);
 }
 
 void invariant_broken(const char *statement, const char *place, const char *names, const unsigned long long values[],

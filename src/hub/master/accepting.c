@@ -6,6 +6,7 @@
 #include "protocol/frame.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -94,6 +95,18 @@ static struct worker_process *choose_worker(const struct accepting *accepting)
         }
     }
     return best;
+}
+
+static void log_refusal(const struct sockaddr_storage *source, socklen_t size, const char *reason)
+{
+    char host[NI_MAXHOST] = "unknown", port[NI_MAXSERV] = "0";
+
+    if (!log_is_verbose())
+        return;
+    (void)getnameinfo((const struct sockaddr *)source, size, host, sizeof host, port, sizeof port,
+                      NI_NUMERICHOST | NI_NUMERICSERV);
+    log_line(LOG_DEBUG, strchr(host, ':') ? "address=[%s]:%s refused: %s" : "address=%s:%s refused: %s", host, port,
+             reason);
 }
 
 /* The hub does not take this client: says why in a frame. */
@@ -217,6 +230,7 @@ void accepting_take(struct accepting *accepting, unsigned listener)
         if (refusal == NULL)
             refusal = verdict_on(workers, (struct sockaddr *)&source, &address);
         if (refusal != NULL) {
+            log_refusal(&source, size, refusal);
             turn_away(accepting, fd, refusal);
             continue;
         }

@@ -399,14 +399,14 @@ static void receive_ready(struct workers *workers, unsigned index, const struct 
 }
 
 /* No control character reaches a terminal, and no line makes two. */
-static void receive_line(struct handoff *message)
+static void receive_line(unsigned index, struct handoff *message)
 {
     message->text[HANDOFF_TEXT - 1] = '\0';
     for (char *at = message->text; *at != '\0'; at++) {
         if (iscntrl((unsigned char)*at))
             *at = '?';
     }
-    log_line(message->priority <= LOG_DEBUG ? (int)message->priority : LOG_DEBUG, "%s", message->text);
+    log_relay(index, message->priority <= LOG_DEBUG ? (int)message->priority : LOG_DEBUG, message->text);
 }
 
 void workers_receive(struct workers *workers, unsigned index)
@@ -423,7 +423,7 @@ void workers_receive(struct workers *workers, unsigned index)
         else if (message.kind == HANDOFF_STOP || message.kind == HANDOFF_DRAIN)
             process->end_reached = message.kind;
         else if (message.kind == HANDOFF_LOG)
-            receive_line(&message);
+            receive_line(index, &message);
         else if (message.kind == HANDOFF_READY)
             receive_ready(workers, index, &message);
         for (uint32_t i = 0; message.kind == HANDOFF_CLIENTS && i < message.count; i++)

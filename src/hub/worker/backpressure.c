@@ -1,6 +1,7 @@
 /* backpressure.c: see backpressure.h. */
 #include "hub/worker/backpressure.h"
 
+#include "hub/common/log.h"
 #include "hub/worker/deadline.h"
 
 /* Of those that wait for the store, this many look at it again at a time. */
@@ -27,6 +28,23 @@ static struct bucket *bucket_of(struct worker *worker, uint32_t key)
 
 /* ---- in and out ---- */
 
+/* `what` happened to a sender, by `key`. */
+static void log_pause(const struct worker *worker, const struct connection *sender, const char *what, uint32_t key)
+{
+    const struct shared *shared = worker->shared;
+    unsigned long long id = (unsigned long long)sender->id;
+
+    if (!log_is_verbose())
+        return;
+    if (key == congestion_worker_key(shared, worker->index))
+        log_line(LOG_DEBUG, "client=%llu %s by=store", id, what);
+    else if (key >= shared->slots)
+        log_line(LOG_DEBUG, "client=%llu %s by=worker worker=%u", id, what, key - shared->slots);
+    else
+        log_line(LOG_DEBUG, "client=%llu %s by=receiver receiver=%llu", id, what,
+                 (unsigned long long)routes_client(shared, key));
+}
+
 static void enter_bucket(struct worker *worker, struct connection *sender, uint32_t key)
 {
     struct bucket *bucket = bucket_of(worker, key);
@@ -40,6 +58,7 @@ static void enter_bucket(struct worker *worker, struct connection *sender, uint3
         worker->connections[bucket->last].wait_next = place_of(worker, sender);
     bucket->last = place_of(worker, sender);
     worker->paused++;
+    log_pause(worker, sender, "paused", key);
 }
 
 static void leave_bucket(struct worker *worker, struct connection *sender)
@@ -75,6 +94,7 @@ void backpressure_yield(struct worker *worker, struct connection *connection)
 
 static void resume(struct worker *worker, struct connection *sender)
 {
+    log_pause(worker, sender, "resumed", sender->waits_for);
     leave_bucket(worker, sender);
     enter_turn_list(worker, sender, &worker->resumed);
 }

@@ -2,6 +2,7 @@
 #include "hub/worker/closing.h"
 
 #include "hub/common/invariant.h"
+#include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/deadline.h"
@@ -16,10 +17,30 @@
 /* The most segments that one visit takes out of the queue of a connection that is to be closed. */
 #define RETURNED_A_VISIT 4096u
 
+/* Who ended it, and how. */
+static const char *cause_of(const struct connection *connection)
+{
+    if (connection->flags & CONNECTION_CUT_OFF)
+        return "hub how=cut-off";
+    if (connection->flags & CONNECTION_REJECTED)
+        return "hub how=error-or-shutdown";
+    return connection->flags & CONNECTION_ENDED ? "client how=end" : "client how=reset";
+}
+
+static void log_closed(const struct worker *worker, const struct connection *connection)
+{
+    char name[CONNECTION_NAME];
+
+    if (log_is_verbose())
+        log_line(LOG_DEBUG, "%s closed worker=%u by=%s messages=%llu queued=%u", connection_name(connection, name),
+                 worker->index, cause_of(connection), (unsigned long long)connection->messages, connection->queued);
+}
+
 /* Closes a connection that is on no list, and frees its slot. */
 static void close_now(struct worker *worker, struct connection *connection)
 {
     INVARIANT(!(connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING)), connection->flags);
+    log_closed(worker, connection);
     connection_withdraw(worker, connection);
     output_return_queue(worker, connection, UINT32_MAX);
     backpressure_forget(worker, connection);

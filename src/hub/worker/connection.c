@@ -7,9 +7,11 @@
 #include "hub/worker/deadline.h"
 #include "hub/worker/events.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -37,8 +39,8 @@ static void set_events(struct worker *worker, struct connection *connection, uin
 {
     int result = events_watch(worker, connection->fd, place_of(worker, connection), events, operation);
     if (result < 0) {
-        log_line(LOG_WARNING, "client %llu cannot be watched: %s", (unsigned long long)connection->id,
-                 strerror(-result));
+        char name[CONNECTION_NAME];
+        log_line(LOG_WARNING, "%s cannot be watched: %s", connection_name(connection, name), strerror(-result));
         connection_close_later(worker, connection);
         return;
     }
@@ -51,6 +53,32 @@ static void start_watching(struct worker *worker, struct connection *connection)
 }
 
 /* ---- from the beginning to the end ---- */
+
+const char *connection_name(const struct connection *connection, char name[CONNECTION_NAME])
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address;
+    socklen_t size = sizeof address;
+    char text[INET6_ADDRSTRLEN] = "unknown";
+    unsigned port = 0;
+
+    memset(&address, 0, sizeof address);
+    if (getpeername(connection->fd, &address.any, &size) < 0)
+        address.any.sa_family = AF_UNSPEC; /* it is gone */
+    if (address.any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &address.v4.sin_addr, text, sizeof text);
+        port = ntohs(address.v4.sin_port);
+    } else if (address.any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &address.v6.sin6_addr, text, sizeof text);
+        port = ntohs(address.v6.sin6_port);
+    }
+    snprintf(name, CONNECTION_NAME, strchr(text, ':') ? "client=%llu address=[%s]:%u" : "client=%llu address=%s:%u",
+             (unsigned long long)connection->id, text, port);
+    return name;
+}
 
 void connection_count_closed(struct worker *worker, uint32_t address)
 {
@@ -85,6 +113,10 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
     if (worker->limits.idle_timeout > 0)
         deadline_set(worker, connection, DEADLINE_IDLE);
     start_watching(worker, connection);
+    if (log_is_verbose()) {
+        char name[CONNECTION_NAME];
+        log_line(LOG_DEBUG, "%s opened worker=%u", connection_name(connection, name), worker->index);
+    }
 }
 
 /* Whether the flags are one of the combinations in state.h. */
@@ -147,7 +179,10 @@ void connection_cut_off(struct worker *worker, struct connection *connection, co
 {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};
 
-    log_line(LOG_INFO, "client %llu is cut off: %s", (unsigned long long)connection->id, why);
+    char name[CONNECTION_NAME];
+
+    log_line(LOG_INFO, "%s is cut off: %s", connection_name(connection, name), why);
+    connection->flags |= CONNECTION_CUT_OFF;
     count(&worker->statistics->cut_off, 1);
     setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     connection_withdraw(worker, connection);

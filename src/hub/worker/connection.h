@@ -15,6 +15,11 @@ void connection_open(struct worker *worker, int fd, uint32_t address);
 /* A client whose socket did not arrive, as this process is out of descriptors: it has no place any more. */
 void connection_lose(struct worker *worker, uint32_t address);
 
+#define CONNECTION_NAME 96u
+
+/* Writes who this is, for the log: "client=ID address=ADDRESS:PORT". Costs a system call. Returns `name`. */
+const char *connection_name(const struct connection *connection, char name[CONNECTION_NAME]);
+
 /* Has epoll watch the connection for what it now waits for, no more and no less. */
 void connection_watch(struct worker *worker, struct connection *connection);
 

@@ -56,6 +56,7 @@ static void pass_barriers_of(struct worker *worker, unsigned dead)
 static void forget_worker(struct worker *worker, unsigned dead)
 {
     INVARIANT(dead < worker->shared->workers && dead != worker->index, dead);
+    log_line(LOG_DEBUG, "worker=%u forgets worker=%u, which is dead", worker->index, dead);
     worker->up &= ~(UINT64_C(1) << dead);
     relay_take_all_records(worker);
     relay_drop_records(worker, dead);
@@ -110,6 +111,7 @@ static void obey(struct worker *worker, const struct handoff *message)
         forget_worker(worker, message->worker);
         break;
     case HANDOFF_UP:
+        log_line(LOG_DEBUG, "worker=%u knows worker=%u again", worker->index, message->worker);
         worker->up |= UINT64_C(1) << message->worker;
         orders_acknowledge(worker, HANDOFF_UP, message->worker);
         break;

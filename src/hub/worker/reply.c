@@ -1,6 +1,7 @@
 /* reply.c: see reply.h. */
 #include "hub/worker/reply.h"
 
+#include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/deadline.h"
@@ -145,6 +146,10 @@ void reply_end(struct worker *worker, struct connection *connection)
 void reply_error(struct worker *worker, struct connection *connection, const char *reason)
 {
     uint32_t length = (uint32_t)strlen(reason);
+    char name[CONNECTION_NAME];
+
+    if (log_is_verbose())
+        log_line(LOG_DEBUG, "%s gets ERROR: %s", connection_name(connection, name), reason);
     uint8_t *frame = begin(worker, connection, FRAME_WORD_SIZE + length);
 
     if (frame != NULL) {
