@@ -217,6 +217,34 @@ START_TEST(test_who_is_always_just_in_time_is_cut_off_under_cut_alone)
 }
 END_TEST
 
+/* A receiver that always takes a little is not stuck, but not for ever either: its senders wait for one drain timeout.
+ */
+START_TEST(test_a_receiver_that_takes_too_little_is_cut_off)
+{
+    static uint8_t frame[FRAME_MAX_SIZE], drain[65536];
+    size_t sent = 0;
+    int64_t start = now_ms(), taken = 0;
+
+    hub_start(&hub, harness_workers[_i], "--drain-timeout", "2", "--high-watermark", "8M", "--low-watermark", "64K",
+              "--grace-time", "0.2", NULL);
+    client_open(&sender, &hub);
+    client_open(&slow, &hub);
+    const size_t size = make_message(frame, &slow.id, 1, drain, sizeof drain);
+    while (hub_statistic(&hub, "cut_off") == 0) {
+        ck_assert_msg(now_ms() - start < patient(15000), "it is never cut off, and has taken %lld bytes",
+                      (long long)taken);
+        for (ssize_t took = 1; took > 0; sent += took > 0 ? (size_t)took : 0)
+            took = send(sender.fd, frame + sent % size, size - sent % size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t got = recv(slow.fd, drain, sizeof drain, MSG_DONTWAIT);
+        taken += got > 0 ? got : 0;
+        poll(NULL, 0, 50);
+    }
+    ck_assert_int_gt(now_ms() - start, 2000);
+    hub_await(&hub, "it did not read enough within the drain timeout", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 /* Who asks and does not read is not read any more, long before its answers fill the hub, and gets all of them later. */
 START_TEST(test_who_asks_for_more_than_it_reads_waits_for_itself)
 {
@@ -419,6 +447,7 @@ int main(void)
     tcase_add_loop_test(tests, test_sender_is_slowed_and_nothing_is_lost, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_cut_off_after_the_drain_timeout, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_refuse_never_slows_a_sender, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_a_receiver_that_takes_too_little_is_cut_off, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_who_is_always_just_in_time_is_cut_off_under_cut_alone, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_who_asks_for_more_than_it_reads_waits_for_itself, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_under_refuse_a_stuck_receiver_costs_at_most_five_percent, 0, WORKER_COUNTS);

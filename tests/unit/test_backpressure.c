@@ -10,7 +10,7 @@
 
 static struct connection *sender(uint32_t place)
 {
-    return &worker.connections[place];
+    return &worker->connections[place];
 }
 
 /* Pauses it for this key, whatever that names. */
@@ -18,18 +18,18 @@ static void pause_sender(struct connection *connection, uint32_t key)
 {
     if (key < shared.slots) {
         congestion_set(&shared, key);
-        backpressure_pause_for_receiver(&worker, connection, key);
+        backpressure_pause_for_receiver(worker, connection, key);
     } else if (key == congestion_worker_key(&shared, 0)) {
-        backpressure_pause_for_store(&worker, connection);
+        backpressure_pause_for_store(worker, connection);
     } else {
-        worker.credit_taken[1] = 1u << 30;
-        backpressure_pause_for_worker(&worker, connection, 1);
+        worker->credit_taken[1] = 1u << 30;
+        backpressure_pause_for_worker(worker, connection, 1);
     }
 }
 
 static uint64_t pauses(void)
 {
-    const struct statistics *statistics = worker.statistics;
+    const struct statistics *statistics = worker->statistics;
     return atomic_load(&statistics->paused_by_receiver) + atomic_load(&statistics->paused_by_itself) +
            atomic_load(&statistics->paused_by_worker) + atomic_load(&statistics->paused_by_store);
 }
@@ -39,11 +39,11 @@ static uint32_t resumed(uint64_t *places)
 {
     uint32_t number = 0;
     *places = 0;
-    while (worker.resumed.count > 0) {
-        struct connection *connection = list_take(&worker, &worker.resumed, LINK_TURN);
+    while (worker->resumed.count > 0) {
+        struct connection *connection = list_take(worker, &worker->resumed, LINK_TURN);
         ck_assert_uint_ne(connection->flags & CONNECTION_TURN_PENDING, 0);
         connection->flags &= ~(unsigned)CONNECTION_TURN_PENDING;
-        *places |= UINT64_C(1) << place_of(&worker, connection);
+        *places |= UINT64_C(1) << place_of(worker, connection);
         ck_assert_uint_le(++number, 64);
     }
     return number;
@@ -65,19 +65,19 @@ START_TEST(test_a_wake_is_for_its_key_only)
     pause_sender(sender(2), KEY + 1);
     pause_sender(sender(3), KEY);
     pause_sender(sender(4), KEY + WAIT_BUCKETS); /* of the same bucket */
-    ck_assert_uint_eq(worker.paused, 4);
-    backpressure_wake(&worker, KEY);
+    ck_assert_uint_eq(worker->paused, 4);
+    backpressure_wake(worker, KEY);
     check_resumed(1 << 1 | 1 << 3);
-    ck_assert_uint_eq(worker.paused, 2);
+    ck_assert_uint_eq(worker->paused, 2);
     ck_assert_uint_eq(sender(1)->waits_for, NO_KEY);
     ck_assert_uint_eq(sender(4)->waits_for, KEY + WAIT_BUCKETS);
-    backpressure_wake(&worker, KEY);
+    backpressure_wake(worker, KEY);
     check_resumed(0);
-    backpressure_wake(&worker, KEY + WAIT_BUCKETS);
+    backpressure_wake(worker, KEY + WAIT_BUCKETS);
     check_resumed(1 << 4);
-    backpressure_wake(&worker, KEY + 1);
+    backpressure_wake(worker, KEY + 1);
     check_resumed(1 << 2);
-    ck_assert_uint_eq(worker.paused, 0);
+    ck_assert_uint_eq(worker->paused, 0);
 }
 END_TEST
 
@@ -85,9 +85,9 @@ START_TEST(test_wake_all_wakes_all)
 {
     for (uint32_t place = 0; place < 64; place++)
         pause_sender(sender(place), place * 33);
-    backpressure_wake(&worker, WAKE_ALL);
+    backpressure_wake(worker, WAKE_ALL);
     check_resumed(UINT64_MAX);
-    ck_assert_uint_eq(worker.paused, 0);
+    ck_assert_uint_eq(worker->paused, 0);
 }
 END_TEST
 
@@ -95,13 +95,13 @@ START_TEST(test_a_sender_waits_for_one_thing_at_a_time)
 {
     pause_sender(sender(1), KEY);
     pause_sender(sender(1), KEY + 1);
-    ck_assert_uint_eq(worker.paused, 1);
+    ck_assert_uint_eq(worker->paused, 1);
     ck_assert_uint_eq(pauses(), 1);
-    backpressure_wake(&worker, KEY + 1);
+    backpressure_wake(worker, KEY + 1);
     check_resumed(0);
-    backpressure_wake(&worker, KEY);
+    backpressure_wake(worker, KEY);
     pause_sender(sender(1), KEY); /* before it had its turn */
-    backpressure_wake(&worker, KEY);
+    backpressure_wake(worker, KEY);
     check_resumed(1 << 1); /* once in the list */
     ck_assert_uint_eq(pauses(), 2);
 }
@@ -109,12 +109,12 @@ END_TEST
 
 START_TEST(test_a_paused_sender_has_no_deadline_for_its_input)
 {
-    deadline_set(&worker, sender(1), DEADLINE_FRAME);
-    deadline_set(&worker, sender(1), DEADLINE_CONGESTED);
+    deadline_set(worker, sender(1), DEADLINE_FRAME);
+    deadline_set(worker, sender(1), DEADLINE_CONGESTED);
     pause_sender(sender(1), KEY);
-    worker.now = 100;
-    ck_assert_ptr_null(deadline_expired(&worker, DEADLINE_FRAME, 10));
-    ck_assert_ptr_eq(deadline_expired(&worker, DEADLINE_CONGESTED, 10), sender(1));
+    worker->now = 100;
+    ck_assert_ptr_null(deadline_expired(worker, DEADLINE_FRAME, 10));
+    ck_assert_ptr_eq(deadline_expired(worker, DEADLINE_CONGESTED, 10), sender(1));
 }
 END_TEST
 
@@ -127,25 +127,25 @@ START_TEST(test_forgetting_from_anywhere)
         pause_sender(sender(place), KEY);
     for (uint32_t place = 0; place < 4; place++) {
         if (_i >> place & 1)
-            backpressure_forget(&worker, sender(place));
+            backpressure_forget(worker, sender(place));
         else
             rest |= UINT64_C(1) << place;
     }
-    backpressure_forget(&worker, sender(9)); /* does not wait */
-    ck_assert_int_eq((int)worker.paused, __builtin_popcountll(rest));
-    backpressure_wake(&worker, KEY);
+    backpressure_forget(worker, sender(9)); /* does not wait */
+    ck_assert_int_eq((int)worker->paused, __builtin_popcountll(rest));
+    backpressure_wake(worker, KEY);
     check_resumed(rest);
-    ck_assert_uint_eq(worker.paused, 0);
+    ck_assert_uint_eq(worker->paused, 0);
 }
 END_TEST
 
 START_TEST(test_only_a_congested_receiver_is_waited_for)
 {
-    backpressure_pause_for_receiver(&worker, sender(1), KEY);
+    backpressure_pause_for_receiver(worker, sender(1), KEY);
     ck_assert_uint_eq(sender(1)->waits_for, NO_KEY);
-    ck_assert_uint_eq(worker.paused, 0);
+    ck_assert_uint_eq(worker->paused, 0);
     congestion_set(&shared, KEY);
-    backpressure_pause_for_receiver(&worker, sender(1), KEY);
+    backpressure_pause_for_receiver(worker, sender(1), KEY);
     ck_assert_uint_eq(sender(1)->waits_for, KEY);
     ck_assert_uint_eq(congestion_clear(&shared, KEY), 1);
 }
@@ -153,7 +153,7 @@ END_TEST
 
 START_TEST(test_each_pause_is_counted_by_its_cause)
 {
-    const struct statistics *statistics = worker.statistics;
+    const struct statistics *statistics = worker->statistics;
 
     pause_sender(sender(1), KEY);
     pause_sender(sender(2), 2); /* its own slot */
@@ -163,7 +163,7 @@ START_TEST(test_each_pause_is_counted_by_its_cause)
     ck_assert_uint_eq(atomic_load(&statistics->paused_by_itself), 1);
     ck_assert_uint_eq(atomic_load(&statistics->paused_by_worker), 1);
     ck_assert_uint_eq(atomic_load(&statistics->paused_by_store), 1);
-    ck_assert_uint_eq(worker.paused, 4);
+    ck_assert_uint_eq(worker->paused, 4);
 }
 END_TEST
 
@@ -175,31 +175,31 @@ START_TEST(test_those_that_waited_for_the_store_longest_look_first)
     uint32_t seen = 0;
 
     for (uint32_t place = 0; place < MANY; place++)
-        backpressure_pause_for_store(&worker, sender(place));
-    backpressure_pause_for_store(&worker, sender(5)); /* waits already */
-    ck_assert_uint_eq(worker.store_waiters, MANY);
+        backpressure_pause_for_store(worker, sender(place));
+    backpressure_pause_for_store(worker, sender(5)); /* waits already */
+    ck_assert_uint_eq(worker->store_waiters, MANY);
     for (int looks = 0; seen < MANY; looks++) {
         ck_assert_int_lt(looks, 10);
-        backpressure_wake_store(&worker);
-        ck_assert_uint_gt(worker.resumed.count, 0);
-        ck_assert_uint_le(worker.resumed.count, 256); /* a bounded number at a time */
-        while (worker.resumed.count > 0) {
-            struct connection *connection = list_take(&worker, &worker.resumed, LINK_TURN);
+        backpressure_wake_store(worker);
+        ck_assert_uint_gt(worker->resumed.count, 0);
+        ck_assert_uint_le(worker->resumed.count, 256); /* a bounded number at a time */
+        while (worker->resumed.count > 0) {
+            struct connection *connection = list_take(worker, &worker->resumed, LINK_TURN);
             connection->flags &= ~(unsigned)CONNECTION_TURN_PENDING;
             /* In the order in which they came, then those that came again. */
-            ck_assert_uint_eq(place_of(&worker, connection), seen < MANY ? seen : (seen - MANY) * 3 + 2);
+            ck_assert_uint_eq(place_of(worker, connection), seen < MANY ? seen : (seen - MANY) * 3 + 2);
             seen++;
             if (seen % 3 == 0) /* still has no room: behind all others */
-                backpressure_pause_for_store(&worker, connection);
+                backpressure_pause_for_store(worker, connection);
         }
     }
-    ck_assert_uint_gt(worker.store_waiters, 0);
+    ck_assert_uint_gt(worker->store_waiters, 0);
     for (uint32_t place = 0; place < MANY; place++)
-        backpressure_forget(&worker, sender(place));
-    ck_assert_uint_eq(worker.store_waiters, 0);
-    ck_assert_uint_eq(worker.paused, 0);
-    backpressure_wake_store(&worker);
-    ck_assert_uint_eq(worker.resumed.count, 0);
+        backpressure_forget(worker, sender(place));
+    ck_assert_uint_eq(worker->store_waiters, 0);
+    ck_assert_uint_eq(worker->paused, 0);
+    backpressure_wake_store(worker);
+    ck_assert_uint_eq(worker->resumed.count, 0);
 }
 END_TEST
 
@@ -209,9 +209,9 @@ START_TEST(test_only_waiters_for_the_store_look_at_it)
 
     pause_sender(sender(1), key % WAIT_BUCKETS); /* of the same bucket */
     pause_sender(sender(2), key);
-    backpressure_wake_store(&worker);
+    backpressure_wake_store(worker);
     check_resumed(1 << 2);
-    ck_assert_uint_eq(worker.paused, 1);
+    ck_assert_uint_eq(worker->paused, 1);
 }
 END_TEST
 
@@ -220,44 +220,44 @@ END_TEST
 START_TEST(test_the_end_of_congestion_wakes_all_workers_that_wait)
 {
     congestion_set(&shared, KEY);
-    backpressure_pause_for_receiver(&worker, sender(1), KEY);
-    backpressure_pause_for_receiver(&worker, sender(2), KEY);
+    backpressure_pause_for_receiver(worker, sender(1), KEY);
+    backpressure_pause_for_receiver(worker, sender(2), KEY);
     ck_assert(congestion_wait(&shared, KEY, 1));
-    backpressure_end_congestion(&worker, KEY);
+    backpressure_end_congestion(worker, KEY);
     check_resumed(1 << 1 | 1 << 2);
-    ck_assert_uint_eq(worker.touched, 1 << 1);
+    ck_assert_uint_eq(worker->touched, 1 << 1);
     ck_assert_uint_eq(woken(KEY), 1);
     ck_assert(!congestion_is_set(&shared, KEY));
-    worker.touched = 0;
-    backpressure_end_congestion(&worker, KEY); /* nobody waits any more */
-    ck_assert_uint_eq(worker.touched, 0);
+    worker->touched = 0;
+    backpressure_end_congestion(worker, KEY); /* nobody waits any more */
+    ck_assert_uint_eq(worker->touched, 0);
     ck_assert_uint_eq(woken(KEY), 0);
 }
 END_TEST
 
 START_TEST(test_a_worker_that_is_down_is_not_woken)
 {
-    worker.up = 0;
+    worker->up = 0;
     congestion_set(&shared, KEY);
     congestion_wait(&shared, KEY, 1);
-    backpressure_end_congestion(&worker, KEY);
-    ck_assert_uint_eq(worker.touched, 0);
+    backpressure_end_congestion(worker, KEY);
+    ck_assert_uint_eq(worker->touched, 0);
     ck_assert_uint_eq(woken(KEY), 0);
 }
 END_TEST
 
 START_TEST(test_a_dead_worker_wakes_those_that_wait_for_it_or_its_clients)
 {
-    uint32_t range = worker.routes.range;
+    uint32_t range = worker->routes.range;
 
     pause_sender(sender(1), range - 1); /* a client here */
     pause_sender(sender(2), range);     /* its first and last */
     pause_sender(sender(3), 2 * range - 1);
     pause_sender(sender(4), congestion_worker_key(&shared, 0));
     pause_sender(sender(5), congestion_worker_key(&shared, 1));
-    backpressure_wake_worker(&worker, 1);
+    backpressure_wake_worker(worker, 1);
     check_resumed(1 << 2 | 1 << 3 | 1 << 5);
-    ck_assert_uint_eq(worker.paused, 2);
+    ck_assert_uint_eq(worker->paused, 2);
 }
 END_TEST
 
@@ -273,41 +273,41 @@ START_TEST(test_the_credit)
     _Atomic uint64_t *credited = &shared_scoreboard(&shared, 1)->credit_returned[0];
     uint32_t credit = credits[_i].credit;
 
-    worker.limits.store_share = credits[_i].store_share;
-    backpressure_set_credit(&worker);
-    worker.work = WORK_LEAST + 1; /* by one that sends much */
-    ck_assert(backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.credit_taken[1] = credit - 1;
-    ck_assert(backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.credit_taken[1]++;
-    ck_assert(!backpressure_has_credit(&worker, &worker.connections[0], 1));
+    worker->limits.store_share = credits[_i].store_share;
+    backpressure_set_credit(worker);
+    worker->work = WORK_LEAST + 1; /* by one that sends much */
+    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->credit_taken[1] = credit - 1;
+    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->credit_taken[1]++;
+    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
     atomic_store(&shared_scoreboard(&shared, 1)->credit_returned[1], 1000); /* of another sender */
-    ck_assert(!backpressure_has_credit(&worker, &worker.connections[0], 1));
+    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
     atomic_store(credited, 1);
-    ck_assert(backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.credit_taken[1] += UINT64_C(1) << 40;
-    atomic_store(credited, worker.credit_taken[1]);
-    ck_assert(backpressure_has_credit(&worker, &worker.connections[0], 1));
+    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->credit_taken[1] += UINT64_C(1) << 40;
+    atomic_store(credited, worker->credit_taken[1]);
+    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
 }
 END_TEST
 
 /* Also when another's largest frame went over the credit. */
 START_TEST(test_those_that_send_little_have_more)
 {
-    worker.limits.store_share = 16u << 20;
-    backpressure_set_credit(&worker);
-    worker.credit_taken[1] = (512u << 10) - 1 + FRAME_MAX_SIZE;
-    ck_assert(backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.work = WORK_LEAST + 1;
-    ck_assert(!backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.work = WORK_LEAST - 100;
-    worker.connections[0].input_length = 101; /* from before */
-    ck_assert(!backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.connections[0].input_length = 100;
-    worker.credit_taken[1] += 256u << 10;
-    ck_assert(backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.credit_taken[1]++;
-    ck_assert(!backpressure_has_credit(&worker, &worker.connections[0], 1));
+    worker->limits.store_share = 16u << 20;
+    backpressure_set_credit(worker);
+    worker->credit_taken[1] = (512u << 10) - 1 + FRAME_MAX_SIZE;
+    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->work = WORK_LEAST + 1;
+    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->work = WORK_LEAST - 100;
+    worker->connections[0].input_length = 101; /* from before */
+    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->connections[0].input_length = 100;
+    worker->credit_taken[1] += 256u << 10;
+    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->credit_taken[1]++;
+    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
 }
 END_TEST
 
@@ -316,38 +316,38 @@ START_TEST(test_credit_comes_back_as_large_queues_are_written)
 {
     const _Atomic uint64_t *credited = &shared_scoreboard(&shared, 0)->credit_returned[1];
 
-    worker.credit_due[1] = 1u << 20;
-    worker.credit_due_to = 1 << 1;
-    worker.large.count = 2;
-    worker.visits = 10;
-    backpressure_give_credit(&worker);
+    worker->credit_due[1] = 1u << 20;
+    worker->credit_due_to = 1 << 1;
+    worker->large.count = 2;
+    worker->visits = 10;
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 256u << 10);
-    worker.visits = 11; /* one of the two was visited since */
-    backpressure_give_credit(&worker);
+    worker->visits = 11; /* one of the two was visited since */
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 256u << 10);
-    worker.visits = 12;
-    backpressure_give_credit(&worker);
+    worker->visits = 12;
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 512u << 10);
-    worker.large.count = 0;
-    backpressure_give_credit(&worker);
+    worker->large.count = 0;
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 1u << 20);
-    ck_assert_uint_eq(worker.credit_due[1] + worker.credit_due_to, 0);
+    ck_assert_uint_eq(worker->credit_due[1] + worker->credit_due_to, 0);
 }
 END_TEST
 
 START_TEST(test_who_is_short_of_queue_entries_gives_little_credit)
 {
-    worker.limits.store_share = 16u << 20;
-    backpressure_set_credit(&worker);
+    worker->limits.store_share = 16u << 20;
+    backpressure_set_credit(worker);
     atomic_store(&shared_scoreboard(&shared, 1)->statistics.segments_used, SEGMENTS / 4 * 3 + 1);
-    ck_assert(backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.work = WORK_LEAST + 1; /* none to those that send much */
-    ck_assert(!backpressure_has_credit(&worker, &worker.connections[0], 1));
-    worker.work = 0;
-    worker.credit_taken[1] = 64u << 10;
-    ck_assert(!backpressure_has_credit(&worker, &worker.connections[0], 1));
+    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->work = WORK_LEAST + 1; /* none to those that send much */
+    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    worker->work = 0;
+    worker->credit_taken[1] = 64u << 10;
+    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
     atomic_store(&shared_scoreboard(&shared, 1)->statistics.segments_used, SEGMENTS / 4 * 3);
-    ck_assert(backpressure_has_credit(&worker, &worker.connections[0], 1));
+    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
 }
 END_TEST
 
@@ -355,11 +355,11 @@ START_TEST(test_a_sender_waits_while_there_is_no_credit)
 {
     uint32_t key = congestion_worker_key(&shared, 1);
 
-    backpressure_set_credit(&worker);
-    backpressure_pause_for_worker(&worker, sender(1), 1);
+    backpressure_set_credit(worker);
+    backpressure_pause_for_worker(worker, sender(1), 1);
     ck_assert_uint_eq(sender(1)->waits_for, NO_KEY);
-    worker.credit_taken[1] = 4u << 20;
-    backpressure_pause_for_worker(&worker, sender(1), 1);
+    worker->credit_taken[1] = 4u << 20;
+    backpressure_pause_for_worker(worker, sender(1), 1);
     ck_assert_uint_eq(sender(1)->waits_for, key);
     ck_assert_uint_eq(atomic_load(&shared.congestion[key].waiters), 1 << 0);
 }
@@ -369,20 +369,20 @@ START_TEST(test_taking_records_wakes_whoever_waits_for_credit)
 {
     uint32_t key = congestion_worker_key(&shared, 0);
 
-    backpressure_give_credit(&worker);
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(woken(key), 0);
     congestion_wait(&shared, key, 1);
-    backpressure_give_credit(&worker);
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(woken(key), 1);
-    backpressure_give_credit(&worker);
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(woken(key), 0);
     /* Not while this worker is short of queue entries, but as soon as it is so no longer. */
-    atomic_store(&worker.statistics->segments_used, SEGMENTS);
+    atomic_store(&worker->statistics->segments_used, SEGMENTS);
     congestion_wait(&shared, key, 1);
-    backpressure_give_credit(&worker);
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(woken(key), 0);
-    atomic_store(&worker.statistics->segments_used, 0);
-    backpressure_give_credit(&worker);
+    atomic_store(&worker->statistics->segments_used, 0);
+    backpressure_give_credit(worker);
     ck_assert_uint_eq(woken(key), 1);
 }
 END_TEST
@@ -394,14 +394,14 @@ END_TEST
 static void wait_each_round(void *context)
 {
     (void)context;
-    worker.index = 1;
+    worker->index = 1;
     for (uint32_t round = 1;; round++) {
         await(&race->round, round);
-        worker.credit_taken[0] = (uint64_t)round << 22;
+        worker->credit_taken[0] = (uint64_t)round << 22;
         pause_for(round * 7 % 64);
-        backpressure_pause_for_worker(&worker, sender(1), 0);
+        backpressure_pause_for_worker(worker, sender(1), 0);
         atomic_store(&race->waits, sender(1)->waits_for != NO_KEY);
-        backpressure_forget(&worker, sender(1));
+        backpressure_forget(worker, sender(1));
         atomic_store(&race->answered, round);
     }
 }
@@ -419,7 +419,7 @@ START_TEST(test_no_wait_for_credit_is_lost)
         pause_for(round * 13 % 509);
         atomic_store_explicit(&shared_scoreboard(&shared, 0)->credit_returned[1], (uint64_t)round << 22,
                               memory_order_relaxed);
-        backpressure_give_credit(&worker);
+        backpressure_give_credit(worker);
         await(&race->answered, round);
         bool waited = atomic_load(&race->waits);
         waits += waited;

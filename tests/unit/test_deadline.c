@@ -6,13 +6,13 @@
 
 static struct connection *connection(uint32_t place)
 {
-    return &worker.connections[place];
+    return &worker->connections[place];
 }
 
 static void enter(uint32_t place, enum deadline list, uint32_t now)
 {
-    worker.now = now;
-    deadline_set(&worker, connection(place), list);
+    worker->now = now;
+    deadline_set(worker, connection(place), list);
 }
 
 /* Takes all that are expired out of an input list, as the worker does. Returns their places as digits. */
@@ -21,10 +21,10 @@ static uint32_t expire(enum deadline list, uint32_t now, uint32_t limit)
     struct connection *expired;
     uint32_t digits = 0;
 
-    worker.now = now;
-    while ((expired = deadline_expired(&worker, list, limit)) != NULL) {
-        digits = digits * 10 + place_of(&worker, expired);
-        deadline_clear_input(&worker, expired);
+    worker->now = now;
+    while ((expired = deadline_expired(worker, list, limit)) != NULL) {
+        digits = digits * 10 + place_of(worker, expired);
+        deadline_clear_input(worker, expired);
     }
     return digits;
 }
@@ -38,19 +38,19 @@ START_TEST(test_expiry_is_after_the_limit_and_in_order)
     ck_assert_uint_eq(expire(DEADLINE_FRAME, 150, 50), 0); /* as long as the limit is not longer */
     ck_assert_uint_eq(expire(DEADLINE_FRAME, 151, 50), 3);
     ck_assert_uint_eq(expire(DEADLINE_FRAME, 200, 50), 0);
-    ck_assert(deadline_any(&worker));
+    ck_assert(deadline_any(worker));
     ck_assert_uint_eq(expire(DEADLINE_FRAME, 201, 50), 12);
-    ck_assert(!deadline_any(&worker));
+    ck_assert(!deadline_any(worker));
 }
 END_TEST
 
 START_TEST(test_looking_does_not_take)
 {
     enter(4, DEADLINE_CLOSING, 0);
-    worker.now = 100;
+    worker->now = 100;
     for (int i = 0; i < 3; i++)
-        ck_assert_ptr_eq(deadline_expired(&worker, DEADLINE_CLOSING, 99), connection(4));
-    ck_assert_ptr_null(deadline_expired(&worker, DEADLINE_CLOSING, 100));
+        ck_assert_ptr_eq(deadline_expired(worker, DEADLINE_CLOSING, 99), connection(4));
+    ck_assert_ptr_null(deadline_expired(worker, DEADLINE_CLOSING, 100));
 }
 END_TEST
 
@@ -71,14 +71,14 @@ START_TEST(test_leaving_from_anywhere)
         enter(place, DEADLINE_FRAME, place);
     for (uint32_t place = 1; place <= 5; place++) {
         if (_i >> (place - 1) & 1)
-            deadline_clear_input(&worker, connection(place));
+            deadline_clear_input(worker, connection(place));
         else
             rest = rest * 10 + place;
     }
-    ck_assert_int_eq(deadline_any(&worker), rest != 0);
+    ck_assert_int_eq(deadline_any(worker), rest != 0);
     enter(9, DEADLINE_FRAME, 6); /* behind the last that is left */
     ck_assert_uint_eq(expire(DEADLINE_FRAME, 100, 10), rest * 10 + 9);
-    ck_assert(!deadline_any(&worker));
+    ck_assert(!deadline_any(worker));
 }
 END_TEST
 
@@ -115,49 +115,49 @@ START_TEST(test_output_and_input_do_not_know_each_other)
         enter(1, DEADLINE_FRAME, 0);
         enter(1, outputs[i], 0);
         enter(2, outputs[i], 0);
-        worker.now = 100;
-        ck_assert_ptr_eq(deadline_expired(&worker, outputs[i], 10), connection(1));
+        worker->now = 100;
+        ck_assert_ptr_eq(deadline_expired(worker, outputs[i], 10), connection(1));
         ck_assert_uint_eq(expire(DEADLINE_FRAME, 100, 10), 1); /* its input leaves, its output stays */
-        ck_assert_ptr_eq(deadline_expired(&worker, outputs[i], 10), connection(1));
+        ck_assert_ptr_eq(deadline_expired(worker, outputs[i], 10), connection(1));
         enter(1, DEADLINE_FRAME, 0);
-        worker.now = 100;
-        deadline_clear_output(&worker, connection(1));
-        ck_assert_ptr_eq(deadline_expired(&worker, outputs[i], 10), connection(2));
-        ck_assert_ptr_eq(deadline_expired(&worker, DEADLINE_FRAME, 10), connection(1));
-        deadline_clear_output(&worker, connection(2));
-        deadline_clear_input(&worker, connection(1));
-        ck_assert(!deadline_any(&worker));
+        worker->now = 100;
+        deadline_clear_output(worker, connection(1));
+        ck_assert_ptr_eq(deadline_expired(worker, outputs[i], 10), connection(2));
+        ck_assert_ptr_eq(deadline_expired(worker, DEADLINE_FRAME, 10), connection(1));
+        deadline_clear_output(worker, connection(2));
+        deadline_clear_input(worker, connection(1));
+        ck_assert(!deadline_any(worker));
     }
     enter(1, DEADLINE_BLOCKED, 0);
     enter(1, DEADLINE_CONGESTED, 0); /* one output list at a time as well */
-    worker.now = 100;
-    ck_assert_ptr_null(deadline_expired(&worker, DEADLINE_BLOCKED, 10));
-    ck_assert_ptr_eq(deadline_expired(&worker, DEADLINE_CONGESTED, 10), connection(1));
+    worker->now = 100;
+    ck_assert_ptr_null(deadline_expired(worker, DEADLINE_BLOCKED, 10));
+    ck_assert_ptr_eq(deadline_expired(worker, DEADLINE_CONGESTED, 10), connection(1));
 }
 END_TEST
 
 START_TEST(test_leaving_twice_or_never_entering)
 {
-    deadline_clear_input(&worker, connection(7));
-    deadline_clear_output(&worker, connection(7));
+    deadline_clear_input(worker, connection(7));
+    deadline_clear_output(worker, connection(7));
     enter(1, DEADLINE_FRAME, 0);
     enter(2, DEADLINE_FRAME, 0);
     enter(3, DEADLINE_FRAME, 0);
-    deadline_clear_input(&worker, connection(1));
-    deadline_clear_input(&worker, connection(2));
-    deadline_clear_input(&worker, connection(1));
+    deadline_clear_input(worker, connection(1));
+    deadline_clear_input(worker, connection(2));
+    deadline_clear_input(worker, connection(1));
     ck_assert_uint_eq(expire(DEADLINE_FRAME, 100, 10), 3);
 }
 END_TEST
 
 START_TEST(test_any_list_is_noticed)
 {
-    ck_assert(!deadline_any(&worker));
-    deadline_set(&worker, connection(1), (enum deadline)_i);
-    ck_assert(deadline_any(&worker));
-    deadline_clear_input(&worker, connection(1));
-    deadline_clear_output(&worker, connection(1));
-    ck_assert(!deadline_any(&worker));
+    ck_assert(!deadline_any(worker));
+    deadline_set(worker, connection(1), (enum deadline)_i);
+    ck_assert(deadline_any(worker));
+    deadline_clear_input(worker, connection(1));
+    deadline_clear_output(worker, connection(1));
+    ck_assert(!deadline_any(worker));
 }
 END_TEST
 
@@ -173,14 +173,14 @@ END_TEST
 
 START_TEST(test_the_last_place)
 {
-    uint32_t last = worker.routes.range - 1;
+    uint32_t last = worker->routes.range - 1;
 
     enter(last, DEADLINE_FRAME, 0);
     enter(0, DEADLINE_FRAME, 0);
-    worker.now = 100;
-    ck_assert_ptr_eq(deadline_expired(&worker, DEADLINE_FRAME, 10), connection(last));
-    deadline_clear_input(&worker, connection(last));
-    ck_assert_ptr_eq(deadline_expired(&worker, DEADLINE_FRAME, 10), connection(0));
+    worker->now = 100;
+    ck_assert_ptr_eq(deadline_expired(worker, DEADLINE_FRAME, 10), connection(last));
+    deadline_clear_input(worker, connection(last));
+    ck_assert_ptr_eq(deadline_expired(worker, DEADLINE_FRAME, 10), connection(0));
 }
 END_TEST
 

@@ -1,47 +1,53 @@
 /*
- * worker_fixture.h: a worker made by hand, for unit tests of the files that serve it: worker 0 of two, with
- * its connections but without a loop. Its records to worker 1 are read back by woken().
+ * worker_fixture.h: worker 0 of two, opened as the hub does it, but without turns of its loop. Its records to worker 1
+ * are read back by woken(), and what it answers the master is not read.
  */
 #ifndef RELAYHUB_WORKER_FIXTURE_H
 #define RELAYHUB_WORKER_FIXTURE_H
 
+#include "hub/common/handoff.h"
 #include "hub/worker/state.h"
+#include "hub/worker/worker.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static struct shared shared;
-static struct worker worker;
-static int pipe_ends[2];
+static struct worker *worker;
+static int inboxes[2][2], channel[2];
 
 static inline void worker_set_up(void)
 {
-    ck_assert_int_eq(shared_create(&shared, 2, 2048, 0), 0);
-    memset(&worker, 0, sizeof worker);
-    memset(worker.waiting, 0xff, sizeof worker.waiting);
-    memset(worker.deadlines, 0xff, sizeof worker.deadlines);
-    worker.shared = &shared;
-    worker.statistics = &shared_scoreboard(&shared, 0)->statistics;
-    worker.up = 1 << 1;
-    worker.credit = 1u << 20;
-    ck_assert_int_eq(routes_open(&worker.routes, &shared, 0), 0);
-    ck_assert_int_eq(inbox_pipe(pipe_ends), 0);
-    ck_assert_int_eq(outbox_open(&worker.outboxes[1], 0, pipe_ends[1]), 0);
-    worker.connections = calloc(worker.routes.range, sizeof *worker.connections);
-    ck_assert_ptr_nonnull(worker.connections);
-    for (uint32_t i = 0; i < worker.routes.range; i++)
-        worker.connections[i].waits_for = NO_KEY;
+    ck_assert_int_eq(shared_create(&shared, 2, 2048, 64u << 20), 0);
+    ck_assert_int_eq(handoff_pair(channel), 0);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(inbox_pipe(inboxes[i]), 0);
+    struct worker_setup setup = {.shared = &shared,
+                                 .up = 3,
+                                 .channel = channel[1],
+                                 .inbox = inboxes[0][0],
+                                 .outboxes = {inboxes[0][1], inboxes[1][1]},
+                                 .limits = {.high_watermark = 4u << 20,
+                                            .low_watermark = 1u << 20,
+                                            .store_share = 16u << 20,
+                                            .drain_timeout = 10000,
+                                            .frame_timeout = 30000}};
+    worker = worker_open(&setup);
+    ck_assert_ptr_nonnull(worker);
+    worker->credit = 1u << 20;
+    for (uint32_t i = 0; i < worker->routes.range; i++) /* of those that are made by hand, without connection_open() */
+        worker->connections[i].waits_for = NO_KEY;
 }
 
 static inline void worker_tear_down(void)
 {
-    free(worker.connections);
-    outbox_close(&worker.outboxes[1]);
-    close(pipe_ends[0]);
-    close(pipe_ends[1]);
-    routes_close(&worker.routes);
+    worker_close(worker);
+    for (unsigned i = 0; i < 2; i++) {
+        close(inboxes[i][0]);
+        close(inboxes[i][1]);
+        close(channel[i]);
+    }
     shared_destroy(&shared);
 }
 
@@ -55,7 +61,7 @@ static inline void count_wake(void *context, const struct record *record)
 static inline uint32_t woken(uint32_t key)
 {
     uint32_t count_and_key[2] = {0, key};
-    outbox_drop(&worker.outboxes[1], count_wake, count_and_key);
+    outbox_drop(&worker->outboxes[1], count_wake, count_and_key);
     return count_and_key[0];
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So many neighbouring entries are tried for an address; after that it is not counted. */
+/* The most neighbouring entries that are tried for an address. If all are in use, the address is not counted. */
 #define PROBES 64u
 
 struct address {
@@ -50,7 +50,7 @@ static uint32_t clients_of(const struct addresses *addresses, uint32_t entry)
     for (unsigned worker = 0; worker < addresses->shared->workers; worker++) {
         uint32_t handed = addresses->handed[(size_t)worker * addresses->shared->addresses + entry];
         uint32_t closed = atomic_load_explicit(closed_counter(addresses->shared, worker, entry), memory_order_relaxed);
-        /* A worker that counts wrongly hurts the count of its own clients only. */
+        /* A worker that counts wrongly only hurts the count of its own clients. */
         clients += handed - closed <= INT32_MAX ? handed - closed : 0;
     }
     return clients;

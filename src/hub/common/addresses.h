@@ -1,9 +1,9 @@
 /*
- * addresses.h: how many clients each source address has, and how fast it makes new ones.
+ * addresses.h: how many clients each source address has, and how fast it makes new ones. For the master alone.
  *
- * For the master alone. An IPv6 client is counted by its /64, which is what one site has. Each address has
- * an entry in a table; the number of that entry goes along with its clients, and the workers count those
- * that they close in shared memory (shared.h), so that nobody has to tell the master.
+ * An IPv6 client is counted by its /64 prefix, which is what one site has. Each address has an entry in a table. The
+ * index of the entry goes to the worker with the client. A worker counts the clients that it closes, by that index, in
+ * shared memory (shared.h), so the master needs no message about it.
  */
 #ifndef RELAYHUB_ADDRESSES_H
 #define RELAYHUB_ADDRESSES_H
@@ -28,8 +28,8 @@ enum addresses_verdict { ADDRESSES_WELCOME, ADDRESSES_TOO_MANY, ADDRESSES_TOO_FA
 int addresses_open(struct addresses *addresses, const struct shared *shared, uint32_t max_clients, uint32_t rate);
 
 /*
- * May this address have one client more, at `now` milliseconds? *entry is then the number of its entry, or
- * ADDRESS_NONE where there is no limit, or the table has no room for one address more.
+ * Whether this address may have one more client, at `now` milliseconds. *entry becomes the index of its entry, or
+ * ADDRESS_NONE if there is no limit, or if the table is full.
  */
 enum addresses_verdict addresses_admit(struct addresses *addresses, const struct sockaddr *address, uint64_t now,
                                        uint32_t *entry);

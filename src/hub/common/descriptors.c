@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Where close_range(2) is refused they are closed one by one, as far as there may be some. */
+/* If close_range(2) is refused, they are closed one by one, up to the highest that this process may have. */
 static void close_from_to(unsigned first, unsigned last)
 {
     if (first > last || syscall(SYS_close_range, first, last, 0) == 0)

@@ -41,7 +41,7 @@ int handoff_send(int channel, const struct handoff *message)
     while (sent < 0 && errno == EINTR);
     if (sent >= 0)
         return 0;
-    /* Too many descriptors on their way (unix(7)): the other side has to take some first. */
+    /* Too many descriptors are under way (unix(7)). The other side has to take some first. */
     return errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM ? -EAGAIN : -errno;
 }
 
@@ -83,7 +83,7 @@ int handoff_receive(int channel, struct handoff *message)
             close(message->fds[--count]);
         return -EPROTO;
     }
-    /* Fewer than sent arrive where this process is out of descriptors: those clients see a close. */
+    /* Fewer arrive than were sent when this process is out of descriptors. Those clients see a close. */
     message->lost = message->kind == HANDOFF_CLIENTS ? message->count - count : 0;
     message->count = count;
     return 1;

@@ -1,9 +1,9 @@
 /*
- * handoff.h: the channel between the master and one worker: a SOCK_SEQPACKET pair.
+ * handoff.h: the channel between the master and one worker: a pair of SOCK_SEQPACKET sockets.
  *
- * The master hands accepted clients over with SCM_RIGHTS (unix(7)), several in one message, and tells
- * workers about each other. A worker acknowledges what the master has to wait for. Whoever sees the end
- * of the channel knows that the other side is dead.
+ * The master hands accepted clients over with SCM_RIGHTS (unix(7)), several in one message, and gives the workers their
+ * orders. A worker answers the orders that the master waits for. The end of the channel means that the other side is
+ * dead.
  */
 #ifndef RELAYHUB_HANDOFF_H
 #define RELAYHUB_HANDOFF_H
@@ -35,27 +35,27 @@ struct handoff {
     uint32_t kind;
     uint32_t worker;
     uint32_t count;
-    uint32_t lost; /* of those sent, behind `count`: no descriptors were free for them, so they are closed */
+    uint32_t lost; /* clients whose descriptor did not arrive; their addresses follow the first `count` */
     struct limits limits;
     uint32_t refused[SANDBOX_LAYERS];
     uint32_t addresses[HANDOFF_CLIENTS_MAX]; /* with clients: their entries in addresses.h */
     uint32_t priority;                       /* of a line */
     char text[HANDOFF_TEXT];
-    int fds[HANDOFF_CLIENTS_MAX]; /* not sent as they stand here, but by SCM_RIGHTS */
+    int fds[HANDOFF_CLIENTS_MAX]; /* sent by SCM_RIGHTS, not as part of the message */
 };
 
 /* Makes the pair: [0] for the master, [1] for the worker. Non-blocking. Returns 0 or a negative errno value. */
 int handoff_pair(int ends[2]);
 
 /*
- * Sends one message with its `count` fds, which stay open here. Returns 0, or a negative errno value:
- * -EAGAIN when the other side is behind.
+ * Sends one message with its `count` descriptors, which stay open here. Returns 0, or a negative errno value: -EAGAIN
+ * when the channel is full.
  */
 int handoff_send(int channel, const struct handoff *message);
 
 /*
- * Receives one message; its fds are the caller's to close. Returns 1, 0 at the end of the channel, or a
- * negative errno value: -EAGAIN when there is nothing, -EPROTO for what no master and no worker sends.
+ * Receives one message, whose descriptors the caller has to close. Returns 1, or 0 at the end of the channel, or a
+ * negative errno value: -EAGAIN when there is nothing, -EPROTO when it is nothing that a master or a worker sends.
  */
 int handoff_receive(int channel, struct handoff *message);
 

@@ -37,7 +37,7 @@ uint64_t id_clock_now(const struct shared *shared)
     return now > shared->slot_mask ? now : now + shared->slot_mask + 1;
 }
 
-/* The promise of the run before; 0 where there was none. */
+/* Reads the promise of the previous run, or 0 if there was none. */
 static int read_promise(struct id_clock *clock)
 {
     char text[TEXT] = "";
@@ -73,7 +73,7 @@ static int open_file(struct id_clock *clock)
     return clock->file < 0 ? -errno : read_promise(clock);
 }
 
-/* What is left of the tick that a run before may have used is slept away. */
+/* Sleeps for the rest of the tick, as a previous run may have used this tick. */
 static uint64_t await_tick(uint64_t mask)
 {
     uint64_t now = units(CLOCK_REALTIME), first = (now | mask) + 1, rest = first - now;
@@ -97,7 +97,10 @@ int id_clock_start(struct id_clock *clock, struct shared *shared, const char *pa
         first = await_tick(shared->slot_mask);
     shared->id_clock_start = first - units(CLOCK_MONOTONIC_COARSE);
     result = write_promise(clock, first + PROMISED);
-    /* On the disk before the first id. A later promise has half an hour to get there, and nobody waits for a disk. */
+    /*
+     * This promise has to be on the disk before the first id. A later one has half an hour to get there, so nobody
+     * waits for a disk.
+     */
     if (result == 0 && clock->file >= 0 && fdatasync(clock->file) < 0 && errno != EINVAL)
         result = -errno;
     return result;
@@ -113,14 +116,14 @@ void id_clock_promise(struct id_clock *clock)
     if (result == 0)
         return;
     log_line(LOG_ERR, "--id-file: cannot write %s: %s", clock->path, strerror(-result));
-    close(clock->file); /* the next run goes by the time of day, as without one */
+    close(clock->file); /* the next run begins at the time of day, as without a file */
     clock->file = -1;
 }
 
 void id_clock_stop(struct id_clock *clock)
 {
     if (clock->file >= 0 && write_promise(clock, absolute_now(clock->shared)) < 0)
-        return; /* the promise of before is as good, only longer */
+        return; /* the previous promise still holds, but for longer */
     if (clock->file >= 0)
         close(clock->file);
     clock->file = -1;

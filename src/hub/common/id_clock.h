@@ -1,10 +1,10 @@
 /*
- * id_clock.h: the clock that user ids are made from; routes.h says how.
+ * id_clock.h: the clock that user ids are made from; routes.h describes the ids.
  *
- * It counts units of 2^-20 seconds, modulo 2^48: the time of day when the hub started, and from then on
- * CLOCK_MONOTONIC, so that it never steps while the hub runs. The time of day may have been set back between two runs:
- * then a file says how far the ids of the run before can have come, and the clock begins there. The file is a promise
- * for the next hour that the master renews, so that a power cut leaves it true.
+ * It counts units of 2^-20 seconds, modulo 2^48. It begins at the time of day when the hub starts and goes on with
+ * CLOCK_MONOTONIC, so it never steps while the hub runs. The time of day may be set back between two runs. So a file
+ * may hold a promise: the time up to which the hub may have given out ids. The next run begins after it. The master
+ * renews the promise an hour ahead, so a power cut leaves it true.
  */
 #ifndef RELAYHUB_ID_CLOCK_H
 #define RELAYHUB_ID_CLOCK_H
@@ -18,17 +18,17 @@ struct id_clock {
     struct shared *shared;
     const char *path;
     int file;         /* or -1 */
-    uint64_t promise; /* no id is of this time or later, in units, not modulo anything */
+    uint64_t promise; /* no id is from this time or later; in units, not modulo 2^48 */
 };
 
 /*
- * Starts the clock in a tick that no run before has used. That takes a part of a tick: 8 ms for a hub of 16,384 slots,
- * half a second for one of a million. `path` names the file, which is made where it is missing; "": none. Returns 0,
- * or a negative errno value when the file cannot be read or written.
+ * Starts the clock in a tick that no previous run has used. That takes part of a tick: up to 16 ms for a hub of 16,384
+ * slots, a second for one of a million. `path` names the file, which is made if it is missing; "" means no file.
+ * Returns 0, or a negative errno value when the file cannot be read or written.
  */
 int id_clock_start(struct id_clock *clock, struct shared *shared, const char *path);
 
-/* Renews the promise when half of it is over. Now and then. */
+/* Renews the promise when half of it is over. Called in each turn of the master. */
 void id_clock_promise(struct id_clock *clock);
 
 /* The hub ends: the next one need not begin any later than now. */

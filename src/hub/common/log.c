@@ -31,7 +31,7 @@ static struct {
     bool journal;
     bool verbose;
     bool terminal; /* warnings go to standard error as well */
-    int error;     /* standard error, or the same file opened anew so that a write does not wait; -1: none */
+    int error;     /* standard error, or the same file opened a second time, so that a write does not wait; -1: none */
     int syslog;    /* connected to the daemon, or -1 */
     uint64_t dropped;
 } target = {.error = STDERR_FILENO, .syslog = -1};
@@ -52,8 +52,8 @@ static bool is_journal(void)
 }
 
 /*
- * A pipe or terminal is opened anew: O_NONBLOCK is a property of the open file, and that of standard error belongs to
- * others as well. A plain file never makes a write wait, and would be written from its start.
+ * A pipe or terminal is opened a second time. O_NONBLOCK belongs to the open file, and others use that of standard
+ * error as well. A plain file never makes a write wait, and a second opening would write from its start.
  */
 static int open_error(void)
 {
@@ -72,7 +72,7 @@ static bool put_error(int priority, const char *text)
     int length = target.journal ? snprintf(line, sizeof line, "<%d>%s\n", priority, text)
                                 : snprintf(line, sizeof line, "relayhubd: %s\n", text);
 
-    /* Where it was not opened anew a write may wait, unless there is room. */
+    /* If it could not be opened a second time, a write may wait, unless there is room. */
     if (target.error == STDERR_FILENO && (poll(&poller, 1, 0) != 1 || !(poller.revents & POLLOUT)))
         return false;
     ssize_t written = send(target.error, line, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -105,7 +105,7 @@ static bool put_syslog(int priority, const char *text)
         snprintf(line, sizeof line, "<%d>%s relayhubd[%d]: %s", LOG_DAEMON | priority, stamp, (int)getpid(), text);
     if (send(target.syslog, line, (size_t)length, MSG_NOSIGNAL) > 0)
         return true;
-    if (errno == EAGAIN || errno == ENOBUFS || !connect_syslog()) /* the daemon hangs; or is not there */
+    if (errno == EAGAIN || errno == ENOBUFS || !connect_syslog()) /* the daemon hangs, or is not there */
         return false;
     return send(target.syslog, line, (size_t)length, MSG_NOSIGNAL) > 0; /* it was started again */
 }
@@ -160,7 +160,10 @@ static bool put(int priority, const char *text)
 
 /* ---- limits ---- */
 
-/* Kinds that are counted at the same time. With more of them the oldest are forgotten, and their limit begins anew. */
+/*
+ * The most kinds that are counted at the same time. When there are more, the oldest one is forgotten and its limit
+ * starts again.
+ */
 #define KINDS 160u
 
 /* The lines of one kind in the second that began at `since`. */

@@ -16,10 +16,11 @@
 #include <stdbool.h>
 #include <syslog.h>
 
-#define LOG_TEXT 1024     /* a line is cut to this, with its zero byte */
-#define LOG_KIND_MOST 100 /* lines of one kind in a second: warnings, information and debugging with the same format   \
-                           */
-#define LOG_WORKERS 64u   /* workers whose lines are told apart */
+#define LOG_TEXT 1024 /* a line is cut to this, with its zero byte */
+#define LOG_KIND_MOST                                                                                                  \
+    100                 /* lines of one kind in a second: warnings, information and debugging with the same format     \
+                         */
+#define LOG_WORKERS 64u /* workers whose lines are told apart */
 
 /* To be called once, before the first line. `verbose` lets LOG_DEBUG lines through. */
 void log_open(bool foreground, bool verbose);

@@ -1,14 +1,13 @@
 /*
  * mailbox.h: records between workers, through one pipe a worker.
  *
- * Every worker reads its own pipe, its inbox, and writes to all others. Records are collected in an
- * outbox for each other worker and written once a turn of the loop, whole records in pieces of at most
- * PIPE_BUF bytes, which pipe(7) writes atomically. Records from one worker to another arrive in the order
- * they were added.
+ * Every worker reads its own pipe, its inbox, and writes to the pipes of all others. It collects records in an outbox
+ * for each other worker and writes them once a turn of the loop: whole records, in pieces of at most PIPE_BUF bytes,
+ * which pipe(7) writes atomically. Records from one worker to another arrive in the order in which they were added.
  *
- * Nobody blocks on a pipe. What does not fit stays in the outbox. Records that deliver are limited by the credit
- * of each pair of workers (backpressure.h), which is less than what an outbox holds, so that they always find room;
- * for the others whoever adds them says what happens when there is none.
+ * Nobody blocks on a pipe. What does not fit stays in the outbox. Records that deliver always find room: the credit of
+ * each pair of workers (backpressure.h) limits them to less than an outbox holds. For each other kind the code that
+ * adds it says what happens when there is no room.
  */
 #ifndef RELAYHUB_MAILBOX_H
 #define RELAYHUB_MAILBOX_H
@@ -21,10 +20,10 @@
 #include <stdint.h>
 
 enum record_kind {
-    RECORD_DELIVER = 1, /* queue this range of the store for ids[] */
-    RECORD_UNDELIVERED, /* ids[0] is told that `messages` messages from `number` on did not reach ids[1] */
+    RECORD_DELIVER = 1, /* queue these bytes of the store for ids[] */
+    RECORD_UNDELIVERED, /* ids[0] sent `messages` messages from `number` on that ids[1] does not get */
     RECORD_WAKE,        /* senders that wait for `key` go on */
-    RECORD_BARRIER,     /* answer with RECORD_BARRIER_PASSED when all before this is done with */
+    RECORD_BARRIER,     /* answer with RECORD_BARRIER_PASSED after all records before this one are handled */
     RECORD_BARRIER_PASSED,
 };
 
@@ -36,7 +35,7 @@ struct record {
     uint32_t length; /* DELIVER: in bytes; whole MESSAGE frames as they go to receivers */
     union {
         uint64_t at;  /* DELIVER: where in the store, see store.h */
-        uint32_t key; /* WAKE: a slot or worker as in routes.h, or WAKE_ALL */
+        uint32_t key; /* WAKE: a key as in congestion.h, or WAKE_ALL */
     };
     uint64_t number;   /* the first message's number at its sender */
     uint32_t messages; /* how many there are, numbered in a row */
@@ -48,13 +47,13 @@ struct record {
 #define WAKE_ALL UINT32_MAX
 #define OUTBOX_SIZE 262144u
 #define INBOX_BUFFER 131072u
-#define INBOX_CAPACITY 262144u /* what a pipe can hold at the most */
+#define INBOX_CAPACITY 262144u /* the capacity of a pipe */
 
 _Static_assert(RECORD_SIZE_MAX <= PIPE_BUF, "a record is written atomically");
 
 /*
- * What a record that delivers takes of the credit between two workers: the bytes of its body, and for each receiver as
- * many as it takes to queue it for them.
+ * What a record that delivers takes of the credit between two workers: the bytes of its body, and for each receiver the
+ * cost of a queue entry.
  */
 #define RECORD_COST 512u
 static inline uint32_t record_cost(uint32_t length, unsigned count)
@@ -83,7 +82,7 @@ struct inbox {
 /* Makes a pipe for one worker, non-blocking. Returns 0 or a negative errno value. */
 int inbox_pipe(int ends[2]);
 
-/* For the master: throws away what stands in a dead worker's pipe. */
+/* For the master: discards what is left in the pipe of a dead worker. */
 void inbox_discard(int read_end);
 
 int outbox_open(struct outbox *outbox, unsigned self, int write_end);
@@ -97,8 +96,8 @@ static inline bool outbox_empty(const struct outbox *outbox)
 }
 
 /*
- * Makes room for one record of any size, to be filled in place and then outbox_commit()ted with its count
- * of ids. NULL when there is none. Only one record is being built at a time.
+ * Makes room for one record of any size. The caller fills it in place and then calls outbox_commit() with its count of
+ * ids. NULL when there is no room. Only one record is built at a time.
  */
 struct record *outbox_begin(struct outbox *outbox);
 void outbox_commit(struct outbox *outbox, struct record *record, unsigned count);
@@ -109,13 +108,13 @@ void outbox_wake(struct outbox *outbox, uint32_t key);
 /* Writes what the pipe takes. `blocked` is set when records are left. */
 void outbox_flush(struct outbox *outbox);
 
-/* Hands each record that waits to write to `handle`, then forgets them: their worker is dead. */
+/* Hands each record that is not written yet to `handle`, then forgets them: the worker that they are for is dead. */
 void outbox_drop(struct outbox *outbox, void (*handle)(void *context, const struct record *record), void *context);
 
-/* Reads what there is, as far as there is room for it, once. Returns the number of bytes, 0 when there was nothing. */
+/* Reads once, as much as there is and as there is room for. Returns the number of bytes, 0 when there was nothing. */
 size_t inbox_read(struct inbox *inbox);
 
-/* The next record, which stays where it is until inbox_read(); NULL when no whole one is there. */
+/* The next record, or NULL when no whole one is there. It stays where it is until the next inbox_read(). */
 const struct record *inbox_next(struct inbox *inbox);
 
 /* Whether there is a whole record. */

@@ -22,7 +22,7 @@ void routes_close(struct routes *routes)
     free(routes->next_free);
 }
 
-/* Whether an id for this slot would be a new one now. */
+/* Whether the slot would get an id now that it never had. */
 static bool is_rested(const struct shared *shared, uint32_t slot)
 {
     uint64_t word = atomic_load_explicit(&shared->ids[slot], memory_order_relaxed);
@@ -55,7 +55,7 @@ uint32_t routes_take_slot(struct routes *routes)
     while (slot == SLOT_NONE && routes->fresh < routes->range) {
         slot = routes->first + routes->fresh++;
         count_used(routes);
-        if (!is_rested(routes->shared, slot)) { /* a worker that died has given it out a moment ago */
+        if (!is_rested(routes->shared, slot)) { /* the worker that died gave it out a moment ago */
             routes_return_slot(routes, slot);
             slot = SLOT_NONE;
         }
@@ -81,12 +81,12 @@ uint64_t routes_publish(struct routes *routes, uint32_t slot)
 
     INVARIANT(slot - routes->first < routes->range, slot, routes->first);
     uint64_t id = (id_clock_now(shared) & ~(uint64_t)shared->slot_mask) | slot;
-    /* Release: who sees the id also sees that its owner is ready for it. */
+    /* Release: whoever sees the id also sees that its owner is ready for it. */
     atomic_store_explicit(&shared->ids[slot], id, memory_order_release);
     return id;
 }
 
-/* Frees a slot whose client is in the table; of one that is free already nothing changes. */
+/* Frees a slot. Nothing changes if it is free already. */
 static void clear(const struct shared *shared, uint32_t slot)
 {
     uint64_t id = routes_client(shared, slot);

@@ -1,21 +1,21 @@
 /*
- * routes.h: the shared user_id table: who is connected, and which worker has it.
+ * routes.h: the shared user_id table: which clients are connected, and which worker has each.
  *
  *     user_id = node:16 | tick:(48 - slot_bits) | slot:slot_bits
  *
- * slot_bits are as many as number the slots of this hub. The table is cut into equal ranges of slots, one a worker.
- * Only its owner gives slots of a range out, so there is no lock; everybody may look an id up, which is one array
- * index and one compare.
+ * slot_bits is the number of bits that the slots of this hub need. The table is cut into equal ranges of slots, one a
+ * worker. Only its owner gives out slots of a range, so there is no lock. Everybody may look up an id, which takes one
+ * array index and one compare.
  *
- * No id is ever given twice: the tick says when the slot was given out, and no slot is given out twice in one tick.
- * A tick lasts 2^(slot_bits - 20) seconds, so the ticks come round after 2^28 seconds, eight and a half years,
- * however large the hub is; with 16,384 slots a tick is 16 ms, and 1,024 slots that rest are given out 65,000 times
- * a second. The clock that they are taken from goes on with CLOCK_MONOTONIC while the hub runs, so it never steps. It
- * begins at the time of day, or later where the hub before was further (id_clock.h): after that one's last tick.
+ * No id is ever given twice. The tick is the time when the slot was given out, and no slot is given out twice in one
+ * tick. A tick lasts 2^(slot_bits - 20) seconds. So the ticks repeat after 2^28 seconds, eight and a half years, in a
+ * hub of any size. With 16,384 slots a tick is 16 ms, and 1,024 resting slots can be given out 65,000 times a second.
+ * The clock (id_clock.h) goes on with CLOCK_MONOTONIC while the hub runs, so it never steps. It begins at the time of
+ * day, or after the last tick of the previous run if that is later.
  *
  * The word of a slot in shared->ids is the id of its client. While the slot is free it is the complement of the last
- * one, which is the id of no slot, so that the tick is known to whoever gives the slot out next, also when that is
- * the successor of a worker that died; or 0, where there was none.
+ * id, which is the id of no slot. So whoever gives out the slot next knows its last tick, even if that is the successor
+ * of a worker that died. 0 means that there was no id yet.
  */
 #ifndef RELAYHUB_ROUTES_H
 #define RELAYHUB_ROUTES_H
@@ -31,7 +31,7 @@ struct routes {
     uint32_t first;     /* the first slot of this worker's range */
     uint32_t range;     /* how many slots the range has */
     uint32_t fresh;     /* slots from here on were never given out by this process */
-    uint32_t free_head; /* a queue of slots given back: the one given back first is reused first */
+    uint32_t free_head; /* a queue of slots that were given back, the oldest first */
     uint32_t free_tail;
     uint32_t free_count;
     uint32_t *next_free; /* [range] */
@@ -42,15 +42,15 @@ int routes_open(struct routes *routes, const struct shared *shared, unsigned sel
 void routes_close(struct routes *routes);
 
 /*
- * Takes a free slot of this worker's range, or SLOT_NONE: all are in use, or were given out in this tick. Slots are
+ * Takes a free slot of this worker's range. SLOT_NONE when all are in use or were given out in this tick. Slots are
  * numbered over all workers.
  */
 uint32_t routes_take_slot(struct routes *routes);
 
-/* Gives a slot back that routes_withdraw() was called for, or that was never published. */
+/* Gives a slot back after routes_withdraw(), or one that was never published. */
 void routes_return_slot(struct routes *routes, uint32_t slot);
 
-/* Makes a new user_id for a slot taken, lets everybody see it, and returns it. */
+/* Makes a new user_id for a slot, publishes it, and returns it. */
 uint64_t routes_publish(struct routes *routes, uint32_t slot);
 
 /* From now on no new message finds this slot's client. */
@@ -64,7 +64,7 @@ static inline uint32_t routes_slot(const struct shared *shared, uint64_t id)
     return (uint32_t)id & shared->slot_mask;
 }
 
-/* The client of a slot, or 0: what LIST tells. */
+/* The client of a slot, or 0. This is what LIST shows. */
 static inline uint64_t routes_client(const struct shared *shared, uint32_t slot)
 {
     uint64_t word = atomic_load_explicit(&shared->ids[slot], memory_order_relaxed);
@@ -78,8 +78,8 @@ static inline unsigned routes_worker(const struct shared *shared, uint32_t slot)
 }
 
 /*
- * True while the client `id` is connected. Pairs with the release in routes_publish(): who learned an id
- * from its client's own worker finds it.
+ * Whether the client `id` is connected. Pairs with the release in routes_publish(): whoever learned an id from its
+ * client's own worker finds it.
  */
 static inline bool routes_has(const struct shared *shared, uint64_t id)
 {

@@ -39,7 +39,7 @@ int sandbox_become(const char *user)
     if (entry == NULL)
         return errno == 0 ? -ENOENT : -errno;
     if (getuid() == entry->pw_uid && geteuid() == entry->pw_uid)
-        return 0; /* who it is already, in whatever groups */
+        return 0; /* it is this user already, in whatever groups */
     if (initgroups(user, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 || setuid(entry->pw_uid) < 0)
         return -errno;
     return 0;
@@ -47,7 +47,7 @@ int sandbox_become(const char *user)
 
 static int forbid_privileges(void)
 {
-    /* Where it cannot be asked for it may be in force. */
+    /* If the system refuses the request, the state may be in force already. */
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1 ? -errno : 0;
 }
 
@@ -77,7 +77,7 @@ static const int allowed_calls[] = {
     SCMP_SYS(restart_syscall), SCMP_SYS(getpeername),
 };
 
-/* What a library may try on the way and can do without: refused, but no reason to end. */
+/* A library may try these and can do without them. They are refused, but do not end the process. */
 static const int refused_calls[] = {SCMP_SYS(socket), SCMP_SYS(connect), SCMP_SYS(openat), SCMP_SYS(newfstatat)};
 
 static int add_rules(scmp_filter_ctx filter)
@@ -88,7 +88,7 @@ static int add_rules(scmp_filter_ctx filter)
         result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
     for (size_t i = 0; i < sizeof refused_calls / sizeof refused_calls[0]; i++)
         result |= seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), refused_calls[i], 0);
-    /* Cutting a client off; what it acknowledged; abort(3); memory for the library, but no code in it. */
+    /* Cutting off a client; what a client has acknowledged; abort(3); memory for libraries, but no code in it. */
     result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(setsockopt), 2, SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET),
                                SCMP_A2(SCMP_CMP_EQ, SO_LINGER));
     result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, SIOCOUTQ));
@@ -102,17 +102,17 @@ static int add_rules(scmp_filter_ctx filter)
 static int forbid_calls(void)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    if (filter == NULL) /* the library cannot ask for it: the process has no other thread */
+    if (filter == NULL) /* the library does not know that; the process has no other thread */
         filter = seccomp_init(SCMP_ACT_KILL_THREAD);
     if (filter == NULL)
         return -ENOMEM;
-    /* The calls of a busy loop are found in few steps, whatever their number. */
+    /* The calls of a busy loop are found in a few steps, however many are allowed. */
     (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-    (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0); /* a layer of its own */
+    (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0); /* that is another layer */
     int result = add_rules(filter) == 0 ? 0 : -ENOMEM;
     errno = 0;
     if (result == 0 && seccomp_load(filter) < 0)
-        result = errno != 0 ? -errno : -ECANCELED; /* what it returns hides the kernel's reason */
+        result = errno != 0 ? -errno : -ECANCELED; /* its return value hides the kernel's reason */
     seccomp_release(filter);
     return result;
 }
@@ -128,7 +128,7 @@ static int forbid_calls(void)
 
 /* ---- all layers ---- */
 
-/* Of a kernel that does not have it, that has it switched off, or of the filter that a container is under. */
+/* Whether a kernel does not have a layer or has it switched off, or a container filters it. */
 static bool is_refusal(int error)
 {
     return error == ENOSYS || error == EOPNOTSUPP || error == EPERM || error == EACCES || error == EINVAL;

@@ -1,9 +1,9 @@
 /*
  * sandbox.h: the privileges that a process of the hub gives away.
  *
- * A worker reads what strangers send. Once it is set up it needs its descriptors and its memory, and nothing else;
- * what SECURITY in relayhubd(8) promises rests on this file. It gives the rest away in layers, each of which a kernel
- * may not know, and a container may refuse.
+ * A worker reads what strangers send. Once it is set up it needs its descriptors and its memory, and nothing else. It
+ * gives away the rest in layers. A kernel may not know a layer, and a container may refuse it. SECURITY in relayhubd(8)
+ * rests on this file.
  */
 #ifndef RELAYHUB_SANDBOX_H
 #define RELAYHUB_SANDBOX_H
@@ -32,12 +32,13 @@ enum sandbox_mode {
 int sandbox_become(const char *user);
 
 /*
- * For worker `self`, before its loop. refused[layer] is 0, or the errno value of a layer that this system refuses or
- * this build does not have, which is left out. Returns 0, or a negative errno value where something else failed.
+ * For worker `self`, before its loop. refused[layer] becomes 0, or the errno value with which this system refuses the
+ * layer, which is then left out; ENOSYS if this build does not have it. Returns 0, or a negative errno value if
+ * something else failed.
  */
 int sandbox_enter_worker(const struct shared *shared, unsigned self, uint32_t refused[SANDBOX_LAYERS]);
 
-/* Says which layers are refused, why, and what a worker can do therefore. False when none is. */
+/* Describes the refused layers: why, and what a worker can do without them. False when none is refused. */
 bool sandbox_describe(const uint32_t refused[SANDBOX_LAYERS], char text[SANDBOX_TEXT]);
 
 #endif

@@ -93,8 +93,8 @@ void shared_destroy(struct shared *shared)
 }
 
 /*
- * Leaves only worker `self`'s segment of a region, cut into equal segments of `size` bytes, writable. That one is not
- * touched, so that a worker which is refused this somewhere can go on.
+ * Makes a region read-only but for the part of worker `self`; each part has `size` bytes. That part is not touched, so
+ * a worker that is refused this in the middle can go on.
  */
 static bool protect_region(void *region, size_t size, unsigned workers, unsigned self)
 {

@@ -26,7 +26,7 @@
 #define WORKERS_MAX 64u
 #define SLOT_BITS 24u
 #define SLOTS_MAX (UINT32_C(1) << SLOT_BITS)
-#define SLOTS_RESTING 1024u /* a worker: while fewer than this wait to be given out again, fresh ones are taken */
+#define SLOTS_RESTING 1024u /* of each worker: while fewer slots rest, fresh ones are given out first */
 #define BLOCK_SIZE 4096u
 #define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
 #define CACHE_LINE 64u

@@ -1,6 +1,4 @@
-/*
- * sockets.h: what master and workers alike ask of a socket. Neither call waits, and nothing is copied.
- */
+/* sockets.h: what the master and the workers ask of a socket. Neither call waits, and nothing is copied. */
 #ifndef RELAYHUB_SOCKETS_H
 #define RELAYHUB_SOCKETS_H
 
@@ -12,8 +10,8 @@
 #include <sys/socket.h>
 
 /*
- * What was sent and the other side has not acknowledged (tcp(7); the end of the stream counts as one byte) or, of a
- * UNIX socket, not read yet (unix(7)). 0 where the system cannot tell.
+ * How many bytes were sent and not acknowledged by the other side (tcp(7); the end of the stream counts as one byte)
+ * or, for a UNIX socket, not read yet (unix(7)). 0 if the system does not say.
  */
 static inline int socket_outstanding(int fd)
 {
@@ -21,7 +19,7 @@ static inline int socket_outstanding(int fd)
     return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
 }
 
-/* Throws away up to `most` bytes that have come. Returns whether the other side has closed, or is gone. */
+/* Discards up to `most` bytes that have come. Returns whether the other side has closed or is gone. */
 static inline bool socket_discard(int fd, size_t most)
 {
     ssize_t got = recv(fd, NULL, most, MSG_DONTWAIT | MSG_TRUNC);

@@ -20,7 +20,7 @@
 
 /* ---- limits of the system ---- */
 
-/* So many clients can one process hold, after the limit was raised as far as `clients` need and it goes. */
+/* The most clients that one process can have, after the limit was raised as far as needed and allowed. */
 static uint32_t clients_a_process(uint32_t clients)
 {
     rlim_t wanted = (rlim_t)clients + SPARE_DESCRIPTORS;
@@ -40,7 +40,7 @@ static uint32_t clients_a_process(uint32_t clients)
                                                 : 1;
 }
 
-/* Each client is held by one worker, so what one process may hold counts once a worker. */
+/* Each client is in one worker, so the hub can have this many for each worker. */
 void accepting_raise_limits(struct accepting *accepting, struct options *options)
 {
     accepting->clients_a_worker = clients_a_process(options->max_connections);
@@ -55,7 +55,7 @@ void accepting_raise_limits(struct accepting *accepting, struct options *options
 
 /* ---- accepting ---- */
 
-/* So many clients a worker has. */
+/* How many clients a worker has. */
 static uint64_t load_of(const struct workers *workers, unsigned index)
 {
     const struct worker_process *process = &workers->processes[index];
@@ -109,7 +109,7 @@ static void log_refusal(const struct sockaddr_storage *source, socklen_t size, c
              reason);
 }
 
-/* The hub does not take this client: says why in a frame. */
+/* Refuses a client, with the reason in an ERROR frame. */
 static void turn_away(struct accepting *accepting, int fd, const char *reason)
 {
     uint8_t frame[FRAME_WORD_SIZE + 64];
@@ -158,7 +158,7 @@ void accepting_resume(struct accepting *accepting)
     accepting_begin(accepting);
 }
 
-/* Hands over what was accepted for a worker. What its channel does not take now is kept until the next turn. */
+/* Hands over the clients that were accepted for a worker. If its channel is full, they are kept until the next turn. */
 static void send_batch(const struct workers *workers, struct worker_process *process)
 {
     if (process->clients.count == 0)
@@ -171,7 +171,7 @@ static void send_batch(const struct workers *workers, struct worker_process *pro
     process->behind = result == -EAGAIN;
     if (process->behind)
         return;
-    /* With its worker dead, a client sees a close. */
+    /* If the worker is dead, its clients see a close. */
     if (result == 0)
         process->handed += process->clients.count;
     while (process->clients.count > 0)
@@ -221,7 +221,7 @@ void accepting_take(struct accepting *accepting, unsigned listener)
         if (fd < 0 && (errno == ECONNABORTED || errno == EINTR))
             continue; /* a client that is gone again */
         if (fd < 0) {
-            if (errno != EAGAIN) /* whatever it is: it would be there in the next turn as well */
+            if (errno != EAGAIN) /* any other error would be there in the next turn as well */
                 pause_accepting(accepting, strerror(errno));
             return;
         }

@@ -1,7 +1,7 @@
 /*
- * accepting.h: takes new clients, chooses a worker for each, and hands them over in batches. Whoever is over a limit
- * gets ERROR and a close. A worker that hangs, or is behind with those it got, is passed over. When descriptors, memory
- * or workers run out, nothing is accepted for a moment: clients wait in the listening sockets. For the master process
+ * accepting.h: takes new clients, chooses a worker for each, and hands them over in batches. A client that is over a
+ * limit gets an ERROR and a close. A worker that hangs, or whose channel is full, gets none. When descriptors, memory
+ * or workers run out, nothing is accepted for a moment, and clients wait in the listening sockets. For the master
  * alone.
  */
 #ifndef RELAYHUB_ACCEPTING_H
@@ -13,16 +13,16 @@ struct accepting {
     struct workers *workers;
     uint32_t clients_a_worker; /* what the descriptors of one process allow */
     uint64_t accepted, turned_away;
-    bool told;      /* that it pauses, since it took a client last */
-    uint64_t again; /* while it pauses: until then, in milliseconds of workers->now; 0: it does not */
+    bool told;      /* it was logged that it pauses, since the last client */
+    uint64_t again; /* while it pauses: the end of the pause, in milliseconds of workers->now; 0: it does not pause */
 };
 
 /* Events are about this and the index of a listening socket. */
 #define EVENT_LISTENER 2000u
 
 /*
- * Raises RLIMIT_NOFILE as far as --max-connections needs and the system allows; lowers options->max_connections, with
- * a warning, where that is not enough.
+ * Raises RLIMIT_NOFILE as far as --max-connections needs and the system allows. If that is not enough, lowers
+ * options->max_connections with a warning.
  */
 void accepting_raise_limits(struct accepting *accepting, struct options *options);
 
@@ -35,7 +35,7 @@ void accepting_take(struct accepting *accepting, unsigned listener);
 /* Hands over what was accepted. At the end of a turn, and before the hub ends. */
 void accepting_hand_over(struct accepting *accepting);
 
-/* Goes on when a pause is over. */
+/* Goes on accepting when a pause is over. */
 void accepting_resume(struct accepting *accepting);
 
 #endif

@@ -7,7 +7,7 @@
 
 #define LONGEST 1000 /* milliseconds */
 
-/* No more than this is thrown away of one client in one turn. */
+/* The most that one turn discards of one client. */
 #define DISCARDED (1u << 20)
 
 static void end_first(struct farewells *farewells)
@@ -26,7 +26,7 @@ void farewell_send(struct farewells *farewells, int fd, const void *bytes, size_
     farewells->all[farewells->last++ % FAREWELLS] = (struct farewell){.fd = fd, .since = now};
 }
 
-/* In their order: whoever comes behind one that lasts longer waits for it, a second at the most. */
+/* In their order, so the oldest one delays those after it, for a second at most. */
 void farewell_advance(struct farewells *farewells, uint64_t now)
 {
     while (farewell_any(farewells)) {

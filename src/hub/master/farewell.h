@@ -24,8 +24,7 @@ struct farewells {
     size_t first, last;
 };
 
-/* Writes `size` bytes to a client, as far as its socket takes them at once, and closes it later. `now`: milliseconds.
- */
+/* Writes `size` bytes to a client, as many as its socket takes at once, and closes it later. `now`: milliseconds. */
 void farewell_send(struct farewells *farewells, int fd, const void *bytes, size_t size, uint64_t now);
 
 /* Closes those that are over. At each turn. */

@@ -1,10 +1,10 @@
 /*
- * heartbeat.h: finds workers that hang and kills them, so that they are replaced like others that die; and tells the
- * service manager's watchdog as long as none hangs. For the master process alone.
+ * heartbeat.h: finds workers that hang and kills them, so that they are replaced as others that die. Serves the
+ * watchdog of the service manager while none hangs. For the master alone.
  *
- * Each worker counts its turns in its shared page. A count that stands still from one look to the next may be that of
- * an idle worker: it is asked for a turn (HANDOFF_PING). Whoever takes none hangs: it is stopped, or goes round in a
- * loop, or stays in the kernel.
+ * Each worker counts its turns in its scoreboard. A count that stands still from one look to the next may be that of an
+ * idle worker, so that worker is asked for a turn (HANDOFF_PING). If it takes none, it hangs: it is stopped, or it is
+ * in an endless loop, or it stays in the kernel.
  */
 #ifndef RELAYHUB_HEARTBEAT_H
 #define RELAYHUB_HEARTBEAT_H
@@ -13,7 +13,7 @@
 
 struct heartbeat {
     struct workers *workers;
-    uint32_t watchdog; /* milliseconds within which the watchdog has to be told; 0: there is none */
+    uint32_t watchdog; /* milliseconds within which the watchdog has to be served; 0: there is none */
     uint32_t interval; /* milliseconds from the last look to the next */
     uint64_t next;     /* milliseconds of workers->now */
 };

@@ -51,7 +51,7 @@ void inherited_set_right(void)
 {
     reset_signals();
     stop_timers();
-    umask(umask(0) & 077); /* the hub may always read its own files; who else, is the parent's choice */
+    umask(umask(0) & 077); /* the hub may always read its own files; the parent decides about others */
 }
 
 void inherited_close_rest(void)

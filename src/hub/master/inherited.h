@@ -5,9 +5,9 @@
 #define RELAYHUB_INHERITED_H
 
 /*
- * Sets right what the hub relies on: signals that were ignored or blocked, timers that still run, and a file mode mask
- * that keeps the hub from its own files. main() calls this before anything else but standard_fds_fill(). Limits of
- * resources stay as they are: what they refuse is said where it is needed.
+ * Repairs what the hub relies on: signals that were ignored or blocked, timers that still run, and a file mode mask
+ * that keeps the hub from its own files. main() calls this right after standard_fds_fill(). Resource limits stay as
+ * they are; the calls that they make fail report it.
  */
 void inherited_set_right(void);
 

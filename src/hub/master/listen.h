@@ -15,9 +15,9 @@ struct listeners {
 };
 
 /*
- * Opens all addresses that the options name, or takes the sockets that systemd passed (sd_listen_fds(3)),
- * logs a line for each, and puts them into *listeners. Without any, it is loopback on both families, as far
- * as this machine has them. False after an error was logged.
+ * Opens all addresses that the options name, or takes the sockets that systemd passed (sd_listen_fds(3)), logs a line
+ * for each, and puts them into *listeners. Without any address it opens the loopback of both families, if this machine
+ * has them. False after an error was logged.
  */
 bool listen_open(struct listeners *listeners, const struct options *options);
 

@@ -45,7 +45,7 @@ static void leave_terminal(void)
     setsid();
     if (chdir("/") < 0)
         log_line(LOG_WARNING, "cannot change to /: %s", strerror(errno));
-    /* Standard error stays until the hub is ready: what goes wrong before is said there. */
+    /* Standard error stays open until the hub is ready, for errors of the start. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO && null >= 0; fd++)
         dup2(null, fd);

@@ -22,10 +22,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Milliseconds between two looks at what is still to be told or waited for. */
+/* Milliseconds between two turns while something is still to be sent or waited for. */
 #define TICK 20
 
-/* Milliseconds without a worker that is ready, after which the hub gives up: its service manager has to know. */
+/* Milliseconds without a ready worker, after which the hub gives up, so that its service manager can act. */
 #define PATIENCE 10000
 
 #define EVENT_SIGNAL 1000u /* above the workers' and below EVENT_LISTENER */
@@ -35,7 +35,7 @@ static struct workers workers;
 static struct accepting accepting = {.workers = &workers};
 static struct id_clock id_clock = {.file = -1};
 static struct heartbeat heartbeat = {.workers = &workers};
-static bool serving; /* all is told that the hub is ready */
+static bool serving; /* everybody was told that the hub is ready */
 static int pid_file = -1;
 static uint32_t most_connections;        /* that the hub was made for */
 static uint64_t served_at, ending_since; /* milliseconds */
@@ -107,7 +107,7 @@ static void reload(master_reread *reread)
     if (stat(options->config, &status) == 0 && !S_ISREG(status.st_mode)) {
         log_line(LOG_ERR, "configuration not reread: %s is no file that can be read again", options->config);
     } else if (!reread(&fresh)) {
-        /* it said why */
+        /* the reason is logged */
     } else if (fresh.config[0] == '\0' && options->config[0] != '\0') {
         log_line(LOG_ERR, "configuration not reread: %s is gone", options->config);
     } else {
@@ -166,7 +166,7 @@ static int open_signals(void)
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
         sigaddset(&mask, taken[i]);
     sigprocmask(SIG_BLOCK, &mask, &workers.old_mask);
-    /* Writing where nobody reads, or over a limit, or to the terminal of others, is an error and no more. */
+    /* A write without a reader, over a limit, or to a terminal of others is an error, but does not end the hub. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGTTOU, SIG_IGN);
@@ -183,7 +183,7 @@ static bool write_pid_file(const char *path)
     return false;
 }
 
-/* The user that the hub became may not remove a file from root's folder: then it is left empty. */
+/* The user that the hub has become may not remove a file from a folder of root. Then the file is emptied. */
 static void remove_pid_file(void)
 {
     if (pid_file >= 0 && unlink(options->pid_file) < 0 && ftruncate(pid_file, 0) < 0)
@@ -237,7 +237,7 @@ static int set_up(struct options *chosen)
     return workers_start(&workers) ? EX_OK : EX_OSERR;
 }
 
-/* Tells the service manager how many workers serve, and what is wrong with the others, when that has changed. */
+/* Tells the service manager how many workers serve, and how the last one died, when that has changed. */
 static void tell_status(void)
 {
     static uint64_t told_ready = UINT64_MAX, told_deaths;

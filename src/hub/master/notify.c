@@ -9,6 +9,7 @@
 
 #ifdef HAVE_LIBSYSTEMD
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -22,8 +23,9 @@
 #include <time.h>
 
 /*
- * sd_notify(3) waits where its socket is full, as it is when nobody reads it. Whether it would is asked of a socket of
- * our own: what nobody reads is not said. An address that this does not know is left to sd_notify(3).
+ * sd_notify(3) waits while its socket is full, which is so when nobody reads it. So the same is tried first with a
+ * socket that does not wait, and a message that nobody reads is dropped. Other kinds of addresses are left to
+ * sd_notify(3).
  */
 static bool is_heard(void)
 {
@@ -76,14 +78,14 @@ int notify_listen_fds(int fds[], int most)
 
     if (count > most) {
         log_line(LOG_ERR, "more than %d sockets were passed", most);
-        return -1;
+        return -EINVAL;
     }
 
     for (int i = 0; i < count && used < most; i++) {
         int fd = SD_LISTEN_FDS_START + i;
         if (sd_is_socket_inet(fd, AF_UNSPEC, SOCK_STREAM, 1, 0) <= 0) {
             log_line(LOG_ERR, "descriptor %d was passed, but it is no TCP socket that listens", fd);
-            return -1;
+            return -EINVAL;
         }
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
         fds[used++] = fd;

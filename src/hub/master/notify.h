@@ -1,6 +1,6 @@
 /*
- * notify.h: the service manager: what it is told, and the sockets that it passes. Does nothing where the
- * hub was built without libsystemd, or was not started by systemd.
+ * notify.h: what the service manager is told, and the sockets that it passes. Does nothing if the hub was built without
+ * libsystemd or was not started by systemd.
  */
 #ifndef RELAYHUB_NOTIFY_H
 #define RELAYHUB_NOTIFY_H
@@ -13,11 +13,13 @@ void notify_state(const char *state);
 /* As "RELOADING=1", with the time that Type=notify-reload asks for. */
 void notify_reloading(void);
 
-/* Milliseconds within which "WATCHDOG=1" has to be told, again and again; 0 where nobody waits for it. */
+/* Milliseconds within which "WATCHDOG=1" has to be sent again and again; 0 if nobody waits for it. */
 uint32_t notify_watchdog(void);
 
-/* Puts up to `most` passed sockets into fds. Returns how many, or -1 after an error was logged: what was passed is no
- * use. */
+/*
+ * Puts up to `most` passed sockets into fds. Returns how many, or -EINVAL after an error was logged: one of them is of
+ * no use.
+ */
 int notify_listen_fds(int fds[], int most);
 
 #endif

@@ -1,4 +1,4 @@
-/* options.c: see options.h. One table says everything about an option, for both of its forms. */
+/* options.c: see options.h. One table describes each option, for the command line and the file. */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -37,7 +37,7 @@ struct entry {
     const char *help;
 };
 
-#define AT(process) offsetof(struct options, process)
+#define AT(member) offsetof(struct options, member)
 
 static const struct entry entries[] = {
     {"listen", ADDRESS, 0, false, 0, 0,
@@ -55,7 +55,7 @@ static const struct entry entries[] = {
     {"high-watermark", SIZE, AT(limits.high_watermark), false, 1024, 1073741824, "a size from 1K to 1G",
      "a receiver with more queued is congested"},
     {"low-watermark", SIZE, AT(limits.low_watermark), false, 0, 1073741824, "a size up to 1G",
-     "and with no more than this it is so no longer"},
+     "a congested receiver with no more queued has recovered"},
     {"store-share", SIZE, AT(limits.store_share), false, 1048576, 1073741824, "a size from 1M to 1G",
      "a receiver with more queued is cut off at once"},
     {"drain-timeout", SECONDS, AT(limits.drain_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
@@ -63,23 +63,23 @@ static const struct entry entries[] = {
     {"frame-timeout", SECONDS, AT(limits.frame_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
      "how long a frame may be incomplete"},
     {"idle-timeout", SECONDS, AT(limits.idle_timeout), false, 0, 86400, "seconds from 0 to 86400",
-     "how long a client may say nothing; 0: for ever"},
+     "how long a client may send nothing; 0: for ever"},
     {"grace-time", SECONDS, AT(limits.grace_time), false, 0, 86400, "seconds from 0 to 86400",
-     "how long queues may drain at the end"},
+     "how long the end may take"},
     {"worker-timeout", SECONDS, AT(limits.worker_timeout), false, 1, 3600, "seconds from 1 to 3600",
      "how long a worker may hang until it is killed"},
     {"peer-timeout", SECONDS, AT(peer_timeout), false, 2, 3600, "seconds from 2 to 3600",
-     "how long a client may be gone without a word"},
+     "how long a client may give no sign of life"},
     {"slow-receiver", WORD, AT(limits.slow_receiver), false, 0, 0, "pause, refuse or cut",
      "what a congested receiver causes"},
     {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
     {"pid-file", PATH, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
-    {"id-file", PATH, AT(id_file), false, 0, PATH_MAX, "a path", "file that says which ids were given"},
+    {"id-file", PATH, AT(id_file), false, 0, PATH_MAX, "a path", "file that keeps ids unique over restarts"},
     {"config", PATH, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
     {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
-    {"sandbox", WORD, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give their rights away"},
+    {"sandbox", WORD, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give up their rights"},
     {"no-sandbox", WORD_FLAG, AT(sandbox), false, 0, 0, NULL, "the same as --sandbox off"},
-    {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log more"},
+    {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log what happens to each client"},
 };
 enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION };
 
@@ -188,7 +188,7 @@ static bool set_text(struct options *options, const struct entry *entry, const c
 /* Relative to where the hub was started: a daemon is elsewhere later, and reads its file again. */
 static bool set_path(struct options *options, const struct entry *entry, const char *text)
 {
-    static char start[PATH_MAX]; /* read once: at the first path, which is before the daemon leaves */
+    static char start[PATH_MAX]; /* read once, before the daemon leaves the folder */
     char path[PATH_MAX];
 
     if (text[0] == '/' || text[0] == '\0')
@@ -360,7 +360,7 @@ static enum options_result read_arguments(struct options *options, int argc, cha
     forms[SHOW_HELP] = (struct option){"help", no_argument, NULL, SHOW_HELP};
     forms[SHOW_VERSION] = (struct option){"version", no_argument, NULL, SHOW_VERSION};
 
-    optind = 0; /* starts getopt anew: it is called twice */
+    optind = 0; /* starts getopt_long(3) again: it is called twice */
     opterr = 0;
     while ((found = getopt_long(argc, argv, "+:", forms, NULL)) != -1) {
         if (found == SHOW_HELP) {
@@ -404,7 +404,7 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
 {
     struct options first;
 
-    /* Once to find the file and every mistake, then over what the file says. */
+    /* The first pass finds the file and every mistake. The second one writes over what the file set. */
     set_defaults(&first);
     enum options_result result = read_arguments(&first, argc, argv, reason);
     if (result != OPTIONS_RUN)

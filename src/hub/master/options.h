@@ -1,8 +1,7 @@
 /*
- * options.h: what the operator chose: the command line, and the configuration file behind it.
+ * options.h: what the operator chose, on the command line and in the configuration file.
  *
- * relayhubd(8) describes each option. The file has a line `name value` for each, with the option's name;
- * the command line wins over the file.
+ * relayhubd(8) describes each option. The file has a line `name value` for each. The command line wins over the file.
  */
 #ifndef RELAYHUB_OPTIONS_H
 #define RELAYHUB_OPTIONS_H
@@ -29,7 +28,7 @@ struct options {
     uint32_t max_per_address; /* clients of one source address at the same time; 0: no limit */
     uint32_t connection_rate; /* new clients of one source address a second; 0: no limit */
     uint64_t store_size;
-    char user[NAME_TEXT];    /* empty: stay who we are */
+    char user[NAME_TEXT];    /* empty: no change of the user */
     uint32_t peer_timeout;   /* milliseconds after which the kernel gives up a client of which nothing comes */
     char pid_file[PATH_MAX]; /* empty: none; this and the next two are absolute */
     char id_file[PATH_MAX];  /* empty: none; see id_clock.h */
@@ -47,14 +46,14 @@ enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };
 enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT]);
 
 /*
- * Writes the names of the options that differ in the two, but that a running hub cannot change, as "--this, --that".
- * False where there are none.
+ * Writes the names of the options that differ and that a running hub cannot change, as "--this, --that". False if there
+ * are none.
  */
 bool options_need_restart(const struct options *options, const struct options *fresh, char names[REASON_TEXT]);
 
 /*
- * Reads what --listen takes: any form of an address whose port is a number or not named, and which is shorter than
- * LISTEN_TEXT. Without a host, it is loopback on both families; the host * is all addresses. False when it is none.
+ * Reads the value of --listen: any form of an address whose port is a number or missing, shorter than LISTEN_TEXT.
+ * Without a host it means loopback on both families; the host * means all addresses. False if it is none of these.
  */
 bool options_listen_address(struct address *address, const char *text);
 

@@ -29,7 +29,7 @@
 /* Bytes of a worker's lines that wait in its channel, with what the kernel adds: a third of its room by default. */
 #define LINES_MOST 65536
 
-/* Messages of one worker in one turn: one that was taken over may send them without an end. */
+/* The most messages of one worker in one turn. A worker that was taken over may send them without end. */
 #define RECEIVED_A_TURN 64
 
 int workers_watch(const struct workers *workers, int fd, uint32_t about, int operation)
@@ -76,10 +76,10 @@ static void keep_own_ends(const struct worker_setup *setup)
     descriptors_keep(own, setup->shared->workers + 2);
 }
 
-/* In the child: the way of its lines. */
+/* In the child: where its lines go. */
 static int log_channel;
 
-/* What is left of the channel's room is for answers that the master waits for: none of them may get lost. */
+/* The rest of the channel's room is for answers that the master waits for. None of them may get lost. */
 static bool send_line(int priority, const char *text)
 {
     struct handoff message = {.kind = HANDOFF_LOG, .priority = (uint32_t)priority};
@@ -182,7 +182,7 @@ bool workers_start(struct workers *workers)
     return true;
 }
 
-/* ---- telling workers; what the channel does not take now is told later ---- */
+/* ---- messages to workers; what a channel does not take now is sent later ---- */
 
 static bool send_message(const struct workers *workers, struct worker_process *process, enum handoff_kind kind,
                          unsigned about)
@@ -211,7 +211,8 @@ static void send_end(const struct workers *workers, struct worker_process *proce
 void workers_ask(const struct workers *workers, unsigned index)
 {
     struct handoff message = {.kind = HANDOFF_PING};
-    handoff_send(workers->processes[index].channel, &message); /* where it has no room, others wait that do the same */
+    handoff_send(workers->processes[index].channel,
+                 &message); /* if the channel is full, other messages wait there that cause a turn as well */
 }
 
 void workers_send(struct workers *workers)
@@ -247,13 +248,13 @@ void workers_send_limits(struct workers *workers)
 
 /* ---- the death of a worker ---- */
 
-/* Every other worker has forgotten it: nobody acts on its old state any more, so it can be reset. */
+/* Every other worker has forgotten the dead one, so nobody uses its state any more, and it can be reset. */
 static void reclaim(struct workers *workers, unsigned index)
 {
     struct worker_process *process = &workers->processes[index];
     inbox_discard(process->pipe[0]);
     store_reset_holder(&workers->shared, index);
-    /* Not left to the successor: the others may send to it before its first step. */
+    /* The successor cannot do this: others may send records to it before its first step. */
     for (unsigned i = 0; i < workers->shared.workers; i++)
         atomic_store(&shared_scoreboard(&workers->shared, index)->credit_returned[i], 0);
     process->state = PROCESS_WAITING;
@@ -286,7 +287,7 @@ static uint32_t next_delay(uint32_t delay)
     return delay < DELAY_LEAST ? DELAY_LEAST : delay < DELAY_MOST / 2 ? delay * 2 : DELAY_MOST;
 }
 
-/* Says how it died, and what that means for the hub and its successor. */
+/* Logs how it died, and decides what that means for the hub and for a successor. */
 static void judge_death(struct workers *workers, unsigned index, int status)
 {
     struct worker_process *process = &workers->processes[index];
@@ -312,7 +313,7 @@ static void worker_died(struct workers *workers, unsigned index, int status)
 {
     struct worker_process *process = &workers->processes[index];
 
-    workers_receive(workers, index); /* its last words */
+    workers_receive(workers, index); /* what it sent before it died */
     judge_death(workers, index, status);
     close(process->channel);
     process->channel = -1;
@@ -346,7 +347,7 @@ static bool somebody_dying(const struct workers *workers)
 
 void workers_replace(struct workers *workers)
 {
-    /* A successor takes over what the counters of the store say: reclaim() must not reset any meanwhile. */
+    /* A successor reads the counters of the store, so reclaim() may not reset any meanwhile. */
     if (workers->ending || somebody_dying(workers))
         return;
     for (unsigned i = 0; i < workers->shared.workers; i++) {
@@ -380,7 +381,7 @@ void workers_reap(struct workers *workers)
     }
 }
 
-/* All workers are refused the same, so it is said once. */
+/* The system refuses all workers the same, so it is logged once. */
 static void warn_of_refusals(struct workers *workers, const uint32_t refused[SANDBOX_LAYERS])
 {
     char text[SANDBOX_TEXT];
@@ -415,7 +416,7 @@ void workers_receive(struct workers *workers, unsigned index)
     struct handoff message;
 
     for (int left = RECEIVED_A_TURN; left > 0 && handoff_receive(process->channel, &message) > 0; left--) {
-        /* What a worker says is not trusted: it may have been taken over. */
+        /* What a worker sends is not trusted: it may have been taken over. */
         if (message.kind == HANDOFF_DOWN && message.worker < workers->shared.workers)
             acknowledge_down(workers, message.worker, index);
         else if (message.kind == HANDOFF_UP && message.worker < workers->shared.workers)
@@ -450,9 +451,9 @@ static bool all_reached(const struct workers *workers, enum handoff_kind step)
 }
 
 /*
- * All records are in the pipes once every worker has stopped reading: only then may one say that nothing is queued. And
- * only when nothing is queued anywhere has nobody to be told anything any more, and clients may be closed. No step
- * waits for a worker that hangs.
+ * Once every worker has stopped reading, all records are in the pipes. Only after that a worker can know that nothing
+ * is queued. Once nothing is queued in any worker, no sender has to be told UNDELIVERED any more, and clients can be
+ * closed. No step waits for a worker that hangs.
  */
 void workers_advance_end(struct workers *workers, uint64_t since)
 {

@@ -1,6 +1,6 @@
 /*
- * workers.h: the workers as the master sees them: starts them, tells them what they must know, and replaces those that
- * die, once all others have forgotten the dead. For the master process alone, which has one workers.
+ * workers.h: the worker processes as the master sees them. Starts them, gives them their orders, and replaces those
+ * that die, once all others have forgotten the dead one. For the master alone.
  */
 #ifndef RELAYHUB_WORKERS_H
 #define RELAYHUB_WORKERS_H
@@ -19,7 +19,7 @@
 
 enum process_state {
     PROCESS_RUNNING,
-    PROCESS_DYING,  /* dead; the others have not all forgotten it yet */
+    PROCESS_DYING,  /* dead; not all others have forgotten it yet */
     PROCESS_WAITING /* dead and forgotten; to be forked again */
 };
 
@@ -29,19 +29,20 @@ struct worker_process {
     pid_t pid;
     int channel; /* its events are about its index, see workers_watch() */
     int pipe[2];
-    uint64_t pending_down; /* bits of the dead workers that it must still be told about */
-    uint64_t pending_up;   /* bits of the successors that it must still be told about */
-    uint64_t unacked;      /* for a dead one: who has not forgotten it yet */
-    uint64_t unaware;      /* for a successor: who does not know of it yet; it gets no clients before they do */
+    uint64_t pending_down; /* dead workers that it was not told about yet, a bit each */
+    uint64_t pending_up;   /* successors that it was not told about yet, a bit each */
+    uint64_t unacked;      /* of a dead one: the workers that have not forgotten it yet, a bit each */
+    uint64_t
+        unaware; /* of a successor: the workers that do not know it yet, a bit each; until then it gets no clients */
     bool pending_limits;
     enum handoff_kind end_sent, end_reached; /* steps of the end: HANDOFF_STOP and so on; 0: none */
-    bool ready;                              /* it has said that its loop runs */
+    bool ready;                              /* it has reported that its loop runs */
     uint64_t handed;                         /* clients handed over since it started */
     uint64_t closed_before;                  /* its count of closed clients when it started */
     uint64_t started;                        /* milliseconds */
-    uint32_t delay;  /* milliseconds from then to the next start, if it dies; 0: it never died */
-    uint64_t turns;  /* its count at the last look of heartbeat.h, */
-    uint32_t silent; /* and since when it stands still although it was asked for a turn, in milliseconds */
+    uint32_t delay;  /* milliseconds from its start to that of its successor, if it dies; 0: it never died */
+    uint64_t turns;  /* its count of turns at the last look of heartbeat.h */
+    uint32_t silent; /* how long that count has stood still after it was asked for a turn, in milliseconds */
     bool asked, given_up;
     struct handoff clients; /* clients accepted for it in this turn, see accepting.h */
     bool behind;            /* its channel has no room for these yet: other workers get new clients */
@@ -79,21 +80,21 @@ int workers_make_pipes(struct workers *workers);
 bool workers_start(struct workers *workers);
 
 /*
- * Takes the status of children that died, and has all others pending_down them. A first worker that dies before all
- * have been ready is the hub's failure.
+ * Reaps children that died, and has all others forget them. If a first worker dies before all were ready, the hub
+ * fails.
  */
 void workers_reap(struct workers *workers);
 
-/* Forks successors of those that are forgotten by all, of one that keeps dying after a growing delay. */
+/* Forks successors of dead workers that all others have forgotten; after a growing delay if one keeps dying. */
 void workers_replace(struct workers *workers);
 
-/* Takes what a worker says on its channel. */
+/* Receives what a worker has sent on its channel. */
 void workers_receive(struct workers *workers, unsigned index);
 
-/* Tells each worker what it has to know and was not told yet, as far as the channels take it. */
+/* Sends each worker the orders that it did not get yet, as many as its channel takes. */
 void workers_send(struct workers *workers);
 
-/* True while there is something to tell or to wait for, so that the master has to look again soon. */
+/* Whether something is still to be sent or waited for, so that the next turn of the master has to come soon. */
 bool workers_busy(const struct workers *workers);
 
 /* The options have new limits. */

@@ -4,19 +4,22 @@
 #include "hub/common/log.h"
 #include "hub/worker/deadline.h"
 
-/* Of those that wait for the store, this many look at it again at a time. */
+/* The most clients that look again at the same time whether the store has room for them. */
 #define STORE_WAKES 256u
 
 #define CREDIT_LEAST (64u * 1024u)
 #define CREDIT_MOST (512u * 1024u)
 
-/* More than the largest frame, by which others may have exceeded their credit, and something for oneself. */
+/* More than the largest frame, by which others may have exceeded the credit, and some room beside it. */
 #define CREDIT_EXTRA (FRAME_MAX_SIZE + 256u * 1024u)
 
 /* Less than what a visit writes to a queue. */
 #define CREDIT_PART (256u * 1024u)
 
-/* What the most credit allows, and one record more, leaves room in an outbox for the records that do not deliver. */
+/*
+ * The most records that deliver: as the largest credit allows, and one more. The rest of an outbox is for other
+ * records.
+ */
 #define DELIVERS_MOST                                                                                                  \
     ((CREDIT_MOST + CREDIT_EXTRA) / RECORD_COST * (sizeof(struct record) + sizeof(uint64_t)) + RECORD_SIZE_MAX)
 _Static_assert(DELIVERS_MOST <= OUTBOX_SIZE * 3 / 4, "records that deliver find room");
@@ -28,7 +31,7 @@ static struct bucket *bucket_of(struct worker *worker, uint32_t key)
 
 /* ---- in and out ---- */
 
-/* `what` happened to a sender, by `key`. */
+/* Logs what happened to a sender, and which key is the cause. */
 static void log_pause(const struct worker *worker, const struct connection *sender, const char *what, uint32_t key)
 {
     const struct shared *shared = worker->shared;
@@ -105,7 +108,7 @@ void backpressure_pause_for_receiver(struct worker *worker, struct connection *s
 {
     if (sender->waits_for != NO_KEY || !congestion_wait(worker->shared, slot, worker->index))
         return;
-    /* It is not the sender's fault that it is not read. */
+    /* A paused sender is not read, so no time limit for its input may run. */
     deadline_clear_input(worker, sender);
     enter_bucket(worker, sender, slot);
     count(slot == slot_of(worker, sender) ? &worker->statistics->paused_by_itself
@@ -141,18 +144,18 @@ void backpressure_pause_for_store(struct worker *worker, struct connection *send
 
 void backpressure_set_credit(struct worker *worker)
 {
-    /* What all workers together have under way stays well below a receiver's share of the store. */
+    /* What all workers together have under way to a receiver stays well below its share of the store. */
     uint32_t credit = worker->limits.store_share / 8 / worker->shared->workers;
     worker->credit = credit < CREDIT_LEAST ? CREDIT_LEAST : credit > CREDIT_MOST ? CREDIT_MOST : credit;
 }
 
-/* True while `target` is short of queue entries. Sequentially consistent, as the load of `credited`. */
+/* Whether `target` is short of queue entries. Sequentially consistent, as the load of credit_returned. */
 static bool is_short(const struct worker *worker, unsigned target)
 {
     return atomic_load(&shared_scoreboard(worker->shared, target)->statistics.segments_used) > SEGMENTS / 4 * 3;
 }
 
-/* Whether a sender has little to send now: what was read of it in this turn, and what was left before. */
+/* Whether a sender has little to send: what was read of it in this turn, and what was left before. */
 static bool sends_little(const struct worker *worker, const struct connection *sender)
 {
     return worker->work + sender->input_length <= WORK_LEAST;
@@ -224,8 +227,9 @@ void backpressure_end_congestion(struct worker *worker, uint32_t slot)
 }
 
 /*
- * While queues here are large, credit comes back as they are written: a part of it each time that all of them were
- * visited. So what a worker may have under way is also what it can add to a queue whose client reads.
+ * Records of other workers may have made queues here large. Then credit is returned as these queues are written: a part
+ * each time that all of them were visited. So a worker cannot add more to the queue of a client that reads than its
+ * credit.
  */
 static void credit_worker(struct worker *worker, unsigned from)
 {
@@ -248,8 +252,9 @@ void backpressure_give_credit(struct worker *worker)
     for (uint64_t left = worker->credit_due_to; left != 0; left &= left - 1)
         credit_worker(worker, (unsigned)__builtin_ctzll(left));
     uint32_t key = congestion_worker_key(worker->shared, worker->index);
-    /* Either the waiter sees what was taken, or this sees the waiter: the other half of
-     * backpressure_pause_for_worker(). */
+    /*
+     * Pairs with backpressure_pause_for_worker(): either the waiter sees the returned credit, or this sees the waiter.
+     */
     atomic_thread_fence(memory_order_seq_cst);
     if (congestion_has_waiters(worker->shared, key) && !is_short(worker, worker->index))
         wake_workers(worker, key);

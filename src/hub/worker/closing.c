@@ -36,13 +36,12 @@ static void log_closed(const struct worker *worker, const struct connection *con
                  worker->index, cause_of(connection), (unsigned long long)connection->messages, connection->queued);
 }
 
-/* Closes a connection that is on no list, and frees its slot. */
+/* Closes a connection that is on no list, and whose queue is empty, or of no interest any more; frees its slot. */
 static void close_now(struct worker *worker, struct connection *connection)
 {
     INVARIANT(!(connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING)), connection->flags);
     log_closed(worker, connection);
     connection_withdraw(worker, connection);
-    output_return_queue(worker, connection, UINT32_MAX);
     backpressure_forget(worker, connection);
     deadline_clear_input(worker, connection);
     deadline_clear_output(worker, connection);

@@ -29,7 +29,7 @@ static uint32_t wanted_events(const struct worker *worker, const struct connecti
     if (connection->waits_for == NO_KEY && heard && !(connection->flags & CONNECTION_ENDED))
         events |= EPOLLIN;
     else if (!(connection->flags & (CONNECTION_ENDED | CONNECTION_HALF_CLOSED)))
-        events |= EPOLLRDHUP; /* so that the end of a client that is not read is noticed */
+        events |= EPOLLRDHUP; /* the end of a client that is not read has to be noticed as well */
     if (connection->flags & CONNECTION_BLOCKED)
         events |= EPOLLOUT;
     return events;
@@ -167,8 +167,8 @@ void connection_advance_end(struct worker *worker, struct connection *connection
             connection_close_later(worker, connection);
     } else if (connection->flags & CONNECTION_REJECTED && !(connection->flags & CONNECTION_SHUT)) {
         /*
-         * Not closed yet: a close with bytes unread makes a reset, and that could overtake what was just
-         * written. The client reads it, sees the end and closes; or the time is over.
+         * Not closed yet: a close with bytes unread makes a reset, which may overtake what was just written. The client
+         * reads it, sees the end and closes; or DEADLINE_CLOSING ends the wait.
          */
         connection->flags |= CONNECTION_SHUT;
         shutdown(connection->fd, SHUT_WR);

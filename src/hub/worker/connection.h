@@ -7,44 +7,46 @@
 #include "hub/worker/state.h"
 
 /*
- * Takes over a connected socket: gives it a slot and an id. Closes it when there is no slot. `address` is
- * its source's entry, see addresses.h.
+ * Takes over a connected socket: gives it a slot and an id, or closes it when there is no slot. `address` is the entry
+ * of its source address (addresses.h).
  */
 void connection_open(struct worker *worker, int fd, uint32_t address);
 
-/* A client whose socket did not arrive, as this process is out of descriptors: it has no place any more. */
+/* A client whose socket did not arrive because this process is out of descriptors. */
 void connection_lose(struct worker *worker, uint32_t address);
 
 #define CONNECTION_NAME 96u
 
-/* Writes who this is, for the log: "client=ID address=ADDRESS:PORT". Costs a system call. Returns `name`. */
+/* Writes the name of a client in the log: "client=ID address=ADDRESS:PORT". Costs a system call. Returns `name`. */
 const char *connection_name(const struct connection *connection, char name[CONNECTION_NAME]);
 
-/* Has epoll watch the connection for what it now waits for, no more and no less. */
+/* Has epoll watch the connection for what it waits for now. */
 void connection_watch(struct worker *worker, struct connection *connection);
 
-/* Notes that the connection is to be closed at the end of this turn. */
+/* Puts the connection on the list of those that are closed at the end of the turn. */
 void connection_close_later(struct worker *worker, struct connection *connection);
 
-/* Whether the client can still be sent something. The only test of this kind. */
+/* Whether the client can still be sent something. This is the only test for it. */
 static inline bool connection_takes_more(const struct connection *connection)
 {
     return !(connection->flags & (CONNECTION_BROKEN | CONNECTION_SHUT | CONNECTION_CLOSE));
 }
 
-/* Forgets what was read from it and not handled, and gives the memory back. */
+/* Forgets what was read from it and not handled, and releases its memory. */
 void connection_drop_input(struct worker *worker, struct connection *connection);
 
-/* No new message finds the client any more; what is queued for it is still written. */
+/* From now on no new message finds the client. What is queued for it is still written. */
 void connection_withdraw(struct worker *worker, struct connection *connection);
 
 /*
- * Goes one step further with a client that is ending, if it can: once its queue is written, shuts our
- * writing side down, or closes.
+ * A connection that ends takes its next step, if its queue is written: the hub shuts its writing side down, or closes
+ * it.
  */
 void connection_advance_end(struct worker *worker, struct connection *connection);
 
-/* Cuts a client off: what it did not read yet is thrown away by the kernel as well. */
+/*
+ * Cuts a client off: the kernel discards what the client has not read, and resets the connection. `why` is for the log.
+ */
 void connection_cut_off(struct worker *worker, struct connection *connection, const char *why);
 
 /* Tells the master's limits (addresses.h) that a client of this address has no connection any more. */

@@ -1,8 +1,8 @@
 /*
  * deadline.h: time limits of connections.
  *
- * All limits of a kind are equally long, so a list in the order of entry is a list in the order of
- * expiry: entering and leaving cost a few stores, and only its head is ever looked at.
+ * All limits of a kind are equally long, so a list in the order of entry is a list in the order of expiry. To enter or
+ * leave takes a few stores, and only the head of a list is ever looked at.
  */
 #ifndef RELAYHUB_DEADLINE_H
 #define RELAYHUB_DEADLINE_H
@@ -19,7 +19,7 @@ void deadline_clear_input(struct worker *worker, struct connection *connection);
 /* The connection at the head of `list` if it has been there for longer than `limit` milliseconds, or NULL. */
 struct connection *deadline_expired(struct worker *worker, enum deadline list, uint32_t limit);
 
-/* True while any list has somebody in it. */
+/* Whether any list has a connection in it. */
 bool deadline_any(const struct worker *worker);
 
 #endif

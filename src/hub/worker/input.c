@@ -18,23 +18,26 @@
 #include <unistd.h>
 
 /*
- * Bodies up to this length a receiver are moved next to the message before, so that both go out as one range: the
+ * A body up to this length for each receiver is copied next to the previous message, so that both are one segment. The
  * more receivers, the more queue entries one copy spares.
  */
 #define COALESCED_A_RECEIVER 256u
 
-/* Frames up to this size are read together with what comes after them; larger ones have memory of their own. */
+/* Frames up to this size are read together with what follows them. Larger ones have memory of their own. */
 #define READ_TOGETHER (128u * 1024u)
 
-/* The read area is left for a new one when a read would find less room than this. */
+/* A read area with less room than this is replaced by a new one. */
 #define READ_LEAST (64u * 1024u)
 
-/* After a frame of more than this the next read is little: the start of the next one, which is then not copied. */
+/*
+ * After a frame of more than this the next read is short: it takes the start of the next frame, and then little has to
+ * be copied.
+ */
 #define LARGE_FRAME (128u * 1024u)
 
 /* ---- whether to go on ---- */
 
-/* True when nothing of this client can be handled now; it is then paused, or in line, until it can. */
+/* Whether nothing of this client can be handled now. Then it is paused, or waits for its turn. */
 static bool must_wait(struct worker *worker, struct connection *connection)
 {
     if (connection->waits_for != NO_KEY || connection->flags & CONNECTION_CLOSE)
@@ -44,7 +47,7 @@ static bool must_wait(struct worker *worker, struct connection *connection)
         return true;
     }
     if (room_exceeded(worker, connection)) {
-        /* It asks for more than it reads. Its queue is written at the end of the turn, which may wake it. */
+        /* It asks for more than it reads. When its queue is written, at the end of the turn, that may wake it. */
         output_update_congestion(worker, connection);
         backpressure_pause_for_receiver(worker, connection, slot_of(worker, connection));
         return true;
@@ -66,8 +69,8 @@ static void finish_batch(struct worker *worker, struct connection *connection, s
 }
 
 /*
- * Turns the MESSAGE at `frame` into the form that receivers get, in place, and returns where that starts.
- * With `coalesce` it is moved to `target`, next to the message before.
+ * Turns the MESSAGE at `frame` into the form that receivers get, in place, and returns where it starts. With `coalesce`
+ * it is copied to `target`, next to the previous message.
  */
 static uint8_t *rewrite_message(uint8_t *frame, uint32_t word, uint64_t sender, uint8_t *target, bool coalesce)
 {
@@ -97,14 +100,14 @@ static inline bool same_receivers(const struct batch *batch, const uint8_t *ids,
 {
     if (batch->length == 0 || batch->count != receivers)
         return false;
-    /* One receiver is by far the most frequent case, and a call costs more than the comparison. */
+    /* Most messages have one receiver, and a call of memcmp(3) costs more than this comparison. */
     return receivers == 1 ? frame_load_id(batch->receivers) == frame_load_id(ids)
                           : memcmp(batch->receivers, ids, receivers * FRAME_ID_SIZE) == 0;
 }
 
 /*
- * Takes the MESSAGE at `at` into the run, or routes that and starts a new one. Returns false when the
- * client has to wait before this message.
+ * Adds the MESSAGE at `at` to the batch; or routes the batch and begins a new one. Returns false when the client has to
+ * wait before this message.
  */
 static bool take_message(struct worker *worker, struct connection *connection, struct batch *batch, uint64_t at,
                          uint32_t word)
@@ -132,8 +135,8 @@ static bool take_message(struct worker *worker, struct connection *connection, s
 }
 
 /*
- * Takes the messages from `at` on that have the same length and the same one receiver as the run's last one. Returns
- * how many they were; no more than the client's share of the turn allows.
+ * Adds the messages from `at` on that have the same length and the same one receiver as the last one of the batch.
+ * Returns how many, as far as the client's share of the turn goes.
  */
 static uint32_t take_repeats(struct worker *worker, const struct connection *connection, struct batch *batch,
                              uint64_t at, uint32_t size, uint32_t word)
@@ -214,16 +217,17 @@ static uint32_t handle_frames(struct worker *worker, struct connection *connecti
 
 /* ---- what is left of the input ---- */
 
-/* The size of the frame of which there are `length` bytes at `at`, or what it takes to know that. */
+/* The size of the frame that starts with the `length` bytes at `at`; or FRAME_WORD_SIZE if these do not tell it yet. */
 static uint32_t frame_wanted(const struct worker *worker, uint64_t at, uint32_t length)
 {
     return length < FRAME_WORD_SIZE ? FRAME_WORD_SIZE : frame_size(frame_load_word(store_bytes(&worker->store, at)));
 }
 
-/* The input is now `length` bytes at `at`, which hold the blocks of `room` bytes. */
+/* The input is now `length` bytes at `at`. It references the blocks of `room` bytes from there on. */
 static void set_input(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length, uint32_t room)
 {
-    store_reference(&worker->store, at, room); /* before the old hold ends: they may have blocks in common */
+    store_reference(&worker->store, at,
+                    room); /* before the old references are released: both may include the same blocks */
     connection_drop_input(worker, connection);
     connection->input_at = at;
     connection->input_length = length;
@@ -241,7 +245,7 @@ static void keep_rest(struct worker *worker, struct connection *connection, uint
         set_input(worker, connection, at, length, length);
 }
 
-/* Whether the input is one incomplete frame, as opposed to frames that have to wait, and how long it may be that. */
+/* Sets the time limit of the input: for an incomplete frame, for an idle client, or none while frames wait. */
 static void note_progress(struct worker *worker, struct connection *connection, bool new_frame)
 {
     bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_TURN_PENDING;
@@ -306,13 +310,13 @@ void input_note_end(struct worker *worker, struct connection *connection)
     connection->flags |= CONNECTION_HALF_CLOSED;
     connection_watch(worker, connection);
     if (connection->waits_for != congestion_worker_key(worker->shared, worker->index))
-        return; /* what it sent before is whole, and goes on once it can */
-    /* How much there is still to read; with MSG_PEEK and MSG_TRUNC nothing is copied, and all stays (tcp(7)). */
+        return; /* what it sent before is handled when its pause is over */
+    /* How much there is to read. With MSG_PEEK and MSG_TRUNC nothing is copied and nothing is taken (tcp(7)). */
     ssize_t unread = recv(connection->fd, NULL, FRAME_MAX_SIZE, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
     uint32_t there = connection->input_length + (unread > 0 ? (uint32_t)unread : 0);
     if (there >= connection->frame_wanted)
         return;
-    /* The frame that it waits with can never be whole. Unread, it would turn the close into a reset. */
+    /* The frame that waits for the store can never be complete. Unread bytes would turn the close into a reset. */
     if (unread > 0)
         socket_discard(connection->fd, (size_t)unread);
     end_input(worker, connection);
@@ -320,14 +324,14 @@ void input_note_end(struct worker *worker, struct connection *connection)
 
 /* ---- reading ---- */
 
-/* What a client sends after it was refused is thrown away. */
+/* Discards what a rejected client sends. */
 static void discard_input(struct worker *worker, struct connection *connection)
 {
     if (socket_discard(connection->fd, READ_AREA))
         connection_close_later(worker, connection);
 }
 
-/* Moves the start of a frame to memory for all of it. False when there is no room for that now. */
+/* Copies the start of a frame to memory for all of it. False when there is no such memory now. */
 static bool claim_frame(struct worker *worker, struct connection *connection, uint32_t size)
 {
     connection->frame_wanted = size;
@@ -339,14 +343,14 @@ static bool claim_frame(struct worker *worker, struct connection *connection, ui
     if (length > 0)
         memcpy(store_bytes(&worker->store, at), store_bytes(&worker->store, connection->input_at), length);
     set_input(worker, connection, at, length, size);
-    store_release(&worker->store, at, size); /* held by the input alone from now on */
+    store_release(&worker->store, at, size); /* the input alone references it from now on */
     connection->flags |= CONNECTION_CLAIMED;
     return true;
 }
 
 /*
- * Finds room in the read area, of up to `most` bytes, behind what there is of a small frame, which is copied to the
- * front. Returns how many bytes may be read.
+ * Finds room for a read of up to `most` bytes in the read area, after a copy of the start of a small frame. Returns how
+ * many bytes may be read.
  */
 static uint32_t room_in_area(struct worker *worker, const struct connection *connection, uint32_t most)
 {
@@ -364,7 +368,7 @@ static uint32_t room_in_area(struct worker *worker, const struct connection *con
     return room < most ? room : most;
 }
 
-/* No more than this is read from the client at hand, of whom not more may be handled in this turn either. */
+/* The most that may be read of this client: no more of it may be handled in this turn. */
 static uint32_t left_of_share(const struct worker *worker, uint32_t most)
 {
     uint32_t left = worker->work_limit - worker->work; /* see must_wait() */
@@ -373,12 +377,12 @@ static uint32_t left_of_share(const struct worker *worker, uint32_t most)
     return left < most ? left : most;
 }
 
-/* Where the next read goes: `most` bytes at `at`, behind the input that is there already. */
+/* Where the next read goes: `most` bytes at `at`, after the input that is there already. */
 struct place {
     uint64_t at;
     uint32_t most; /* 0: the client has to wait */
     bool in_area;
-    bool peek; /* only what can be handled at once is taken from the socket */
+    bool peek; /* the read only looks: what can be handled is taken from the socket afterwards */
 };
 
 static struct place claimed_place(const struct worker *worker, const struct connection *connection)
@@ -401,7 +405,7 @@ static struct place find_place(struct worker *worker, struct connection *connect
 {
     uint32_t length = connection->input_length, share = room_to_read(worker, connection);
     uint32_t wanted = length == 0 ? 0 : frame_wanted(worker, connection->input_at, length);
-    /* A copy of this much is less than what comes with one read of a client that floods. */
+    /* The longest start that is copied: less than one read brings of a client that floods. */
     uint32_t copied = connection->flags & CONNECTION_FLOODS && share == READ_AREA ? READ_TOGETHER : BLOCK_SIZE;
 
     if (connection->flags & CONNECTION_CLAIMED && wanted <= connection->input_room)
@@ -421,7 +425,10 @@ static struct place find_place(struct worker *worker, struct connection *connect
     return (struct place){0};
 }
 
-/* Takes bytes from the socket that were looked at before. In parts, as urgent data (tcp(7)) may have come between. */
+/*
+ * Takes bytes from the socket that were looked at before. In several reads, as urgent data may lie between them
+ * (tcp(7)).
+ */
 static void take_off(struct worker *worker, struct connection *connection, uint32_t length)
 {
     while (length > 0) {
@@ -435,8 +442,8 @@ static void take_off(struct worker *worker, struct connection *connection, uint3
 }
 
 /*
- * Handles what was only looked at, and takes what was handled from the socket. An incomplete frame gets memory, or has
- * to wait until there is some.
+ * Handles bytes that were only looked at, and takes what was handled from the socket. An incomplete frame gets memory,
+ * or waits for it.
  */
 static void handle_peeked(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
@@ -507,7 +514,7 @@ static bool has_whole_frame(const struct worker *worker, const struct connection
     return length >= FRAME_WORD_SIZE && length >= frame_wanted(worker, connection->input_at, length);
 }
 
-/* Whether a frame that is known to have no room yet still has none, so that a look at the socket is not needed. */
+/* Whether a frame that had no room still has none, so that its socket need not be looked at. */
 static bool still_has_no_room(const struct worker *worker, const struct connection *connection)
 {
     return connection->frame_wanted > BLOCK_SIZE && !(connection->flags & CONNECTION_CLAIMED) &&

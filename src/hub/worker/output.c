@@ -11,22 +11,22 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* One sendmsg(2) takes this many parts of a queue. */
+/* The most parts of a queue that one sendmsg(2) takes. */
 #define PARTS 128
 
-/* A queue up to this size is written at once. */
+/* A queue up to this size is written before the large ones. */
 #define SMALL_QUEUE 16384u
 
 /*
- * No more bytes than this go to one client before all others had their turn. A large body that goes to many is
- * then still in the cache for each, and so are the socket's pages when the client reads them.
+ * The most bytes that go to one client before all others had their turn. So a large body that goes to many is still in
+ * the cache for each, and so are the socket's pages when the client reads them.
  */
 #define WRITE_QUANTUM (384u * 1024u)
 
-/* Ranges shorter than this are moved to blocks of their own when the client's socket takes no more. */
+/* Segments shorter than this are copied to blocks of their own when the client's socket takes no more. */
 #define COMPACTED_BELOW (2 * BLOCK_SIZE)
 
-/* Ranges that one visit to a broken connection takes back. */
+/* The most segments that one visit takes out of the queue of a broken connection. */
 #define RETURNED_A_VISIT 1024u
 
 /* ---- the pool of segments ---- */
@@ -79,8 +79,8 @@ static void need_write(struct worker *worker, struct connection *connection)
 }
 
 /*
- * A sum of the times in which a receiver was congested, less a tenth of those in which it was not: whoever is so for
- * more than a tenth of the time keeps its senders waiting for the drain timeout in sum sooner or later.
+ * The sum of the times in which a receiver was congested, less a tenth of the times in which it was not. A receiver
+ * that is congested for more than a tenth of the time reaches the drain timeout sooner or later.
  */
 #define FORGIVEN 10u
 
@@ -118,7 +118,7 @@ bool output_queue(struct worker *worker, struct connection *connection, uint64_t
     connection->queued += length;
     store_reference(&worker->store, at, length);
     need_write(worker, connection);
-    /* At once, so that many senders in one turn do not each add to a queue that is long, or that nobody reads. */
+    /* Looked at here as well, so that many senders in one turn cannot each add to a queue that is long. */
     if (!(connection->flags & CONNECTION_CONGESTED) && room_overshot(worker, connection))
         become_congested(worker, connection);
     return true;
@@ -140,7 +140,7 @@ bool output_extend_reply(struct worker *worker, struct connection *connection, u
 
 /* ---- writing ---- */
 
-/* The queue's first parts, up to a WRITE_QUANTUM, neighbours in memory as one. Returns how many parts there are. */
+/* The first parts of the queue, up to a WRITE_QUANTUM; neighbours in memory are one part. Returns how many parts. */
 static int gather(const struct worker *worker, const struct connection *connection, struct iovec parts[PARTS])
 {
     uint32_t skip = connection->written, left = WRITE_QUANTUM;
@@ -163,7 +163,7 @@ static int gather(const struct worker *worker, const struct connection *connecti
     return count;
 }
 
-/* Takes the first segment out of the queue. It keeps its hold. */
+/* Takes the first segment out of the queue, with its references. */
 static uint32_t take_first(struct worker *worker, struct connection *connection)
 {
     uint32_t index = connection->first_segment;
@@ -174,7 +174,7 @@ static uint32_t take_first(struct worker *worker, struct connection *connection)
     return index;
 }
 
-/* The socket took `written` bytes: frees the segments that are through. */
+/* The socket took `written` bytes: frees the segments that are written. */
 static void advance(struct worker *worker, struct connection *connection, size_t written)
 {
     connection->queued -= (uint32_t)written;
@@ -189,8 +189,8 @@ static void advance(struct worker *worker, struct connection *connection, size_t
 }
 
 /*
- * Where `length` more bytes of a stuck queue can be moved to: behind those moved before, in the same block, or to
- * new ones. Returns the place, held once for the segment, or STORE_NONE.
+ * Where `length` more bytes of a stuck queue can be copied to: after the last copy, in the same block, or to new
+ * blocks. Returns the place, with a reference for the segment, or STORE_NONE.
  */
 static uint64_t place_to_compact(struct worker *worker, const struct connection *connection, uint32_t length)
 {
@@ -207,7 +207,7 @@ static uint64_t place_to_compact(struct worker *worker, const struct connection 
     return store_allocate(store, length);
 }
 
-/* Moves the short segments of a queue that is stuck, from the last one looked at on. */
+/* Copies the short segments of a stuck queue, from the last one that was looked at on. */
 static void compact_queue(struct worker *worker, struct connection *connection)
 {
     struct store *store = &worker->store;
@@ -263,7 +263,10 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
         deadline_set(worker, connection, list);
 }
 
-/* The socket took something: a time limit for a client that takes nothing starts anew, but no congestion lasts long. */
+/*
+ * The socket took something. The time limit for a client that takes nothing begins again, but congestion has a limit in
+ * all.
+ */
 static void note_progress(struct worker *worker, struct connection *connection)
 {
     enum deadline list = deadline_of(connection);
@@ -274,7 +277,7 @@ static void note_progress(struct worker *worker, struct connection *connection)
         connection_cut_off(worker, connection, "it did not read enough within the drain timeout");
 }
 
-/* Nothing reaches this client any more; what it sent before may still wait to be read. */
+/* Nothing reaches this client any more, but there may still be something to read. */
 static void break_off(struct worker *worker, struct connection *connection)
 {
     connection->flags |= CONNECTION_BROKEN;
@@ -282,7 +285,7 @@ static void break_off(struct worker *worker, struct connection *connection)
     connection_withdraw(worker, connection);
 }
 
-/* Takes a part of a broken connection's queue back. */
+/* Takes a part of the queue of a broken connection back. */
 static void return_part(struct worker *worker, struct connection *connection)
 {
     if (!output_return_queue(worker, connection, RETURNED_A_VISIT))
@@ -310,7 +313,7 @@ static bool write_quantum(struct worker *worker, struct connection *connection)
     return written > 0;
 }
 
-/* Writes a piece of a queue. If there is more, it comes in turn. */
+/* Writes a quantum of a queue. The rest waits for the next visit. */
 static void write_queue(struct worker *worker, struct connection *connection)
 {
     bool progress = false;
@@ -346,7 +349,7 @@ void output_write(struct worker *worker)
         struct connection *connection = list_take(worker, &worker->large, LINK_OUTPUT);
         connection->flags &= ~(unsigned)CONNECTION_WRITE_PENDING;
         worker->visits++;
-        /* A visit that writes little is not for nothing either. */
+        /* A visit costs something even if it writes little. */
         worker->write_left -= worker->write_left < WORK_QUEUE ? worker->write_left : WORK_QUEUE;
         if (!(connection->flags & CONNECTION_BLOCKED))
             write_queue(worker, connection);
@@ -362,7 +365,7 @@ void output_unblock(struct worker *worker, struct connection *connection)
 
 /* ---- what goes back ---- */
 
-/* Takes `size` bytes, `messages` whole messages, off the start of a segment. */
+/* Takes `size` bytes, which are `messages` whole messages, off the start of a segment. */
 static void shorten(struct worker *worker, struct segment *segment, uint32_t size, uint32_t messages)
 {
     uint64_t at = segment->at;
@@ -375,7 +378,7 @@ static void shorten(struct worker *worker, struct segment *segment, uint32_t siz
     store_release(&worker->store, at, length);
 }
 
-/* Leaves the part of a segment from its first message that is not wholly written; `written` bytes of it are. */
+/* Takes off the messages that are wholly written, when `written` bytes of the segment are. */
 static void skip_written(struct worker *worker, struct segment *segment, uint32_t written)
 {
     const uint8_t *bytes = store_bytes(&worker->store, segment->at);
@@ -391,7 +394,7 @@ static void skip_written(struct worker *worker, struct segment *segment, uint32_
         shorten(worker, segment, at, messages);
 }
 
-/* Of a segment of messages that lies on the list of returns. */
+/* Puts a segment of messages on the list of returns of their sender's worker. */
 static void append_return(struct worker *worker, uint32_t index)
 {
     uint64_t sender = frame_load_id(store_bytes(&worker->store, worker->segments[index].at) + FRAME_WORD_SIZE);

@@ -1,12 +1,12 @@
 /*
  * output.h: what is queued for a client, and the writing of it.
  *
- * A queue is a list of segments of the store. Nothing is copied into it, but for short segments of a client whose
- * socket takes no more: these are moved into blocks of their own, so that a client that does not read holds at
- * most twice what is queued for it.
+ * A queue is a list of segments of the store. Nothing is copied into it, with one exception: when a client's socket
+ * takes no more, short segments are copied to blocks of their own. So a client that does not read uses at most twice
+ * the memory that its queue has bytes.
  *
- * Small queues are written first, all of them; they are what a turn must not keep waiting. Large ones are written
- * in turns, a piece each, up to so many bytes in one turn of the loop.
+ * Small queues are written first, all of them, so that no turn keeps them waiting. Large ones are visited in turns, and
+ * a visit writes a quantum. The bytes that one turn of the loop writes to large queues are limited.
  */
 #ifndef RELAYHUB_OUTPUT_H
 #define RELAYHUB_OUTPUT_H
@@ -14,36 +14,36 @@
 #include "hub/worker/state.h"
 
 /*
- * Queues `length` bytes of the store, which are held from now on until they are written. `number` as in struct
- * segment. False when there is no segment left: the client is then doomed, so that nothing is lost silently.
+ * Queues `length` bytes of the store, and references them until they are written. `number` as in struct segment. False
+ * when no segment is free; then the client is closed, so that nothing is lost silently.
  */
 bool output_queue(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length, uint64_t number);
 
-/* The last segment is one of the hub's own frames and ends at this place: makes it longer. Else false. */
+/* If the queue ends with one of the hub's own frames that ends at this place, makes it longer. Else returns false. */
 bool output_extend_reply(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length);
 
-/* Writes what was queued, as far as this turn may. What is left goes on in the next turn. */
+/* Writes what was queued, as much as this turn may. The rest goes on in the next turn. */
 void output_write(struct worker *worker);
 
-/* The socket takes something again: it is written with the others. */
+/* The socket takes something again: its queue is written with the others. */
 void output_unblock(struct worker *worker, struct connection *connection);
 
-/* Notes that the queue is over its limit, or well under it again; then wakes those that wait for it. */
+/* Notes that the queue is over its limit, or well under it again. Then it wakes those that wait for it. */
 void output_update_congestion(struct worker *worker, struct connection *connection);
 
 /*
- * Takes up to `most` segments out of the queue: the hub's own frames are forgotten, messages that were not wholly
- * written go on the list of returns. True when the queue is empty.
+ * Takes up to `most` segments out of the queue. The hub's own frames are forgotten. Messages that were not wholly
+ * written go on the list of returns. Returns whether the queue is empty.
  */
 bool output_return_queue(struct worker *worker, struct connection *connection, uint32_t most);
 
-/* Puts a segment of messages that `receiver` does not get on the list of returns. False: no segment is left. */
+/* Puts messages that `receiver` does not get on the list of returns. False when no segment is free. */
 bool output_return(struct worker *worker, uint64_t at, uint32_t length, uint64_t number, uint64_t receiver);
 
-/* An entry for a list of returns that answers a barrier. False: no segment is left. */
+/* Puts the answer to a barrier on the list of returns. False when no segment is free. */
 bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id);
 
-/* The first `size` bytes, `messages` messages, of worker `sender`'s list of returns are done with. */
+/* Removes the first `size` bytes, `messages` messages, from the list of returns for worker `sender`. */
 void output_drop_return(struct worker *worker, unsigned sender, uint32_t size, uint32_t messages);
 
 #endif

@@ -11,10 +11,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* Messages that senders are told of in one turn, for each worker that has senders. */
+/* The most messages of which senders are told in one turn, for each worker that has senders. */
 #define RETURNS_A_TURN 4096u
 
-/* Receivers of one run that are not connected, each once. */
+/* The receivers of a batch that do not get it, each once. */
 struct missing {
     uint64_t ids[FRAME_MAX_IDS];
     unsigned count;
@@ -29,9 +29,9 @@ static void add_missing(struct missing *missing, uint64_t id)
     missing->ids[missing->count++] = id;
 }
 
-/* ---- routing a run ---- */
+/* ---- routing a batch ---- */
 
-/* The record of this run for `target`, begun with the first receiver that is there. */
+/* The record of this batch for `target`. It is begun with the first receiver there. */
 static struct record *record_for(struct worker *worker, unsigned target, const struct batch *batch, uint64_t *targets)
 {
     struct outbox *outbox = &worker->outboxes[target];
@@ -131,7 +131,7 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
         unsigned target = routes_worker(shared, slot);
         if (worker->limits.slow_receiver != SLOW_REFUSE && congestion_is_set(shared, slot))
             backpressure_pause_for_receiver(worker, sender, slot);
-        /* Also where that has just ended. */
+        /* Also if the congestion has just ended. */
         if (target != worker->index && worker->up >> target & 1 && !backpressure_has_credit(worker, sender, target))
             backpressure_pause_for_worker(worker, sender, target);
     }
@@ -140,7 +140,7 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 
 /* ---- records from other workers ---- */
 
-/* True when the record's bytes lie in the arena of the worker that wrote it. */
+/* Whether the bytes of the record lie in the arena of the worker that wrote it. */
 static bool is_of_its_writer(const struct worker *worker, const struct record *record)
 {
     uint64_t arena = (uint64_t)worker->shared->blocks_per_worker * BLOCK_SIZE, start = arena * record->from;
@@ -148,7 +148,7 @@ static bool is_of_its_writer(const struct worker *worker, const struct record *r
            record->length <= start + arena - record->at;
 }
 
-/* Queues a record's messages for one receiver. False when it is gone. */
+/* Queues the messages of a record for one receiver. False when it does not get them. */
 static bool deliver_to(struct worker *worker, const struct record *record, uint64_t id)
 {
     struct connection *receiver = find_connection(worker, id);
@@ -247,7 +247,7 @@ void relay_take_all_records(struct worker *worker)
 
 /* ---- records to other workers ---- */
 
-/* Watches a pipe for room only while records wait for it. */
+/* Watches a pipe for room while records wait for it. */
 static void watch_outbox(struct worker *worker, unsigned target)
 {
     uint64_t bit = UINT64_C(1) << target;
@@ -274,7 +274,7 @@ void relay_flush(struct worker *worker)
 
 /* ---- what goes back to senders ---- */
 
-/* The first messages of a segment, `most` at the most. Returns how many, and their size in bytes. */
+/* Counts the first messages of a segment, up to `most`. Returns how many, and their size in bytes. */
 static uint32_t count_messages(const struct worker *worker, const struct segment *segment, uint32_t most,
                                uint32_t *size)
 {
@@ -322,7 +322,7 @@ static void handle_unsent_record(void *context, const struct record *record)
 static bool return_there(struct worker *worker, unsigned target, const struct segment *segment, uint32_t messages)
 {
     if (!(worker->up >> target & 1))
-        return true; /* its clients are gone with it */
+        return true; /* its clients are gone as well */
     struct outbox *outbox = &worker->outboxes[target];
     struct record *record = outbox_begin(outbox);
     if (record == NULL)
@@ -379,7 +379,7 @@ void relay_barrier(struct worker *worker, struct connection *connection)
         unsigned target = (unsigned)__builtin_ctzll(left);
         struct record *record = outbox_begin(&worker->outboxes[target]);
         if (record == NULL)
-            continue; /* no room: what is there still to come is answered UNDELIVERED */
+            continue; /* no room: what that worker still has for the client is answered UNDELIVERED */
         record->kind = RECORD_BARRIER;
         record->ids[0] = connection->id;
         outbox_commit(&worker->outboxes[target], record, 1);

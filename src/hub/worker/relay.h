@@ -1,9 +1,9 @@
 /*
- * relay.h: from a sender's messages to each receiver's queue, here or in another worker.
+ * relay.h: from a sender's messages to each receiver's queue, in this worker or another.
  *
- * The unit is a run: messages of one sender to the same receivers, one behind the other in the store, in the
- * form in which receivers get them. A pipelining sender's read is one batch; it costs one look-up a receiver
- * and one queue entry a receiver, however many messages are in it.
+ * The unit is a batch: messages of one sender to the same receivers, one after the other in the store, in the form that
+ * receivers get. What one read brings of a client that pipelines is one batch. A batch costs one look-up and one queue
+ * entry for each receiver, however many messages it has.
  */
 #ifndef RELAYHUB_RELAY_H
 #define RELAYHUB_RELAY_H
@@ -12,7 +12,7 @@
 
 struct batch {
     uint64_t at;     /* where in the store */
-    uint32_t length; /* in bytes; 0: no run */
+    uint32_t length; /* in bytes; 0: no batch */
     uint32_t messages;
     uint64_t number;                                  /* the first one's number at its sender */
     unsigned count;                                   /* receivers, 1 to 255 */
@@ -20,35 +20,36 @@ struct batch {
 };
 
 /*
- * Routes a run: queues it for the receivers here, adds records for the other workers, and answers
- * UNDELIVERED for receivers that are not connected, and, where the policy is to refuse, for those that are
- * congested.
+ * Routes a batch: queues it for the receivers in this worker, and adds records for the other workers. Answers
+ * UNDELIVERED for receivers that are not connected; and if the policy is to refuse, for those that are congested.
  */
 void relay_batch(struct worker *worker, struct connection *sender, const struct batch *batch);
 
 /*
- * True when a message to these receivers has to wait, as a worker of theirs takes no more records now, or,
- * unless the policy is to refuse, as one of them is congested: the sender is then paused.
+ * Whether a message to these receivers has to wait: one of their workers gives no credit now, or, unless the policy is
+ * to refuse, one of them is congested. Then the sender is paused.
  */
 bool relay_must_wait(struct worker *worker, struct connection *sender, const uint8_t *receivers, unsigned count);
 
-/* Handles the records of other workers that were read, for `most` work. */
+/* Handles records of other workers that were read, until they cost `most` work. */
 void relay_take_records(struct worker *worker, uint32_t most);
 
 /*
- * Reads and handles all records that are in the pipe, up to its capacity: all that another worker wrote before it died,
- * or before all stopped.
+ * Reads and handles all records in the pipe, up to its capacity. So all that another worker wrote before it died, or
+ * before all workers stopped, is handled.
  */
 void relay_take_all_records(struct worker *worker);
 
-/* Writes the records of this turn to the other workers' pipes, as far as they take them. */
+/* Writes the records of this turn to the pipes of the other workers, as many as these take. */
 void relay_flush(struct worker *worker);
 
-/* Worker `dead` is gone: tells the senders here of the messages whose records it did not get, and forgets those
- * records. */
+/*
+ * Worker `dead` is gone: tells the senders in this worker of the messages in records that it did not get, and forgets
+ * those.
+ */
 void relay_drop_records(struct worker *worker, unsigned dead);
 
-/* Tells senders what was queued and could not be written: up to a bounded number of messages a turn. */
+/* Tells senders what was queued and could not be written: a bounded number of messages a turn. */
 void relay_returns(struct worker *worker);
 
 /* The client has ended its sending: asks all other workers for what they still have for it. */

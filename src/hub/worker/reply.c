@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-/* Room for a reply of up to `size` bytes, or NULL, and then the client is cut off. */
+/* Room for a reply of up to `size` bytes. NULL if the client takes nothing more, or is cut off as there is no room. */
 static uint8_t *begin(struct worker *worker, struct connection *connection, uint32_t size)
 {
     if (!connection_takes_more(connection))
@@ -25,7 +25,7 @@ static uint8_t *begin(struct worker *worker, struct connection *connection, uint
     return store_bytes(&worker->store, worker->reply_area.at);
 }
 
-/* Queues the `size` bytes that were made at begin(). */
+/* Queues the `size` bytes that were made where begin() said. */
 static void commit(struct worker *worker, struct connection *connection, uint32_t size)
 {
     uint64_t at = worker->reply_area.at;
@@ -46,7 +46,7 @@ void reply_identity(struct worker *worker, struct connection *connection)
 
 /* ---- LIST ---- */
 
-/* Where a walk over the shared table is. */
+/* The place of a walk over the shared table. */
 struct walk {
     unsigned worker;
     uint32_t slot, end;
@@ -61,7 +61,7 @@ static void enter_range(const struct shared *shared, struct walk *walk, unsigned
     walk->end = walk->slot + (used < range ? used : range);
 }
 
-/* Stores up to FRAME_MAX_IDS ids from the walk's place on, without `self`. Returns how many. */
+/* Stores up to FRAME_MAX_IDS ids, from the place of the walk on, but not `self`. Returns how many. */
 static unsigned store_ids(const struct shared *shared, struct walk *walk, uint64_t self, uint8_t *at)
 {
     unsigned count = 0;
@@ -97,7 +97,7 @@ void reply_list(struct worker *worker, struct connection *connection)
     unsigned ids;
 
     enter_range(worker->shared, &walk, 0);
-    for (unsigned i = 0; i < worker->shared->workers; i++) /* the walk, of a word a slot */
+    for (unsigned i = 0; i < worker->shared->workers; i++) /* the walk reads a word a slot */
         worker->work += atomic_load_explicit(&shared_scoreboard(worker->shared, i)->slots_used, memory_order_relaxed) *
                         (uint32_t)sizeof(uint64_t);
     do {

@@ -1,8 +1,8 @@
 /*
  * reply.h: the frames that the hub itself sends: IDENTITY, LIST, UNDELIVERED and ERROR.
  *
- * They are made in an area of the worker's own. Where there is no room left for one, the client is cut
- * off: no answer is ever left out silently.
+ * They are made in an area of the worker. If there is no room for one, the client is cut off: no answer is ever left
+ * out silently.
  */
 #ifndef RELAYHUB_REPLY_H
 #define RELAYHUB_REPLY_H
@@ -14,20 +14,23 @@ void reply_identity(struct worker *worker, struct connection *connection);
 /* The ids of all other connected clients, of all workers. */
 void reply_list(struct worker *worker, struct connection *connection);
 
-/* How many bytes of the store an answer to LIST takes now, at the most. */
+/* The most bytes of the store that an answer to LIST takes now. */
 uint64_t reply_list_size(const struct worker *worker);
 
 /* One UNDELIVERED with `count` (1 to 255) receivers for each of `messages` messages from `number` on. */
 void reply_undelivered(struct worker *worker, struct connection *sender, const uint64_t *receivers, unsigned count,
                        uint64_t number, uint32_t messages);
 
-/* Answers with ERROR and its reason, hears nothing more from the client, and closes when it has read that. */
+/*
+ * Answers with ERROR and its reason. Nothing more is read from the client, and it is closed when it has read the
+ * answer.
+ */
 void reply_error(struct worker *worker, struct connection *connection, const char *reason);
 
-/* Gives the rest of the area for replies back. */
+/* Releases the rest of the area for replies. */
 void reply_give_back(struct worker *worker);
 
-/* Hears nothing more from the client, and closes when it has read what is queued for it. */
+/* Nothing more is read from the client, and it is closed when it has read what is queued for it. */
 void reply_end(struct worker *worker, struct connection *connection);
 
 #endif

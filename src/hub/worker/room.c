@@ -1,7 +1,7 @@
 /* room.c: see room.h. */
 #include "hub/worker/room.h"
 
-/* Blocks and segments that only those who hold nothing may use. */
+/* The blocks and segments that only clients without any may use. */
 #define RESERVE_BLOCKS 128u
 #define RESERVE_SEGMENTS 4096u
 
@@ -9,7 +9,7 @@
 #define READ_SHARE 32u
 #define FRAME_SHARE 4u
 
-/* No time limit shrinks below this part of it, nor below so many milliseconds, before the reserve is touched. */
+/* Before the reserve is touched, no time limit shrinks below this part of it, nor below this many milliseconds. */
 #define PATIENCE_LEAST (PATIENCE_FULL / 16)
 #define PATIENCE_LEAST_MS 50u
 
@@ -23,7 +23,7 @@ static uint32_t beyond_reserve(uint32_t free_blocks)
     return beyond(free_blocks, RESERVE_BLOCKS);
 }
 
-/* The blocks, and the segments, that are free where least are, and whether anybody waits for some. */
+/* The free blocks and segments of the worker that has least of them, and whether anybody waits for some. */
 static void find_least(struct worker *worker, uint32_t *blocks, uint32_t *segments)
 {
     const struct shared *shared = worker->shared;
@@ -104,14 +104,14 @@ bool room_exceeded(const struct worker *worker, const struct connection *connect
 {
     if (connection->flags & CONNECTION_BLOCKED && connection->segment_count > worker->room.queue_entries)
         return true;
-    /* As long as the socket takes what comes, the queue is only a matter of turns. */
+    /* While the socket takes what comes, the queue is only a matter of turns. */
     return connection->queued >
            (connection->flags & CONNECTION_BLOCKED ? worker->room.queue_bytes : worker->limits.high_watermark);
 }
 
 bool room_overshot(const struct worker *worker, const struct connection *connection)
 {
-    /* A queue that its socket takes is over the watermark for a moment with each large body. */
+    /* Each large body brings a queue over the watermark for a moment, even if its socket takes it. */
     return connection->flags & CONNECTION_BLOCKED ? room_exceeded(worker, connection)
                                                   : connection->queued / 2 > worker->limits.high_watermark;
 }

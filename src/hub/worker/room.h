@@ -1,20 +1,25 @@
 /*
- * room.h: how much of the store each may have, and for how long.
+ * room.h: how much of the store each client may have, and for how long.
  *
- * The rule, for the store's blocks and for queue entries repeats: whoever holds much gives way, the more so the less is
- * free. A receiver whose socket takes nothing may have a sixteenth of what is free queued, and no more than the high
- * watermark; then it is congested. One read takes a thirty-second of what is free. A frame that is not complete gets
- * memory for all of it when it fits a quarter of what is free beyond the reserve; until then its client is not read.
- * While less than half is free, all time limits of those who hold something and make no progress shrink in
- * proportion, to a sixteenth where only the reserve is left, and those who have been stuck the longest go first. The
- * reserve is for clients that hold nothing: only they are read then, a block at a time, nothing is added to a queue
- * that its socket does not take, and whoever is stuck goes at once. So no limit is ever reached by those who hold
- * nothing, and whatever the others wait for comes back: a frame that got memory needs no more of it and ends by being
- * complete or by its time limit; a queue ends by being read or by its time limit.
+ * One rule holds for the blocks of the store and for queue entries: whoever has much gives way, and the more so the
+ * less is free.
+ *   - A receiver whose socket takes nothing is congested when it has more queued than a sixteenth of what is free, or
+ *     than the high watermark.
+ *   - One read takes at most a thirty-second of what is free.
+ *   - An incomplete frame gets memory for all of it when it fits a quarter of what is free beyond the reserve. Until
+ *     then its client is not read.
+ *   - While less than half is free, time limits shrink with what is free, for those that have something and make no
+ *     progress: down to a sixteenth when only the reserve is left. Those that have been stuck the longest go first.
+ *   - The reserve is for clients that have nothing. When only the reserve is left, only they are read, a block at a
+ *     time; nothing is added to a queue whose socket does not take it; and whoever is stuck goes at once.
  *
- * What is free is looked at once a turn, in the worker that has least: a queue holds memory of its senders' workers.
- * (Dynamic thresholds: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
- * IEEE/ACM Transactions on Networking 6(2), 1998.)
+ * So clients that have nothing never reach a limit. And whatever the others wait for comes back: a frame that got
+ * memory needs no more of it, and ends by being complete or by its time limit; a queue ends by being read or by its
+ * time limit.
+ *
+ * What is free is looked at once a turn, in the worker that has least, since a queue uses memory of its senders'
+ * workers. (Dynamic thresholds: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet
+ * switches", IEEE/ACM Transactions on Networking 6(2), 1998.)
  */
 #ifndef RELAYHUB_ROOM_H
 #define RELAYHUB_ROOM_H
@@ -36,7 +41,7 @@ bool room_for_frame(const struct worker *worker, uint32_t size);
 bool room_for_reply(const struct worker *worker, uint64_t size);
 
 /*
- * Whether the store is so short that nobody's input is kept in it: what cannot be handled at once stays in the socket,
+ * Whether the store is so short that no input is kept in it. What cannot be handled at once then stays in the socket
  * until it can, or until its frame gets memory.
  */
 bool room_is_short(const struct worker *worker);
@@ -44,16 +49,16 @@ bool room_is_short(const struct worker *worker);
 /* What is left of a time limit, in milliseconds. */
 uint32_t room_patience(const struct worker *worker, uint32_t limit);
 
-/* Whether a receiver that takes nothing has to go after a time even if it has little queued. */
+/* Whether a receiver that takes nothing has to go after a time, even if it has little queued. */
 bool room_is_wanted(const struct worker *worker);
 
-/* Whether a client's queue is over its limit, once it was written as far as the socket takes it. */
+/* Whether a client's queue is over its limit, after it was written as far as the socket takes it. */
 bool room_exceeded(const struct worker *worker, const struct connection *connection);
 
-/* Whether it is so before it was written. */
+/* The same, before it was written. */
 bool room_overshot(const struct worker *worker, const struct connection *connection);
 
-/* Whether it is well under the limit, so that its senders may go on. */
+/* Whether the queue is well under the limit, so that its senders may go on. */
 bool room_recovered(const struct worker *worker, const struct connection *connection);
 
 #endif

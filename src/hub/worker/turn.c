@@ -6,14 +6,16 @@
 #include "hub/worker/output.h"
 #include "hub/worker/room.h"
 
-/* Queues are written when so much was routed in one turn, so that bodies are still in the cache. */
+/* Queues are written after this many bytes were routed in a turn, while bodies are in the cache. */
 #define FLUSH_AFTER (256u * 1024u)
 
-/* With less than this routed a client that sends without a pause is read again: it sends little to many. */
+/*
+ * A client that sends without a pause, but of which less than this was routed, is read again: it sends little to many.
+ */
 #define READ_ON_BELOW (64u * 1024u)
 #define READS_A_TURN 8
 
-/* Connections in one turn that go on as their wait is over. */
+/* The most connections whose pause is over that go on in one turn. */
 #define WOKEN_MOST 256u
 
 void turn_begin(struct worker *worker)
@@ -30,10 +32,9 @@ static void write_if_much(struct worker *worker)
 }
 
 /*
- * What one client may cost now: what is left of the turn, or a share of it. Whoever costs more than that in one step
- * is not read again before others had as much. Whoever fills large queues is not read again before each of these was
- * visited: so bodies are written to all their receivers while they are in the cache, and nobody fills queues faster
- * than they are written in turns.
+ * What one client may cost now: the rest of the turn, or a share of it. Who costs more in one step is not read again
+ * before others had as much. Who fills large queues is not read again before each of these was visited. So bodies are
+ * written to all their receivers while they are in the cache, and nobody fills queues faster than they are written.
  */
 static void begin_work(struct worker *worker, uint32_t share)
 {
@@ -81,7 +82,7 @@ void turn_serve(struct worker *worker, struct connection *connection)
     write_if_much(worker);
 }
 
-/* The next client of a list goes on: with what was read of it before, then with more. */
+/* The next client of a list goes on: first with what was read before, then with more. */
 static void go_on(struct worker *worker, struct connection_list *line, uint32_t share)
 {
     struct connection *connection = list_take(worker, line, LINK_TURN);
