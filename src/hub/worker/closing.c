@@ -32,8 +32,8 @@ static void log_closed(const struct worker *worker, const struct connection *con
     char name[CONNECTION_NAME];
 
     if (log_is_verbose())
-        log_line(LOG_DEBUG, "%s closed worker=%u by=%s messages=%llu queued=%u", connection_name(connection, name),
-                 worker->index, cause_of(connection), (unsigned long long)connection->messages, connection->queued);
+        log_line(LOG_DEBUG, "%s closed worker=%u by=%s messages=%llu", connection_name(connection, name), worker->index,
+                 cause_of(connection), (unsigned long long)connection->messages);
 }
 
 /* Closes a connection that is on no list, and whose queue is empty, or of no interest any more; frees its slot. */
