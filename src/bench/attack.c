@@ -185,7 +185,7 @@ static struct attack_memory *share_memory(void)
     return memory;
 }
 
-/* A process that ends has failed, and has said why. */
+/* A process that ends has failed, and has printed why. */
 static void look_after_children(void)
 {
     for (unsigned i = 0; i < attack.running; i++)

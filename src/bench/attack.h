@@ -1,8 +1,8 @@
 /*
  * attack.h: what runs beside the pairs of the isolation mode: a flood of well-behaved clients, or an attack.
  *
- * It runs in processes of its own, so that the pairs do not wait for its work, each with clients of one kind
- * (attacker.h), and ends with SIGKILL.
+ * It runs in its own processes, so that the pairs do not wait for its work. Each process has clients of one kind
+ * (attacker.h) and ends with SIGKILL.
  */
 #ifndef RELAYHUB_BENCH_ATTACK_H
 #define RELAYHUB_BENCH_ATTACK_H
@@ -13,7 +13,7 @@
 const struct beside *attack_find(const char *name);
 extern const char *const attack_names;
 
-/* The same for readers; READER_FAST where there is none of that name. */
+/* The same for readers; READER_FAST if there is none of that name. */
 enum reader attack_find_reader(const char *name);
 const char *attack_reader_name(enum reader reader);
 

@@ -49,7 +49,7 @@ struct client {
 
     uint8_t *bytes; /* what it writes; the senders have their own, all others the same */
     size_t size, at;
-    size_t allowed; /* so much of it now */
+    size_t allowed; /* as much of it as is due now */
 
     /* Of senders: */
     unsigned group;    /* the next one's */
@@ -134,7 +134,7 @@ static void sender_fill(struct client *client)
     client->allowed = client->size;
 }
 
-/* What all clients of a role that does not change what it says write. */
+/* The bytes that all clients of a role write, if these do not change. */
 static void common_fill(void)
 {
     uint8_t request[FRAME_WORD_SIZE];
@@ -188,7 +188,7 @@ static void watch_new(struct client *client, uint32_t events)
     client->watched = events;
 }
 
-/* Each part has addresses of its own where it has more connections than there are ports. */
+/* A part with more connections than there are ports has several addresses. */
 static unsigned source_of(const struct client *client)
 {
     unsigned part = (unsigned)(me.figures - me.memory->parts);
@@ -217,7 +217,7 @@ static void client_connect(struct client *client)
     watch_new(client, EPOLLOUT);
 }
 
-/* Who comes back when the server has closed the connection. */
+/* The roles that connect again when the server has closed the connection. */
 static bool connects_again(void)
 {
     switch (me.part->role) {
@@ -245,7 +245,7 @@ static void client_closed(struct client *client)
     client_close(client);
 }
 
-/* What a client waits for when it has nothing to write. Who does not read still hears of a reset. */
+/* The events that a client waits for when it has nothing to write. One that does not read still learns of a reset. */
 static uint32_t events_idle(void)
 {
     if (me.part->role != ROLE_RECEIVER || me.part->reader == READER_FAST)
@@ -253,13 +253,13 @@ static uint32_t events_idle(void)
     return me.part->reader == READER_RETURN ? EPOLLRDHUP : 0;
 }
 
-/* Sends what a peer wants to hear first; it goes into an empty socket at once. */
+/* Sends the first bytes that a peer needs; they fit an empty socket. */
 static void client_greet(struct client *client)
 {
     uint8_t requests[PEER_MAX_JOIN];
     size_t size = me.options.peer->join(requests, FIRST_GROUP, false);
     if (send(client->fd, requests, size, MSG_NOSIGNAL) < 0)
-        return; /* an event will say so */
+        return; /* an event will follow */
 }
 
 static void client_connected(struct client *client)

@@ -26,9 +26,9 @@ struct part {
     unsigned count; /* clients */
     size_t body;
 
-    /* Receivers are these, by their number in the table of all; those who send send to these. */
+    /* Receivers have these numbers in the table of all receivers; senders send to these. */
     unsigned first, receivers;
-    unsigned fan_out; /* so many of them, one after the other, are a group: they get the same messages */
+    unsigned fan_out; /* this many of them, one after the other, are a group: they get the same messages */
     bool own;         /* a sender has one group for itself; else all senders have all groups, in turn */
     enum reader reader;
 };

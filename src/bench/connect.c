@@ -16,7 +16,7 @@
 
 #define ANSWER_SECONDS 20
 
-/* Each 127.x.y.z has ports of its own, so that a machine can hold more connections than there are ports. */
+/* Each 127.x.y.z has its own ports, so a machine can have more connections than there are ports. */
 static void bind_source(int fd, unsigned source)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};

@@ -162,7 +162,7 @@ static uint64_t more(uint64_t after, uint64_t before)
     return after > before ? after - before : 0;
 }
 
-/* Several processes may hold a crowd together, each from addresses of its own. */
+/* Several processes may have a crowd together, each with its own addresses. */
 static unsigned first_source(void)
 {
     return 1 + ((unsigned)getpid() % 4096) * 16;

@@ -1,6 +1,6 @@
 /*
- * crowd_pairs.c: many pairs that play ping-pong as fast as it goes, each with one message under way: what a server
- * does for many clients of which each says little.
+ * crowd_pairs.c: many pairs that play ping-pong as fast as possible, each with one message under way: what a server
+ * does for many clients that send little.
  */
 #include "bench/fail.h"
 #include "bench/measure.h"

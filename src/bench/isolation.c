@@ -145,7 +145,7 @@ static const char *take_precedence(void)
     return setpriority(PRIO_PROCESS, 0, NICE) == 0 ? "nice" : "normal";
 }
 
-/* The least of the whole seconds, or of all where there is none, over what was due in it. */
+/* The least of the whole seconds, or of the whole run if it has none, as a share of what was due. */
 static double least_share(const struct isolation_result *result, double rate, double wall)
 {
     double least = (double)result->done / (rate * wall);

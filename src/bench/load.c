@@ -342,7 +342,7 @@ static bool drained(const struct load *load)
     return true;
 }
 
-/* True when a run of so many messages has sent them all, and they have come. */
+/* Whether a run of this many messages has sent them all, and all have come. */
 static bool counted_out(const struct load *load)
 {
     for (unsigned s = 0; s < load->options->senders; s++)

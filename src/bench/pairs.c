@@ -47,7 +47,7 @@ static uint8_t *keep(const struct stream *stream)
     return bytes;
 }
 
-/* What goes from one end to the other: each group is an end and who sends to it. */
+/* The messages from one end to the other: each group has an end and its sender. */
 static void prepare(const struct pairs *pairs, unsigned number, const uint64_t *ids, unsigned from, size_t body)
 {
     struct pair *pair = &pairs->pairs[number];
@@ -249,7 +249,7 @@ static void end_read(struct pairs *pairs, struct pair *pair, struct pair_end *en
         ;
 }
 
-/* What the server tells a publisher says no more than that it lives. */
+/* What the server sends to a publisher only shows that it lives. */
 static void skip_answers(struct pairs *pairs, struct pair *pair, struct pair_end *end)
 {
     char bytes[256];

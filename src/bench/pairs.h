@@ -1,10 +1,10 @@
 /*
- * pairs.h: clients in pairs that play ping-pong: the first of a pair sends a message to the second, who sends one
- * back, and that is a round trip. One message of a pair is under way at a time.
+ * pairs.h: clients in pairs that play ping-pong: the first of a pair sends a message to the second one, which sends one
+ * back; that is a round trip. A pair has one message under way at a time.
  *
- * Whoever owns the pairs says when a round trip begins, and is told how it ended. What is delivered is compared, and
- * a wrong byte ends the program; a connection that is closed, or a message that the server says it did not deliver,
- * is counted, since the one who measures pairs beside an attack wants to know.
+ * The owner of the pairs begins each round trip, and is told how it ended. What is delivered is compared, and a wrong
+ * byte ends the program. A connection that is closed, and a message that the server reports as not delivered, are
+ * counted, since they are what a measurement beside an attack looks for.
  */
 #ifndef RELAYHUB_BENCH_PAIRS_H
 #define RELAYHUB_BENCH_PAIRS_H
@@ -36,21 +36,21 @@ struct pairs {
     unsigned count;
     int epoll;
     uint64_t closed;      /* connections that the server closed */
-    uint64_t undelivered; /* messages that it says it did not deliver */
+    uint64_t undelivered; /* messages that it reports as not delivered */
 
     /* A round trip has ended; not delivered: there was no second half of it. May begin the next. */
     void (*ended)(struct pairs *pairs, struct pair *pair, bool delivered);
     void *owner;
 };
 
-/* Connects so many pairs; the rest of the struct is the caller's. */
+/* Connects this many pairs. The caller fills the rest of the struct. */
 void pairs_open(struct pairs *pairs, const struct options *options, unsigned count, size_t body);
 void pairs_close(struct pairs *pairs);
 
 /* Begins a round trip of a pair that has none under way and is not lost. */
 void pairs_begin(struct pairs *pairs, struct pair *pair, uint64_t now);
 
-/* Waits for so many nanoseconds at most and handles what has come. */
+/* Waits for this many nanoseconds at most and handles what has come. */
 void pairs_turn(struct pairs *pairs, uint64_t wait);
 
 #endif

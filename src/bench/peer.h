@@ -1,9 +1,9 @@
 /*
  * peer.h: what the load needs to know of a server's protocol.
  *
- * The bytes that one sender sends, and those that each of its receivers reads, are known before the run: they
- * are periods of some messages, again and again. So a peer only says how one message looks on its way in
- * and on its way out; the event loop, the checks and the figures are the same for all servers.
+ * The bytes that one sender sends, and those that each of its receivers reads, are known before the run: periods of
+ * some messages, again and again. So a peer only describes one message, as it is sent and as it is received. The event
+ * loop, the checks and the figures are the same for all servers.
  */
 #ifndef RELAYHUB_BENCH_PEER_H
 #define RELAYHUB_BENCH_PEER_H
@@ -15,7 +15,7 @@
 #define PEER_MAX_FAN_OUT 255u
 #define PEER_MAX_HEADER 4096u  /* no peer has more bytes than this around a body */
 #define PEER_MAX_JOIN 256u     /* bytes of a join() */
-#define PEER_SENDER_HEADER 12u /* so many bytes of a delivery say who sent it, if the peer does */
+#define PEER_SENDER_HEADER 12u /* this many bytes of a delivery name the sender, if the peer has them */
 
 /* A sender and its receivers. */
 struct peer_group {
@@ -45,12 +45,12 @@ struct peer {
     /* The sender's id in the first bytes of a delivery. NULL: a delivery does not say who sent it. */
     uint64_t (*sender)(const uint8_t *header);
 
-    /* What a server may say between two messages; NULL: nothing. */
+    /* What a server may send between two messages; NULL: nothing. */
     const char *interruption;
     const char *interruption_answer;
 };
 
-/* Each in a file of its own, but for the floors, which speak as relayhub does. */
+/* Each has its own file, but for the floors, which use the protocol of relayhub. */
 extern const struct peer peer_relayhub, peer_nats, peer_redis, peer_mqtt, peer_floor1, peer_floor2;
 
 #endif

@@ -1,10 +1,10 @@
-/* peer_io.h: blocking helpers for the first words with a server. */
+/* peer_io.h: blocking helpers for the start of a connection. */
 #ifndef RELAYHUB_BENCH_PEER_IO_H
 #define RELAYHUB_BENCH_PEER_IO_H
 
 #include "bench/peer.h"
 
-/* Sends what a peer's join() says. */
+/* Sends the requests of a peer's join(). */
 void peer_join(const struct peer *peer, int fd, unsigned group, bool receives);
 
 /* Blocking helpers: all of it, or the program ends. */

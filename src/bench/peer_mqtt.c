@@ -35,7 +35,7 @@ static size_t put_text(uint8_t *at, const char *format, unsigned number)
     return size + 2;
 }
 
-/* Each connection needs a name of its own. */
+/* Each connection needs its own name. */
 static size_t introduce(uint8_t *packet)
 {
     static unsigned clients;

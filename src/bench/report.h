@@ -15,7 +15,7 @@ struct isolation_result {
     unsigned seconds;
     uint64_t *by_second;    /* round trips in each of them */
     uint64_t closed;        /* connections of pairs, by the server */
-    uint64_t undelivered;   /* their messages, as the server says */
+    uint64_t undelivered;   /* their messages that the server reports as not delivered */
     uint64_t longest;       /* nanoseconds of a round trip since it began, however late that was */
     uint64_t beside_closed; /* connections of what runs beside */
     uint64_t memory_before; /* Pss of the server */

@@ -1,6 +1,4 @@
-/*
- * settings.h: what the command line of relayhub-bench says; see relayhub-bench(1).
- */
+/* settings.h: the values of the command line of relayhub-bench; see relayhub-bench(1). */
 #ifndef RELAYHUB_BENCH_SETTINGS_H
 #define RELAYHUB_BENCH_SETTINGS_H
 
@@ -21,7 +19,7 @@ struct beside {
     const char *deliveries; /* what its deliveries are, for people */
 };
 
-/* How receivers read: READER_FAST, or what the option --reader says of stuck ones. */
+/* How receivers read: READER_FAST, or for stuck ones the value of --reader. */
 enum reader { READER_FAST, READER_NEVER, READER_SLOW1, READER_SLOW10K, READER_RETURN };
 
 struct options {
@@ -38,7 +36,7 @@ struct options {
     double rate;      /* latency: messages a second of each sender; isolation: round trips of all pairs */
     double seconds;   /* measured */
     double warm_up;   /* before */
-    uint64_t count;   /* throughput, connect: ends after so many messages of each sender, or connections; 0: never */
+    uint64_t count;   /* throughput, connect: ends after this many messages of each sender, or connections; 0: never */
     unsigned connections; /* idle: how many */
     unsigned lists;       /* idle: how many LIST are timed */
     /* isolation and crowd */

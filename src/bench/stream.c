@@ -8,7 +8,7 @@
 
 #define COMPARED 64u /* bytes that are compared at a time to find a difference */
 
-/* The number where it fits, then xorshift from group and number. */
+/* The number if it fits, then xorshift from group and number. */
 static void fill_body(uint8_t *body, size_t size, unsigned group, uint64_t number)
 {
     uint64_t noise = ((uint64_t)group + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ (number + 1);

@@ -25,7 +25,7 @@ struct cursor {
     unsigned interruption; /* bytes of the peer's interruption that were read */
 };
 
-/* The three streams of a group, each of so many messages; the answers' is empty where the peer has none. */
+/* The three streams of a group, each of this many messages. The answers are empty if the peer has none. */
 struct streams {
     struct stream requests;
     struct stream deliveries;
@@ -62,8 +62,8 @@ static inline bool cursor_between(const struct cursor *cursor)
 unsigned cursor_check(struct cursor *cursor, const struct peer *peer, const uint8_t *bytes, size_t size);
 
 /*
- * What comes on one connection from several senders: messages of several streams, each whole. Who sent one stands
- * at its start.
+ * What comes on one connection from several senders: messages of several streams, each whole. A message begins with its
+ * sender.
  */
 struct mixture {
     struct cursor *cursors;  /* one for each sender */

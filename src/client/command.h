@@ -1,8 +1,7 @@
 /*
  * command.h: what the parts of the command relayhub share. relayhub(1) is its manual.
  *
- * Functions that return int return an exit status of sysexits.h, EX_OK when all went well, and have said
- * on standard error what did not.
+ * Functions that return int return an exit status of sysexits.h: EX_OK, or another one after a line on standard error.
  */
 #ifndef RELAYHUB_COMMAND_H
 #define RELAYHUB_COMMAND_H
@@ -22,7 +21,7 @@
 
 enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW };
 
-/* What the options say. */
+/* The values of the options. */
 struct settings {
     const char *hub; /* HOST:PORT, NULL for the default */
     int timeout_ms;  /* for the hub to connect, to answer, to take a message */
@@ -47,7 +46,10 @@ int command_chat(const struct settings *settings, char **operands);
 /* main() calls this before anything is printed. */
 void open_output(void);
 
-/* Writes what waits. EX_IOERR when anything that was printed so far could not be written; it is said once. */
+/*
+ * Writes what waits in the buffer. EX_IOERR when anything that was printed so far could not be written, after one line
+ * about it.
+ */
 int flush_output(void);
 
 /* EX_IOERR when standard output cannot be written, for commands that print only later. */
@@ -78,8 +80,8 @@ int hub_failed(const struct relayhub *hub, int error);
 int hub_refused(const struct relayhub_event *event);
 
 /*
- * Ends the sending and hands every event to `show` until the hub closes. All that the hub has to say about
- * what was sent before, UNDELIVERED included, comes before that.
+ * Ends the sending and hands every event to `show` until the hub closes. Everything about what was sent before,
+ * UNDELIVERED included, comes before the close.
  */
 int finish(const struct settings *settings, struct relayhub *hub,
            void (*show)(const struct relayhub_event *event, void *argument), void *argument);

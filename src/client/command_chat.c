@@ -27,7 +27,7 @@ struct chat {
     bool quit; /* no more input is wanted, or there is no more */
 };
 
-/* ---- what the hub says ---- */
+/* ---- what comes from the hub ---- */
 
 static void show_list(struct chat *chat, const struct relayhub_event *event)
 {
@@ -79,9 +79,9 @@ static int show_events(struct chat *chat)
     return hub_failed(chat->hub, result);
 }
 
-/* ---- what the user says ---- */
+/* ---- what comes from the user ---- */
 
-/* What a line asks for is not done. The chat goes on, and its exit status will say so. */
+/* A line that fails does not end the chat, but its exit status will show it. */
 static void refuse(struct chat *chat, int status, const char *why)
 {
     complain(status, "%s", why);

@@ -61,8 +61,8 @@ static int report(const struct outcome *outcome)
 }
 
 /*
- * The answer to IDENTITY shows that the hub has handled the message before it. Then the connection is
- * finished, so that what other parts of the hub find out a little later is heard as well.
+ * The answer to IDENTITY shows that the hub has handled the messages before it. Then the connection is finished, so
+ * that what other workers find out later is received as well.
  */
 static int send_and_finish(const struct settings *settings, struct relayhub *hub, struct outcome *outcome,
                            const char *body, size_t length)

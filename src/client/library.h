@@ -36,7 +36,7 @@
 
 struct relayhub {
     int fd;
-    int read_end;  /* 0 while the hub may say more; RH_CLOSED, or a negative errno value */
+    int read_end;  /* 0 while the hub may send more; RH_CLOSED, or a negative errno value */
     int write_end; /* 0 while the hub listens, or a negative errno value */
     bool ending;   /* relayhub_shutdown() was called: no more is taken from the caller */
     bool ended;    /* and the socket was shut down, as `out` was empty */

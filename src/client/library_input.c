@@ -15,7 +15,7 @@ void rh_release_event(struct relayhub *connection)
 
 /* ---- frames ---- */
 
-/* Judges all that the first word tells. The length of what follows is trustworthy only after this. */
+/* Judges the first word. The length of what follows can be trusted only after this. */
 static int judge_word(struct relayhub *connection, uint32_t word)
 {
     if (!frame_valid_from_hub(word))
@@ -47,7 +47,7 @@ int rh_peek(struct relayhub *connection, const uint8_t **frame)
     return 1;
 }
 
-/* Keeps the hub's last words for the reason of the failure that follows them. */
+/* Keeps the reason in the hub's ERROR for the failure that follows it. */
 static void note_error(struct relayhub *connection, const uint8_t *body, size_t length)
 {
     if (length >= sizeof connection->said)

@@ -12,7 +12,7 @@ size_t relayhub_pending(const struct relayhub *connection)
     return rh_waiting(&connection->out);
 }
 
-/* The hub takes nothing more. Its last words are read first, as they say why. */
+/* The hub takes nothing more. What it sent before is read first, as that has the reason. */
 static int write_failed(struct relayhub *connection, int error)
 {
     connection->write_end = error == EPIPE ? -EPIPE : -ECONNRESET;

@@ -7,7 +7,9 @@
 /* Writes what the socket takes of `out`. Returns 0 when nothing is left, 1 when something is, or negative. */
 int rh_flush(struct relayhub *connection);
 
-/* Whether a frame can be sent: 0, 1 when an earlier one is still in `out`, or negative. The second form says -EAGAIN.
+/*
+ * Whether a frame can be sent: 0, 1 when an earlier one is still in `out`, or negative. The second function returns
+ * -EAGAIN instead of 1.
  */
 int rh_open_to_send(struct relayhub *connection);
 int rh_ready_to_send(struct relayhub *connection);

@@ -64,8 +64,8 @@ static void count_message(struct relayhub *connection, uint64_t *number)
 }
 
 /*
- * An earlier frame is still in `out`. The new one is copied behind it before any waiting, as its body may
- * lie in an event that does not outlive the next read; it counts only once the earlier one is written.
+ * An earlier frame is still in `out`. The new one is copied after it before any wait, as its body may lie in an event
+ * that the next read overwrites. It counts only once the earlier one is written.
  */
 static int submit_after(struct relayhub *connection, const struct message *message, int64_t deadline)
 {

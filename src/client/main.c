@@ -124,7 +124,7 @@ static int parse_options(int argc, char **argv, const struct command *command, s
         else if (option == OPTION_HELP || option == OPTION_VERSION)
             print_and_exit(option);
         else
-            status = EX_USAGE; /* getopt_long() said why */
+            status = EX_USAGE; /* getopt_long() has printed why */
     }
     return status;
 }

@@ -36,8 +36,8 @@ enum relayhub_event_type {
 };
 
 /*
- * Something the hub said. The pointers point into the connection's own memory and are good until the
- * next call on that connection.
+ * Something that the hub sent. The pointers point into the connection's own memory and are good until the next call on
+ * that connection.
  */
 struct relayhub_event {
     enum relayhub_event_type type;

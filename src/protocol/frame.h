@@ -5,10 +5,10 @@
  *     count x 8 bytes: user_ids
  *     length bytes:    body                              0 ... 1,048,576
  *
- * All integers are in network byte order; relayhub-protocol(7) is the reference.
+ * All integers are in network byte order. relayhub-protocol(7) is the reference.
  *
- * Everything here is a pure function of its arguments: no socket, no memory, no state. All bytes that
- * a stranger sent are judged here and nowhere else.
+ * No function here touches a socket, allocates or keeps state; each works on the bytes that it is given. All bytes from
+ * strangers are judged here and nowhere else.
  */
 #ifndef RELAYHUB_FRAME_H
 #define RELAYHUB_FRAME_H
@@ -20,7 +20,7 @@
 #include <string.h>
 
 enum frame_type {
-    FRAME_NONE = 0, /* always invalid, so that a zero byte or a TLS hello is refused at once */
+    FRAME_NONE = 0, /* always invalid, so a zero byte or a TLS hello is refused at once */
     FRAME_IDENTITY = 1,
     FRAME_LIST = 2,
     FRAME_MESSAGE = 3,
@@ -34,7 +34,7 @@ enum frame_type {
 #define FRAME_MAX_BODY (UINT32_C(1) << 20)
 #define FRAME_NUMBER_SIZE 8u /* the body of UNDELIVERED: the number of a MESSAGE */
 
-/* What a MESSAGE to a client has before its body: the word and the sender. */
+/* The bytes before the body of a MESSAGE to a client: the word and the sender. */
 #define FRAME_DELIVERY_HEADER_SIZE (FRAME_WORD_SIZE + FRAME_ID_SIZE)
 
 /* The largest valid frame, in bytes. */
@@ -59,13 +59,13 @@ static inline uint32_t frame_count(uint32_t word)
     return word >> FRAME_LENGTH_BITS & FRAME_MAX_IDS;
 }
 
-/* The body's length in bytes. May be over FRAME_MAX_BODY in a word that no check has passed. */
+/* The length of the body in bytes. It may be over FRAME_MAX_BODY in a word that was not checked. */
 static inline uint32_t frame_length(uint32_t word)
 {
     return word & ((UINT32_C(1) << FRAME_LENGTH_BITS) - 1);
 }
 
-/* What stands before the body, in bytes: the word and the ids. */
+/* The size of all before the body, in bytes: the word and the ids. */
 static inline uint32_t frame_header_size(uint32_t word)
 {
     return FRAME_WORD_SIZE + frame_count(word) * FRAME_ID_SIZE;
@@ -104,7 +104,7 @@ static inline void frame_store_id(uint8_t *at, uint64_t id)
     memcpy(at, &id, sizeof id);
 }
 
-/* True when a client may send a frame that starts with this word. The message path's only check. */
+/* Whether a client may send a frame that begins with this word. The only check on the way of a message. */
 static inline bool frame_valid_from_client(uint32_t word)
 {
     switch (frame_type(word)) {
@@ -118,19 +118,18 @@ static inline bool frame_valid_from_client(uint32_t word)
     }
 }
 
-/* True when a hub may send a frame that starts with this word. */
+/* Whether a hub may send a frame that begins with this word. */
 bool frame_valid_from_hub(uint32_t word);
 
 /*
- * Readdresses the frames from `at` on that begin with the word and the one id of `like`, which is a valid MESSAGE
- * to one receiver: puts `sender` in the id's place, and so makes deliveries of them. Ends at the first that differs,
- * or that does not end within `size` bytes. Returns how many they were.
+ * Turns requests into deliveries: writes `sender` over the receiver of each frame from `at` on that begins as `like`
+ * does, with the word and one id of a valid MESSAGE to one receiver. Stops at the first frame that differs, or that
+ * does not end within `size` bytes. Returns how many frames it changed.
  */
 uint32_t frame_readdress(uint8_t *at, size_t size, const uint8_t like[FRAME_DELIVERY_HEADER_SIZE], uint64_t sender);
 
 /*
- * Why frame_valid_from_client() refuses this word: a constant string for an ERROR's body, or NULL
- * when it does not refuse it.
+ * Why frame_valid_from_client() refuses this word: a constant string for the body of an ERROR, or NULL if it does not.
  */
 const char *frame_error_reason(uint32_t word);
 
