@@ -52,7 +52,7 @@ static const char usage_text[] =
     "  --lists N           idle: how many LIST are timed [10]\n"
     "  --seconds N         how long is measured [5]\n"
     "  --warm-up N         seconds before [0.5]\n"
-    "  --count N           ends after so many messages of each sender, or connections\n"
+    "  --count N           ends after this many messages of each sender, or connections\n"
     "  --json              the result as JSON\n"
     "  --help, --version\n";
 

@@ -223,6 +223,37 @@ void hub_stop(struct hub *hub)
     current = NULL;
 }
 
+void hub_await_end(struct hub *hub, int status)
+{
+    int ended = hub_wait(hub);
+    if (!WIFEXITED(ended) || WEXITSTATUS(ended) != status)
+        FAIL("the hub ended with %s %d, not with status %d", WIFEXITED(ended) ? "status" : "signal",
+             WIFEXITED(ended) ? WEXITSTATUS(ended) : WTERMSIG(ended), status);
+    current = NULL;
+}
+
+void expect_start_to_fail(struct hub *hub, char *const arguments[], int status, const char *reason)
+{
+    hub_spawn(hub, arguments);
+    hub_await(hub, reason, 0);
+    hub_await_end(hub, status);
+}
+
+double process_time(pid_t pid)
+{
+    char path[64], text[1024];
+    unsigned long user, system;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(fgets(text, sizeof text, file));
+    fclose(file);
+    const char *rest = strrchr(text, ')'); /* after the name, in which anything may be */
+    ck_assert_int_eq(sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
 uint64_t process_status(pid_t pid, const char *name)
 {
     char path[40], line[256];
@@ -467,4 +498,19 @@ uint64_t *client_list(const struct client *client, size_t *count)
         *count += frame.count;
     } while (frame.count == FRAME_MAX_IDS);
     return ids;
+}
+
+void expect_service(const struct hub *hub, unsigned count)
+{
+    struct client fresh[8];
+
+    ck_assert(count >= 2 && count <= 8);
+    for (unsigned i = 0; i < count; i++)
+        client_open(&fresh[i], hub);
+    for (unsigned i = 0; i < count; i++) {
+        client_message_to(&fresh[i], &fresh[(i + 1) % count], "served");
+        expect_text(&fresh[(i + 1) % count], &fresh[i], "served");
+    }
+    for (unsigned i = 0; i < count; i++)
+        client_close(&fresh[i]);
 }

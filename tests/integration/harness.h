@@ -60,6 +60,18 @@ void hub_stop(struct hub *hub);
 /* Waits for its end and returns the status of waitpid(2). */
 int hub_wait(struct hub *hub);
 
+/* Waits for its end, which has to be a regular one with this exit status. */
+void hub_await_end(struct hub *hub, int status);
+
+/* A hub that is started with these arguments logs the reason and ends with this exit status. */
+void expect_start_to_fail(struct hub *hub, char *const arguments[], int status, const char *reason);
+
+/* `count` fresh clients (2 to 8) get messages from one another. */
+void expect_service(const struct hub *hub, unsigned count);
+
+/* Seconds of processor time that a process has used. */
+double process_time(pid_t pid);
+
 /* A number of /proc/PID/status, such as VmSize. */
 uint64_t process_status(pid_t pid, const char *name);
 

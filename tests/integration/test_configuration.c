@@ -239,17 +239,6 @@ START_TEST(test_no_number_of_lines_crowds_out_an_answer)
 }
 END_TEST
 
-/* ---- the start ---- */
-
-static void expect_start_to_fail(char *const arguments[], int status, const char *reason)
-{
-    hub_spawn(&hub, arguments);
-    hub_await(&hub, reason, 0);
-    int ended = hub_wait(&hub);
-    ck_assert(WIFEXITED(ended));
-    ck_assert_int_eq(WEXITSTATUS(ended), status);
-}
-
 START_TEST(test_files_with_mistakes_say_what_is_wrong)
 {
     static const struct {
@@ -264,12 +253,12 @@ START_TEST(test_files_with_mistakes_say_what_is_wrong)
 
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         write_file(files[i].text);
-        expect_start_to_fail(arguments, EX_USAGE, files[i].reason);
+        expect_start_to_fail(&hub, arguments, EX_USAGE, files[i].reason);
     }
     FILE *file = fopen(path, "w");
     fwrite("work\0ers 2\n", 1, 11, file);
     fclose(file);
-    expect_start_to_fail(arguments, EX_USAGE, ", line 1: there is a zero byte, so this is no text");
+    expect_start_to_fail(&hub, arguments, EX_USAGE, ", line 1: there is a zero byte, so this is no text");
 }
 END_TEST
 

@@ -20,84 +20,103 @@ static void open_clients(void)
         client_open(&clients[i], &hub);
 }
 
-START_TEST(test_worker_dies_under_load)
+#define ROUNDS 200u
+
+/* Each sends to its neighbour and to one further on. The victim dies in the middle of it. */
+static void send_while_a_worker_dies(unsigned victim)
 {
-    unsigned workers = harness_workers[_i], victim = workers - 1;
     static uint8_t body[3000];
 
-    hub_start(&hub, workers, NULL);
-    open_clients();
-    pid_t pid = hub_worker(&hub, victim);
-
-    /* Each sends to its neighbour and to one further on; the victim dies in the middle of it. */
-    for (uint32_t round = 0; round < 200; round++) {
-        if (round == 100)
-            kill(pid, SIGKILL);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        if (round == ROUNDS / 2)
+            kill(hub_worker(&hub, victim), SIGKILL);
         for (unsigned i = 0; i < CLIENTS; i++) {
-            if (round >= 100 && client_worker(&clients[i], workers) == victim)
+            if (round >= ROUNDS / 2 && client_worker(&clients[i], hub.workers) == victim)
                 continue;
             uint64_t receivers[] = {clients[(i + 1) % CLIENTS].id, clients[(i + 5) % CLIENTS].id};
             memcpy(body, &round, sizeof round);
             client_message(&clients[i], receivers, 2, body, sizeof body);
         }
     }
+}
 
-    /* The victim's clients see a close; the others get everything of those that live, in order. */
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        if (client_worker(&clients[i], workers) == victim) {
-            static uint8_t rest[1 << 16];
-            ssize_t got;
-            while ((got = recv(clients[i].fd, rest, sizeof rest, 0)) > 0)
-                ;
-            ck_assert(got == 0 || errno == ECONNRESET);
-            continue;
-        }
-        uint32_t next[CLIENTS] = {0};
-        unsigned from[] = {(i + CLIENTS - 1) % CLIENTS, (i + CLIENTS - 5) % CLIENTS};
-        bool lives[] = {client_worker(&clients[from[0]], workers) != victim,
-                        client_worker(&clients[from[1]], workers) != victim};
-        while ((lives[0] && next[from[0]] < 200) || (lives[1] && next[from[1]] < 200)) {
-            struct frame frame;
-            uint32_t number;
-            client_receive(&clients[i], &frame);
-            if (frame.type == FRAME_UNDELIVERED)
-                continue; /* for a client of the victim */
-            ck_assert_int_eq(frame.type, FRAME_MESSAGE);
-            unsigned sender = frame.ids[0] == clients[from[0]].id ? from[0] : from[1];
-            ck_assert_uint_eq(frame.ids[0], clients[sender].id);
-            memcpy(&number, frame.body, sizeof number);
-            ck_assert_uint_eq(number, next[sender]++);
-        }
+/* A client of the victim sees a close, by an end or a reset, after whatever it still reads. */
+static void expect_close_at_last(const struct client *client)
+{
+    static uint8_t rest[1 << 16];
+    ssize_t got;
+
+    while ((got = recv(client->fd, rest, sizeof rest, 0)) > 0)
+        ;
+    ck_assert(got == 0 || errno == ECONNRESET);
+}
+
+/* Another client gets everything of the senders that live, in order. */
+static void expect_all_of_the_living(unsigned receiver, unsigned victim)
+{
+    uint32_t next[CLIENTS] = {0}, number;
+    unsigned from[] = {(receiver + CLIENTS - 1) % CLIENTS, (receiver + CLIENTS - 5) % CLIENTS};
+    bool lives[] = {client_worker(&clients[from[0]], hub.workers) != victim,
+                    client_worker(&clients[from[1]], hub.workers) != victim};
+    struct frame frame;
+
+    while ((lives[0] && next[from[0]] < ROUNDS) || (lives[1] && next[from[1]] < ROUNDS)) {
+        client_receive(&clients[receiver], &frame);
+        if (frame.type == FRAME_UNDELIVERED)
+            continue; /* for a client of the victim */
+        ck_assert_int_eq(frame.type, FRAME_MESSAGE);
+        unsigned sender = frame.ids[0] == clients[from[0]].id ? from[0] : from[1];
+        ck_assert_uint_eq(frame.ids[0], clients[sender].id);
+        memcpy(&number, frame.body, sizeof number);
+        ck_assert_uint_eq(number, next[sender]++);
     }
+}
 
-    /* A successor serves within a second. */
+/* A successor runs within a second, gets clients, and none of them has an id that was given before. */
+static void expect_successor(unsigned victim, pid_t pid, struct client fresh[CLIENTS])
+{
     int64_t start = now_ms();
+    bool served = false;
+
     hub_await(&hub, "was killed by signal 9", 0);
     while (hub_worker(&hub, victim) == pid && now_ms() - start < patient(1000))
         poll(NULL, 0, 10);
     ck_assert_int_ne(hub_worker(&hub, victim), pid);
-    hub_await_statistic(&hub, "workers", workers);
-    struct client fresh[CLIENTS];
+    hub_await_statistic(&hub, "workers", hub.workers);
     for (unsigned i = 0; i < CLIENTS; i++) {
         client_open(&fresh[i], &hub);
         for (unsigned old = 0; old < CLIENTS; old++)
             ck_assert_uint_ne(fresh[i].id, clients[old].id);
+        served |= client_worker(&fresh[i], hub.workers) == victim;
     }
+    ck_assert_msg(served, "nobody was given to the successor");
     for (unsigned i = 0; i < CLIENTS; i++) {
         client_message_to(&fresh[i], &fresh[(i + 1) % CLIENTS], "again");
         expect_text(&fresh[(i + 1) % CLIENTS], &fresh[i], "again");
     }
-    bool served = false;
-    for (unsigned i = 0; i < CLIENTS; i++)
-        served |= client_worker(&fresh[i], workers) == victim;
-    ck_assert_msg(served, "nobody was given to the successor");
+}
 
-    /* Nothing leaks. */
+START_TEST(test_worker_dies_under_load)
+{
+    unsigned workers = harness_workers[_i], victim = workers - 1;
+    struct client fresh[CLIENTS];
+
+    hub_start(&hub, workers, NULL);
+    open_clients();
+    pid_t pid = hub_worker(&hub, victim);
+    send_while_a_worker_dies(victim);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (client_worker(&clients[i], workers) == victim)
+            expect_close_at_last(&clients[i]);
+        else
+            expect_all_of_the_living(i, victim);
+    }
+    expect_successor(victim, pid, fresh);
     for (unsigned i = 0; i < CLIENTS; i++) {
         client_close(&clients[i]);
         client_close(&fresh[i]);
     }
-    hub_await_statistic(&hub, "connections", 0);
+    hub_await_statistic(&hub, "connections", 0); /* and nothing leaks */
     hub_await_statistic(&hub, "store_blocks_used", 0);
     hub_await_statistic(&hub, "segments_used", 0);
     ck_assert_uint_eq(hub_statistic(&hub, "worker_deaths"), 1);

@@ -30,20 +30,6 @@ static const char *timeout_text(void)
     return timeout() == 1000 ? "1" : "10";
 }
 
-static void expect_service(void)
-{
-    struct client fresh[4];
-
-    for (int i = 0; i < 4; i++)
-        client_open(&fresh[i], &hub);
-    for (int i = 0; i < 4; i++) {
-        client_message_to(&fresh[i], &fresh[(i + 1) % 4], "served");
-        expect_text(&fresh[(i + 1) % 4], &fresh[i], "served");
-    }
-    for (int i = 0; i < 4; i++)
-        client_close(&fresh[i]);
-}
-
 static void pause_all(int signal_number)
 {
     for (unsigned i = 0; i < hub.workers; i++)
@@ -77,7 +63,7 @@ START_TEST(test_a_stopped_worker_is_replaced)
         closed += got == 0 || (got < 0 && errno == ECONNRESET);
     }
     ck_assert_uint_eq(closed, 1);
-    expect_service();
+    expect_service(&hub, 4);
     hub_stop(&hub);
 }
 END_TEST
@@ -105,7 +91,7 @@ START_TEST(test_a_worker_in_a_loop_is_replaced)
     hub_await(&hub, " hangs: no turn for ", 0);
     hub_await(&hub, "was killed by signal 9", 0);
     hub_await_statistic(&hub, "workers", 2);
-    expect_service();
+    expect_service(&hub, 4);
     hub_stop(&hub);
 }
 END_TEST
@@ -123,7 +109,7 @@ START_TEST(test_a_worker_that_hangs_keeps_no_other_from_being_replaced)
         expect_close(&clients[i]);
     hub_await_statistic(&hub, "worker_deaths", 2);
     hub_await_statistic(&hub, "workers", 2);
-    expect_service();
+    expect_service(&hub, 4);
     hub_stop(&hub);
 }
 END_TEST
@@ -184,7 +170,7 @@ START_TEST(test_nobody_is_killed_after_all_were_stopped)
     pause_all(SIGCONT);
     poll(NULL, 0, timeout());
     ck_assert_uint_eq(hub_statistic(&hub, "worker_deaths"), 0);
-    expect_service();
+    expect_service(&hub, 4);
     hub_stop(&hub);
 }
 END_TEST

@@ -20,18 +20,6 @@
 
 static struct hub hub;
 
-static void expect_service(void)
-{
-    struct client one, other;
-
-    client_open(&one, &hub);
-    client_open(&other, &hub);
-    client_message_to(&one, &other, "served");
-    expect_text(&other, &one, "served");
-    client_close(&one);
-    client_close(&other);
-}
-
 /* ---- signals, timers, masks ---- */
 
 static void ignore_and_block(void)
@@ -51,7 +39,7 @@ START_TEST(test_signals_that_were_ignored_and_blocked)
     kill(hub_worker(&hub, 0), SIGKILL);
     hub_await(&hub, "was killed by signal 9", 0);
     hub_await_statistic(&hub, "workers", harness_workers[_i]);
-    expect_service();
+    expect_service(&hub, 2);
     hub_stop(&hub);
 }
 END_TEST
@@ -70,7 +58,7 @@ START_TEST(test_timers_that_still_run)
     hub_prepare = set_timers;
     hub_start(&hub, 1, NULL);
     poll(NULL, 0, 600);
-    expect_service();
+    expect_service(&hub, 2);
     hub_stop(&hub);
 }
 END_TEST
@@ -161,7 +149,7 @@ START_TEST(test_descriptors_that_are_nobodys_are_closed)
     close(leaked[1]);
     ck_assert_int_eq(poll(&(struct pollfd){.fd = leaked[0], .events = POLLIN}, 1, patient(2000)), 1);
     ck_assert_int_eq(read(leaked[0], &byte, 1), 0); /* nobody has the other end, although the hub runs */
-    expect_service();
+    expect_service(&hub, 2);
     hub_stop(&hub);
 }
 END_TEST
@@ -268,8 +256,7 @@ START_TEST(test_no_line_lands_in_a_connection)
         ck_assert_int_eq(frame.type, FRAME_UNDELIVERED);
     }
     kill(hub.pid, SIGTERM);
-    int status = hub_wait(&hub);
-    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    hub_await_end(&hub, 0);
 }
 END_TEST
 
@@ -330,7 +317,7 @@ START_TEST(test_start_in_the_background_with_descriptors_closed)
     closed = (unsigned)_i;
     hub.port = free_port();
     ck_assert_int_eq(start_in_background(hub.port, path, text, sizeof text), EX_OK);
-    expect_service();
+    expect_service(&hub, 2);
     end_in_background(path);
     rmdir(folder);
 }
@@ -360,13 +347,13 @@ START_TEST(test_log_that_nobody_reads_stops_nobody)
         kill(hub.pid, SIGUSR1);
         poll(NULL, 0, 2);
     }
-    expect_service();
+    expect_service(&hub, 2);
     for (unsigned i = 0; i < harness_workers[_i]; i++)
         kill(hub_worker(&hub, i), SIGKILL); /* this reads what is there */
     hub_await(&hub, " lines were dropped, as the log did not take them", 0);
     hub_await_statistic(&hub, "worker_deaths", harness_workers[_i]);
     hub_await_statistic(&hub, "workers", harness_workers[_i]);
-    expect_service();
+    expect_service(&hub, 2);
     hub_stop(&hub);
 }
 END_TEST
@@ -381,7 +368,7 @@ START_TEST(test_log_whose_reader_is_gone_stops_nobody)
         kill(hub.pid, SIGUSR1);
         poll(NULL, 0, 2);
     }
-    expect_service();
+    expect_service(&hub, 2);
     kill(hub.pid, SIGTERM);
     int status;
     ck_assert_int_eq(waitpid(hub.pid, &status, 0), hub.pid);

@@ -197,7 +197,7 @@ static const struct {
 #define ATTACKS (sizeof attacks / sizeof attacks[0])
 
 /* A client that comes now is served at once. */
-static void expect_service(void)
+static void expect_prompt_service(void)
 {
     struct client fresh;
     int64_t start = now_ms();
@@ -229,7 +229,7 @@ START_TEST(test_pairs_go_on)
     for (int tries = 0; tries < TRIES && longest >= patient(LONGEST); tries++) {
         pid_t attacker = beside(attacks[_i / 2].attack);
         longest = play(SECONDS * 1000);
-        expect_service();
+        expect_prompt_service();
         end_of(attacker);
         expect_all_back();
     }

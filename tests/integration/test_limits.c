@@ -288,28 +288,12 @@ static void allow_descriptors(pid_t pid, unsigned more)
     ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, &limit, NULL), 0);
 }
 
-/* Seconds of processor time that it has used. */
-static double processor_time(pid_t pid)
-{
-    char path[64], text[1024];
-    unsigned long user, system;
-
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "r");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_ptr_nonnull(fgets(text, sizeof text, file));
-    fclose(file);
-    const char *rest = strrchr(text, ')'); /* behind the name, which may hold anything */
-    ck_assert_int_eq(sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 static void expect_no_spin(pid_t pid)
 {
-    double before = processor_time(pid);
+    double before = process_time(pid);
 
     poll(NULL, 0, 1000);
-    double share = processor_time(pid) - before;
+    double share = process_time(pid) - before;
     ck_assert_msg(share < 0.1, "a process uses %.0f %% of a processor while it is out of descriptors", share * 100);
 }
 

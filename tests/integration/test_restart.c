@@ -116,12 +116,10 @@ START_TEST(test_id_file_that_cannot_be_used)
     char *other[] = {"--listen", "127.0.0.1:0", "--id-file", "/proc/version", NULL};
 
     hub_spawn(&hub, nowhere);
-    int status = hub_wait(&hub);
-    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 73);
+    hub_await_end(&hub, 73);
     hub_await(&hub, "--id-file: cannot use /nowhere/ids: No such file or directory", 0);
     hub_spawn(&hub, other);
-    status = hub_wait(&hub);
-    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 73);
+    hub_await_end(&hub, 73);
     hub_await(&hub, "--id-file: cannot use /proc/version: ", 0);
 }
 END_TEST

@@ -25,25 +25,6 @@
 static struct hub hub;
 static struct client one, other;
 
-static void expect_service(void)
-{
-    client_open(&one, &hub);
-    client_open(&other, &hub);
-    client_message_to(&one, &other, "served");
-    expect_text(&other, &one, "served");
-    client_close(&one);
-    client_close(&other);
-}
-
-static void expect_failure(char *const arguments[], int wanted, const char *reason)
-{
-    hub_spawn(&hub, arguments);
-    hub_await(&hub, reason, 0);
-    int status = hub_wait(&hub);
-    ck_assert(WIFEXITED(status));
-    ck_assert_int_eq(WEXITSTATUS(status), wanted);
-}
-
 /* ---- a hub that was frozen ---- */
 
 #define MESSAGES 55u
@@ -105,22 +86,6 @@ END_TEST
 
 /* ---- accepting ---- */
 
-/* Seconds of processor time that a process has used. */
-static double processor_time(pid_t pid)
-{
-    char text[1024];
-    unsigned long user, system;
-
-    snprintf(text, sizeof text, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(text, "r");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_ptr_nonnull(fgets(text, sizeof text, file));
-    fclose(file);
-    ck_assert_int_eq(
-        sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 /* A security module, say. Such an error comes again at once: the master must not spin, and says it once. */
 START_TEST(test_accept_that_is_refused_does_not_spin)
 {
@@ -130,9 +95,9 @@ START_TEST(test_accept_that_is_refused_does_not_spin)
     hub_start(&hub, 1, NULL);
     client_open_silent(&one, &hub);
     hub_await(&hub, "accepting pauses: Operation not permitted", 0);
-    double before = processor_time(hub.pid);
+    double before = process_time(hub.pid);
     poll(NULL, 0, 1000);
-    ck_assert(processor_time(hub.pid) - before < 0.2);
+    ck_assert(process_time(hub.pid) - before < 0.2);
     hub_statistic(&hub, "accepted"); /* reads the log so far */
     ck_assert_ptr_null(strstr(strstr(hub.text, "accepting pauses") + 1, "accepting pauses"));
     hub_stop(&hub);
@@ -165,7 +130,8 @@ START_TEST(test_passed_socket_that_is_no_use)
         ck_assert_int_eq(listen(passed, 5), 0);
     }
     hub_prepare = pass_socket;
-    expect_failure(arguments, EX_UNAVAILABLE, "descriptor 3 was passed, but it is no TCP socket that listens");
+    expect_start_to_fail(&hub, arguments, EX_UNAVAILABLE,
+                         "descriptor 3 was passed, but it is no TCP socket that listens");
 }
 END_TEST
 
@@ -184,7 +150,7 @@ START_TEST(test_manager_that_does_not_read_stops_nobody)
         kill(hub.pid, SIGHUP);
         poll(NULL, 0, 20);
     }
-    expect_service();
+    expect_service(&hub, 2);
     hub_stop(&hub);
     close(manager);
 }
@@ -196,14 +162,14 @@ END_TEST
 START_TEST(test_user_that_does_not_exist)
 {
     char *arguments[] = {"--listen", "127.0.0.1:0", "--user", "no-such-user", NULL};
-    expect_failure(arguments, EX_NOUSER, "--user: cannot become no-such-user: there is no such user");
+    expect_start_to_fail(&hub, arguments, EX_NOUSER, "--user: cannot become no-such-user: there is no such user");
 }
 END_TEST
 
 START_TEST(test_same_address_twice)
 {
     char *arguments[] = {"--listen", "127.0.0.1:17411", "--listen", "127.0.0.1:17411", NULL};
-    expect_failure(arguments, EX_UNAVAILABLE, "cannot listen on 127.0.0.1:17411: Address already in use");
+    expect_start_to_fail(&hub, arguments, EX_UNAVAILABLE, "cannot listen on 127.0.0.1:17411: Address already in use");
 }
 END_TEST
 
@@ -242,7 +208,7 @@ START_TEST(test_configuration_that_became_a_fifo)
     ck_assert_int_eq(mkfifo(path, 0600), 0);
     kill(hub.pid, SIGHUP);
     hub_await(&hub, "is no file that can be read again", 0);
-    expect_service();
+    expect_service(&hub, 2);
     hub_stop(&hub);
     unlink(path);
 }
@@ -307,7 +273,7 @@ START_TEST(test_strangers_are_told_at_once)
     client_send(&one, strangers[_i], _i == 1 ? 11 : strlen(strangers[_i]));
     expect_error(&one, NULL);
     expect_end(&one);
-    expect_service();
+    expect_service(&hub, 2);
     hub_stop(&hub);
 }
 END_TEST

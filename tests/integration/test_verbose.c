@@ -47,8 +47,7 @@ START_TEST(test_the_life_of_a_client)
     expect_text(&other, &client, "one");
     client_close(&client);
     snprintf(name, sizeof name, "client=%llu ", (unsigned long long)client.id); /* its address is gone with it */
-    snprintf(rest, sizeof rest, " closed worker=%u by=client how=end messages=1",
-             client_worker(&client, hub.workers));
+    snprintf(rest, sizeof rest, " closed worker=%u by=client how=end messages=1", client_worker(&client, hub.workers));
     hub_await(&hub, rest, 0);
     client_open(&client, &hub);
     await_line(name_of(&client), "opened");
