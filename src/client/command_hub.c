@@ -97,7 +97,7 @@ int finish(const struct settings *settings, struct relayhub *hub,
     int status = EX_OK;
 
     int result = relayhub_shutdown(hub);
-    if (result < 0)
+    if (result < 0 && result != -ECONNRESET) /* which RELAYHUB_CLOSED tells, after what came before */
         status = hub_failed(hub, result);
     for (;;) {
         struct relayhub_event event;

@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,9 +14,14 @@ struct relayhub *rh_new(int fd)
 {
     struct relayhub *connection = calloc(1, sizeof *connection);
 
-    if (connection)
-        connection->fd = fd;
-    return connection;
+    if (!connection)
+        return NULL;
+    connection->fd = fd;
+    connection->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (connection->wake >= 0)
+        return connection;
+    free(connection);
+    return NULL;
 }
 
 void relayhub_close(struct relayhub *connection)
@@ -22,6 +29,7 @@ void relayhub_close(struct relayhub *connection)
     if (!connection)
         return;
     close(connection->fd);
+    close(connection->wake);
     rh_drop_buffer(&connection->in);
     rh_drop_buffer(&connection->kept);
     rh_drop_buffer(&connection->out);
@@ -46,6 +54,38 @@ int rh_fail(struct relayhub *connection, int error, const char *format, ...)
     vsnprintf(connection->reason, sizeof connection->reason, format, arguments);
     va_end(arguments);
     return -error;
+}
+
+int rh_ended(struct relayhub *connection)
+{
+    int error = connection->read_end < 0    ? -connection->read_end
+                : connection->write_end < 0 ? -connection->write_end
+                                            : 0;
+    size_t rest = rh_waiting(&connection->in);
+
+    if (connection->said[0])
+        return rh_fail(connection, ECONNRESET, "the hub closed the connection: %s", connection->said);
+    if (error != 0)
+        return rh_fail(connection, ECONNRESET, "the connection is gone: %s", strerror(error));
+    if (rest > 0 &&
+        (rest < FRAME_WORD_SIZE || rest < frame_size(frame_load_word(connection->in.bytes + connection->in.start))))
+        return rh_fail(connection, ECONNRESET, "the hub closed the connection in the middle of a frame");
+    return rh_fail(connection, ECONNRESET, "the hub closed the connection");
+}
+
+const char *relayhub_version(void)
+{
+    return RELAYHUB_VERSION;
+}
+
+void relayhub_interrupt(struct relayhub *connection)
+{
+    int saved = errno;
+    uint64_t one = 1;
+
+    /* Fails only when the counter is at its end, and then there is a wake already. */
+    (void)!write(connection->wake, &one, sizeof one);
+    errno = saved;
 }
 
 static int64_t now_ms(void)

@@ -32,12 +32,14 @@
 #define RH_KEPT_MAX (64u << 20)     /* bytes of frames kept for relayhub_receive() */
 #define RH_LIST_MAX (1u << 24)      /* ids in a list: as many as a hub has slots */
 #define RH_PARTS_MAX 64             /* pieces of a body */
-#define RH_CLOSED 1                 /* read_end after a proper end of stream */
+#define RH_CLOSED 1                 /* read_end, write_end: the hub has closed the connection */
 
 struct relayhub {
     int fd;
+    int wake;      /* eventfd(2): relayhub_interrupt() writes to it */
     int read_end;  /* 0 while the hub may send more; RH_CLOSED, or a negative errno value */
-    int write_end; /* 0 while the hub listens, or a negative errno value */
+    int write_end; /* 0 while the hub reads; RH_CLOSED, or a negative errno value */
+    bool broken;   /* the hub sent what it may not send: nothing after that has a meaning */
     bool ending;   /* relayhub_shutdown() was called: no more is taken from the caller */
     bool ended;    /* and the socket was shut down, as `out` was empty */
 
@@ -57,8 +59,11 @@ struct relayhub {
     char reason[256];
 };
 
-/* A connection on a connected stream socket, which it owns from then on. NULL without memory. */
+/* A connection on a connected stream socket, which it owns from then on. NULL without memory or descriptors. */
 struct relayhub *rh_new(int fd);
+
+/* The connection has ended: sets the reason for that, whatever it is, and returns -ECONNRESET. */
+int rh_ended(struct relayhub *connection);
 
 /* Sets the reason and returns -error. */
 int rh_fail(struct relayhub *connection, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));

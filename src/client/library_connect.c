@@ -4,6 +4,7 @@
 #include "protocol/address.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -107,6 +108,22 @@ static int look_up(const struct address *address, struct addrinfo **addresses, c
     snprintf(reason, reason_size, "no address for %s port %s: %s", shown_host(address), address->port,
              result == EAI_SYSTEM ? strerror(error) : gai_strerror(result));
     return -error;
+}
+
+int relayhub_adopt(struct relayhub **connection, int fd)
+{
+    int type = 0, flags = fcntl(fd, F_GETFL);
+    socklen_t size = sizeof type;
+
+    *connection = NULL;
+    if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+        return -errno;
+    if (type != SOCK_STREAM)
+        return -EPROTOTYPE;
+    if (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    *connection = rh_new(fd);
+    return *connection ? 0 : -ENOMEM;
 }
 
 int relayhub_connect(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,

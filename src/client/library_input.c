@@ -15,6 +15,14 @@ void rh_release_event(struct relayhub *connection)
 
 /* ---- frames ---- */
 
+/* The hub breaks the protocol. */
+static int broken(struct relayhub *connection, int result)
+{
+    connection->broken = true;
+    connection->out.start = connection->out.end;
+    return result;
+}
+
 /* Judges the first word. The length of what follows can be trusted only after this. */
 static int judge_word(struct relayhub *connection, uint32_t word)
 {
@@ -39,11 +47,12 @@ int rh_peek(struct relayhub *connection, const uint8_t **frame)
     *frame = at;
     int wrong = judge_word(connection, word);
     if (wrong)
-        return wrong;
+        return broken(connection, wrong);
     if (waiting < frame_size(word))
         return 0;
     if (frame_type(word) == FRAME_UNDELIVERED && frame_load_id(at + frame_header_size(word)) >= connection->messages)
-        return rh_fail(connection, EPROTO, "the hub sent UNDELIVERED for a message that was never sent");
+        return broken(connection,
+                      rh_fail(connection, EPROTO, "the hub sent UNDELIVERED for a message that was never sent"));
     return 1;
 }
 
@@ -103,17 +112,6 @@ int rh_keep_all(struct relayhub *connection)
 
 /* ---- bytes ---- */
 
-static int stream_ended(struct relayhub *connection)
-{
-    if (connection->said[0])
-        return rh_fail(connection, ECONNRESET, "the hub closed the connection: %s", connection->said);
-    if (connection->read_end != RH_CLOSED)
-        return rh_fail(connection, ECONNRESET, "the connection is gone: %s", strerror(-connection->read_end));
-    if (rh_waiting(&connection->in) > 0)
-        return rh_fail(connection, ECONNRESET, "the hub closed the connection in the middle of a frame");
-    return rh_fail(connection, ECONNRESET, "the hub closed the connection");
-}
-
 /* Makes `in` large enough for the frame that is under way, and for a final zero after it. */
 static bool make_room_for_frame(struct rh_buffer *in)
 {
@@ -131,7 +129,7 @@ int rh_fill(struct relayhub *connection)
     ssize_t came;
 
     if (connection->read_end)
-        return stream_ended(connection);
+        return rh_ended(connection);
     if (!make_room_for_frame(in))
         return rh_fail(connection, ENOMEM, "out of memory");
     do
@@ -144,5 +142,8 @@ int rh_fill(struct relayhub *connection)
     if (came < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return 0;
     connection->read_end = came == 0 ? RH_CLOSED : -errno;
-    return stream_ended(connection);
+    if (came == 0 && connection->write_end < 0)
+        connection->read_end =
+            connection->write_end; /* the system tells of a reset only once, and the write was told */
+    return rh_ended(connection);
 }

@@ -15,12 +15,12 @@ size_t relayhub_pending(const struct relayhub *connection)
 /* The hub takes nothing more. What it sent before is read first, as that has the reason. */
 static int write_failed(struct relayhub *connection, int error)
 {
-    connection->write_end = error == EPIPE ? -EPIPE : -ECONNRESET;
+    /* EPIPE is what a system says after the other side had closed without an error. */
+    connection->write_end = error == EPIPE ? RH_CLOSED : -error;
     connection->out.start = connection->out.end;
     while (rh_keep_all(connection) == 0 && rh_fill(connection) > 0)
         ;
-    return rh_fail(connection, -connection->write_end, "the connection is gone: %s",
-                   connection->said[0] ? connection->said : strerror(error));
+    return connection->broken ? rh_fail(connection, EPROTO, "the hub broke the protocol") : rh_ended(connection);
 }
 
 /* Returns how many bytes the socket took, 0 when it takes none now, or negative. */
@@ -54,9 +54,12 @@ int rh_flush(struct relayhub *connection)
 {
     struct rh_buffer *out = &connection->out;
 
-    if (connection->write_end)
-        return rh_fail(connection, -connection->write_end, "the connection is gone: %s",
-                       connection->said[0] ? connection->said : strerror(-connection->write_end));
+    if (connection->broken)
+        return rh_fail(connection, EPROTO, "the hub broke the protocol");
+    if (connection->write_end || connection->read_end) {
+        connection->out.start = connection->out.end; /* nobody takes that any more */
+        return rh_ended(connection);
+    }
     while (rh_waiting(out) > 0) {
         struct iovec rest = {out->bytes + out->start, rh_waiting(out)};
         ssize_t written = write_parts(connection, &rest, 1);

@@ -83,7 +83,7 @@ int relayhub_receive(struct relayhub *connection, struct relayhub_event *event, 
         if (result == 0)
             return 0;
         if (result < 0) {
-            if (connection->read_end != RH_CLOSED || rh_waiting(&connection->in) > 0)
+            if (!connection->read_end || connection->broken)
                 return result;
             *event = (struct relayhub_event){.type = RELAYHUB_CLOSED, .body = "", .receivers = connection->ids};
             return 1;

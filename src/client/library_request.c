@@ -41,8 +41,9 @@ int relayhub_request_list(struct relayhub *connection)
 
 static int ask(struct relayhub *connection, enum frame_type type, int64_t deadline)
 {
-    rh_release_event(connection);
-    int result = rh_drain(connection, deadline);
+    int result = rh_open_to_send(connection);
+    if (result > 0)
+        result = rh_drain(connection, deadline);
     return result < 0 ? result : request(connection, type);
 }
 

@@ -14,7 +14,8 @@ int relayhub_flush(struct relayhub *connection)
 
 int relayhub_shutdown(struct relayhub *connection)
 {
-    connection->ending = true;
+    if (!connection->read_end && !connection->write_end && !connection->broken)
+        connection->ending = true;
     return relayhub_flush(connection);
 }
 
@@ -76,7 +77,7 @@ static int submit_after(struct relayhub *connection, const struct message *messa
         return rh_fail(connection, ENOMEM, "out of memory");
     rh_gather(out->bytes + out->end, message->parts, message->count, 0);
     int result = rh_drain(connection, deadline);
-    if (result == -ETIMEDOUT || result == -ENOBUFS)
+    if (result == -ETIMEDOUT || result == -ENOBUFS || result == -EINTR)
         return -EAGAIN;
     if (result < 0)
         return result;

@@ -7,10 +7,25 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
+
+/* Waits for the socket, for relayhub_interrupt(), or for the time to be over. As rh_turn(). */
+static int wait_for(struct relayhub *connection, short events, int timeout)
+{
+    struct pollfd pollers[] = {{.fd = connection->fd, .events = events}, {.fd = connection->wake, .events = POLLIN}};
+    uint64_t wakes;
+
+    int ready = poll(pollers, 2, timeout);
+    if (ready < 0 && errno != EINTR)
+        return rh_fail(connection, errno, "poll: %s", strerror(errno));
+    if (ready > 0 && pollers[1].revents != 0 && read(connection->wake, &wakes, sizeof wakes) == sizeof wakes)
+        return rh_fail(connection, EINTR, "relayhub_interrupt() ended the wait");
+    return ready != 0;
+}
 
 int rh_turn(struct relayhub *connection, int64_t deadline)
 {
-    struct pollfd poller = {.fd = connection->fd, .events = POLLIN};
+    short events = POLLIN;
     size_t pending = relayhub_pending(connection);
 
     if (pending > 0) {
@@ -18,21 +33,15 @@ int rh_turn(struct relayhub *connection, int64_t deadline)
         if (left < 0)
             return 1; /* what came before the failure can still be received */
         if (left > 0)
-            poller.events |= POLLOUT;
+            events |= POLLOUT;
     }
     int came = rh_fill(connection);
     if (came != 0)
         return came;
     if (relayhub_pending(connection) < pending)
         return 1;
-
     int timeout = rh_remaining(deadline);
-    if (timeout == 0)
-        return 0;
-    int ready = poll(&poller, 1, timeout);
-    if (ready < 0 && errno != EINTR)
-        return rh_fail(connection, errno, "poll: %s", strerror(errno));
-    return ready != 0;
+    return timeout == 0 ? 0 : wait_for(connection, events, timeout);
 }
 
 int rh_drain(struct relayhub *connection, int64_t deadline)
@@ -45,7 +54,7 @@ int rh_drain(struct relayhub *connection, int64_t deadline)
             return result;
         result = rh_turn(connection, deadline);
         if (result < 0)
-            return connection->write_end ? rh_flush(connection) : result;
+            return result;
         if (result == 0)
             return rh_fail(connection, ETIMEDOUT, "the hub did not take everything in time: %zu bytes are left",
                            rh_waiting(&connection->out));

@@ -5,8 +5,9 @@
  * thread at a time. No function prints, exits or raises a signal.
  *
  * Functions that can fail return a negative errno value and leave a sentence for people in
- * relayhub_reason(). After -EPROTO (the hub broke the protocol), -ECONNRESET or -EPIPE (the connection
- * is gone) nothing but relayhub_close() is of use; relayhub_receive() still gives what came before that.
+ * relayhub_reason(). -ECONNRESET means that the connection has ended: relayhub_receive() still gives what came
+ * before, and then RELAYHUB_CLOSED. -EPROTO means that the hub broke the protocol. After both nothing else but
+ * relayhub_close() is of use; relayhub(3) has a table.
  */
 #ifndef RELAYHUB_H
 #define RELAYHUB_H
@@ -19,6 +20,7 @@
 extern "C" {
 #endif
 
+#define RELAYHUB_VERSION "1.0.0"
 #define RELAYHUB_MAX_RECEIVERS 255
 #define RELAYHUB_MAX_BODY 1048576
 #define RELAYHUB_DEFAULT_PORT "7411"
@@ -30,7 +32,7 @@ enum relayhub_event_type {
     RELAYHUB_MESSAGE = 1, /* sender, body and length */
     RELAYHUB_UNDELIVERED, /* number, receivers and receiver_count */
     RELAYHUB_ERROR,       /* body and length: the hub's reason; it closes after it */
-    RELAYHUB_CLOSED,      /* the hub closed the connection */
+    RELAYHUB_CLOSED,      /* the connection has ended; relayhub_reason() says how */
     RELAYHUB_IDENTITY,    /* sender: your own id; the answer to relayhub_request_identity() */
     RELAYHUB_LIST,        /* receivers and receiver_count: a part of the list; last is set in its last part */
 };
@@ -61,6 +63,13 @@ struct relayhub_event {
 int relayhub_connect(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
                      size_t reason_size);
 
+/*
+ * Makes a connection of a stream socket that is connected to a hub, and becomes non-blocking. On success
+ * *connection owns the descriptor. On failure *connection is NULL and the descriptor stays the caller's:
+ * -EBADF, -ENOTSOCK, -EPROTOTYPE for a socket of another type, -ENOMEM.
+ */
+int relayhub_adopt(struct relayhub **connection, int fd);
+
 /* Closes the connection and frees it. NULL is allowed. */
 void relayhub_close(struct relayhub *connection);
 
@@ -70,6 +79,16 @@ void relayhub_close(struct relayhub *connection);
  * gives -ESHUTDOWN.
  */
 int relayhub_shutdown(struct relayhub *connection);
+
+/*
+ * Ends the wait of a call on this connection in another thread, or below a signal handler: that call returns
+ * -EINTR. If none waits, the next one that has to wait does so. May be called from any thread and from a signal
+ * handler, as long as the connection is not closed.
+ */
+void relayhub_interrupt(struct relayhub *connection);
+
+/* The version of the library that runs; RELAYHUB_VERSION is that of the header. */
+const char *relayhub_version(void);
 
 /* What the last failure on this connection was, as a sentence. Never NULL. */
 const char *relayhub_reason(const struct relayhub *connection);

@@ -1,6 +1,6 @@
 /*
  * test_pages.c: what the manual pages show is true: each dump in relayhub-protocol(7) is a whole frame that
- * the codec accepts, and the example in relayhub(3) is the program that the tests compile and batch.
+ * the codec accepts, and the example in relayhub(3) is the program that the tests compile and run.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
