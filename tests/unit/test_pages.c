@@ -91,6 +91,32 @@ START_TEST(dumps_are_frames)
 END_TEST
 
 /* Every reason that the codec can give stands in the page. */
+/* Each decimal number with 8 bytes in parentheses after it, such as 1 (00 00 00 00 00 00 00 01). */
+START_TEST(decimals_are_the_bytes_beside_them)
+{
+    char *page = read_source("man/relayhub-protocol.7");
+    unsigned found = 0;
+
+    for (char *at = page; (at = strstr(at, " (")) != NULL; at++) {
+        unsigned bytes[8];
+        char *start = at;
+        uint64_t value = 0;
+
+        if (sscanf(at, " (%2x %2x %2x %2x %2x %2x %2x %2x)", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
+                   &bytes[5], &bytes[6], &bytes[7]) != 8)
+            continue;
+        while (start > page && isdigit((unsigned char)start[-1]))
+            start--;
+        for (int i = 0; i < 8; i++)
+            value = value << 8 | bytes[i];
+        ck_assert_uint_eq(strtoull(start, NULL, 10), value);
+        found++;
+    }
+    ck_assert_uint_eq(found, 2);
+    free(page);
+}
+END_TEST
+
 START_TEST(refusals_are_documented)
 {
     const uint32_t words[] = {frame_word(FRAME_IDENTITY, 1, 0), frame_word(FRAME_LIST, 0, 1),
@@ -147,6 +173,7 @@ int main(void)
     TCase *tests = tcase_create("pages");
 
     tcase_add_test(tests, dumps_are_frames);
+    tcase_add_test(tests, decimals_are_the_bytes_beside_them);
     tcase_add_test(tests, refusals_are_documented);
     tcase_add_test(tests, example_is_the_tested_program);
     return run_case(tests, "pages");
