@@ -19,6 +19,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
 
 #define RELAYHUB_VERSION "1.0.0"
 #define RELAYHUB_MAX_RECEIVERS 255
@@ -34,7 +37,7 @@ enum relayhub_event_type {
     RELAYHUB_ERROR,       /* body and length: the hub's reason; it closes after it */
     RELAYHUB_CLOSED,      /* the connection has ended; relayhub_reason() says how */
     RELAYHUB_IDENTITY,    /* sender: your own id; the answer to relayhub_request_identity() */
-    RELAYHUB_LIST,        /* receivers and receiver_count: a part of the list; last is set in its last part */
+    RELAYHUB_LIST         /* receivers and receiver_count: a part of the list; last is set in its last part */
 };
 
 /*
@@ -161,6 +164,9 @@ int relayhub_try_send(struct relayhub *connection, const uint64_t *receivers, si
 int relayhub_request_identity(struct relayhub *connection);
 int relayhub_request_list(struct relayhub *connection);
 
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif
