@@ -265,10 +265,10 @@ struct worker {
 #define WORK_TURN (6u << 20)    /* of all clients together */
 #define WORK_SHARE (512u << 10) /* of one that goes on in turn */
 #define WORK_LEAST (16u << 10)  /* of each one that is ready, however many there are */
-#define WORK_QUEUE 512u         /* a queue entry, or a record for another worker */
+#define WORK_QUEUE 1024u        /* a queue entry, or a record for another worker */
 #define WORK_WRITE 8192u        /* a queue that has to be written, whatever is in it: a system call */
 #define WORK_COMPACT 1024u      /* a queue that is stuck: what is short is copied */
-#define WORK_REPLY 48u          /* one of the hub's own frames */
+#define WORK_REPLY 160u         /* one of the hub's own frames */
 #define WRITE_TURN (4u << 20)   /* bytes that are written to large queues */
 
 /* Adds to a counter or gauge of which this process is the only writer, so no atomic read-modify-write is needed. */
