@@ -233,6 +233,73 @@ START_TEST(test_a_stopped_worker_stops_no_other)
 }
 END_TEST
 
+/* A client that ended its sending waits for what other workers still have for it, but not for one that is dead. */
+START_TEST(test_a_half_closed_client_does_not_wait_for_the_dead)
+{
+    struct client half_closed;
+
+    hub_start(&hub, 2, "--drain-timeout", "60", NULL);
+    do
+        client_open(&half_closed, &hub);
+    while (client_worker(&half_closed, 2) != 0);
+    kill(hub_worker(&hub, 1), SIGSTOP);
+    shutdown(half_closed.fd, SHUT_WR);
+    ck_assert(is_silent(&half_closed, 300)); /* its barrier is not passed */
+    int64_t start = now_ms();
+    kill(hub_worker(&hub, 1), SIGKILL);
+    expect_end(&half_closed);
+    ck_assert_int_lt(now_ms() - start, patient(5000));
+    hub_stop(&hub);
+}
+END_TEST
+
+/* Sends short batches to both receivers for some time, and has them read. */
+static void flood_both(struct client *source, const struct client sinks[2], int milliseconds)
+{
+    static uint8_t frames[64 * 1024], drain[1 << 16];
+    size_t size = 0, sent = 0;
+    int64_t end = now_ms() + milliseconds;
+
+    for (unsigned i = 0; size + 200 < sizeof frames; i++)
+        size += make_message(frames + size, &sinks[i % 2].id, 1, drain, 100);
+    while (now_ms() < end) {
+        ssize_t took = send(source->fd, frames + sent, size - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = took > 0 && sent + (size_t)took < size ? sent + (size_t)took : took > 0 ? 0 : sent;
+        for (unsigned i = 0; i < 2; i++)
+            (void)recv(sinks[i].fd, drain, sizeof drain, MSG_DONTWAIT);
+    }
+}
+
+/*
+ * A worker that dies in the middle of a turn has given references for records that it never wrote. Its successor gets
+ * all of its store all the same.
+ */
+START_TEST(test_what_a_dead_worker_never_wrote_does_not_stay_in_the_store)
+{
+    hub_start(&hub, 2, NULL);
+    for (unsigned deaths = 1; deaths <= 8; deaths++) {
+        struct client source, sinks[2];
+        do
+            client_open(&source, &hub);
+        while (client_worker(&source, 2) != 0);
+        for (unsigned i = 0; i < 2; i++) {
+            do
+                client_open(&sinks[i], &hub);
+            while (client_worker(&sinks[i], 2) != 1);
+        }
+        flood_both(&source, sinks, 50);
+        kill(hub_worker(&hub, 0), SIGKILL);
+        hub_await_statistic(&hub, "worker_deaths", deaths);
+        hub_await_statistic(&hub, "workers", 2);
+        client_close(&source);
+        for (unsigned i = 0; i < 2; i++)
+            client_close(&sinks[i]);
+    }
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("death");
@@ -240,6 +307,8 @@ int main(void)
     tcase_add_test(tests, test_messages_held_for_slow_receivers_survive_their_senders_worker);
     tcase_add_loop_test(tests, test_all_workers_die_again_and_again, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_a_stopped_worker_stops_no_other);
+    tcase_add_test(tests, test_a_half_closed_client_does_not_wait_for_the_dead);
+    tcase_add_test(tests, test_what_a_dead_worker_never_wrote_does_not_stay_in_the_store);
     tcase_add_loop_test(tests, test_master_dies, 0, WORKER_COUNTS);
     return run_case(tests, "death");
 }

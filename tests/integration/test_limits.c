@@ -110,21 +110,26 @@ END_TEST
 
 START_TEST(test_frame_timeout)
 {
-    struct client quiet;
+    struct client dripping, quiet;
 
     hub_start(&hub, harness_workers[_i], "--frame-timeout", "0.5", NULL);
     client_open(&clients[0], &hub);
+    client_open(&dripping, &hub);
     client_open(&quiet, &hub);
     int64_t start = now_ms();
     client_send(&clients[0], "\x60", 1);
-    while (is_silent(&clients[0], 100) && now_ms() - start < patient(2000))
-        client_send(&clients[0], "\x20", 1); /* a byte now and then does not help */
+    client_send(&dripping, "\x60", 1);
+    while (is_silent(&dripping, 100) && now_ms() - start < patient(2000))
+        client_send(&dripping, "\x20", 1); /* a byte now and then does not help */
+    expect_error(&dripping, "a frame stayed incomplete for too long");
+    ck_assert_int_ge(now_ms() - start, 450);
     expect_error(&clients[0], "a frame stayed incomplete for too long");
     expect_end(&clients[0]);
-    ck_assert_int_ge(now_ms() - start, 450);
+    expect_end(&dripping);
     ck_assert_int_lt(now_ms() - start, patient(2000));
     expect_nothing(&quiet); /* who has no frame under way may say nothing for as long as it likes */
     client_close(&clients[0]);
+    client_close(&dripping);
     hub_await_statistic(&hub, "store_blocks_used", 0);
     hub_stop(&hub);
 }
