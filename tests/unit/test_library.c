@@ -1202,6 +1202,21 @@ START_TEST(nothing_is_lost_by_what_finds_the_end)
 }
 END_TEST
 
+/* The system tells of a reset once. If a write is told, the read that follows sees an end as after a close. */
+START_TEST(a_reset_that_a_write_finds_is_a_reset)
+{
+    uint64_t to = 1;
+
+    use_tcp();
+    hub_resets();
+    usleep(SHORT * 1000);
+    ck_assert_int_eq(relayhub_send(client, &to, 1, "x", 1, LONG_WAIT, NULL), -ECONNRESET);
+    ck_assert_str_eq(relayhub_reason(client), "the connection is gone: Connection reset by peer");
+    expect_closed();
+    ck_assert_str_eq(relayhub_reason(client), "the connection is gone: Connection reset by peer");
+}
+END_TEST
+
 /* ---- versions, descriptors, interrupts ---- */
 
 START_TEST(version_is_that_of_the_package)
@@ -1322,6 +1337,7 @@ static Suite *library_suite(void)
     TCase *end = add_case(suite, "ends");
     tcase_add_loop_test(end, every_call_after_every_end, 0, SIZE_OF(ends));
     tcase_add_loop_test(end, nothing_is_lost_by_what_finds_the_end, 0, SIZE_OF(ends));
+    tcase_add_test(end, a_reset_that_a_write_finds_is_a_reset);
     tcase_add_test(end, version_is_that_of_the_package);
     tcase_add_test(end, what_cannot_be_adopted);
     tcase_add_test(end, a_wait_is_interrupted);
