@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- without waiting ---- */
 
@@ -94,6 +95,48 @@ int relayhub_identity(struct relayhub *connection, uint64_t *id, int timeout_ms)
     *id = frame_load_id(frame + FRAME_WORD_SIZE);
     rh_consume(connection, frame);
     return 0;
+}
+
+/* Takes all UNDELIVERED of this message out of what is kept. Returns how many receivers they name. */
+static size_t take_undelivered(struct relayhub *connection, uint64_t number, uint64_t *missing)
+{
+    struct rh_buffer *kept = &connection->kept;
+    size_t count = 0, to = kept->start, size;
+
+    for (size_t from = kept->start; from < kept->end; from += size) {
+        const uint8_t *frame = kept->bytes + from;
+        uint32_t word = frame_load_word(frame);
+        size = frame_size(word);
+        if (frame_type(word) == FRAME_UNDELIVERED && frame_load_id(frame + frame_header_size(word)) == number) {
+            for (unsigned i = 0; i < frame_count(word) && count < FRAME_MAX_IDS; i++)
+                missing[count++] = frame_load_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE);
+        } else {
+            memmove(kept->bytes + to, frame, size);
+            to += size;
+        }
+    }
+    kept->end = to;
+    return count;
+}
+
+int relayhub_send_confirmed(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
+                            const void *body, size_t length, int timeout_ms, uint64_t *missing, uint64_t *number)
+{
+    int64_t deadline = rh_deadline(timeout_ms);
+    uint64_t all[FRAME_MAX_IDS], own = 0, id;
+
+    int result = relayhub_send(connection, receivers, receiver_count, body, length, timeout_ms, &own);
+    if (number && result != -EAGAIN && result != -EINVAL)
+        *number = own;
+    if (result == 0)
+        result = relayhub_identity(connection, &id, rh_remaining(deadline));
+    if (result < 0)
+        return result;
+    /* A hub that names more receivers than there are is not believed. */
+    size_t count = take_undelivered(connection, own, all);
+    count = count < receiver_count ? count : receiver_count;
+    memcpy(missing, all, count * sizeof *missing);
+    return (int)count;
 }
 
 /* A list that grows by doubling. */

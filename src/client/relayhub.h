@@ -132,6 +132,15 @@ int relayhub_send(struct relayhub *connection, const uint64_t *receivers, size_t
 int relayhub_sendv(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
                    const struct iovec *body, int parts, int timeout_ms, uint64_t *number);
 
+/*
+ * relayhub_send() that then waits until the hub has handled the message. Returns how many receivers the hub could not
+ * put it in a queue of, since they were not connected or are too slow (0: it is in the queues of all), and their ids in
+ * `missing`, which has room for receiver_count. They are not told again by RELAYHUB_UNDELIVERED, but others may be
+ * later, if they leave before they have got it. After -ETIMEDOUT the message is under way, as after relayhub_send().
+ */
+int relayhub_send_confirmed(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
+                            const void *body, size_t length, int timeout_ms, uint64_t *missing, uint64_t *number);
+
 /* ---- receiving ---- */
 
 /*

@@ -1068,10 +1068,11 @@ static int call_receive(void)
 
 static int call_send(void)
 {
-    uint64_t to = 1;
+    uint64_t to = 1, missing;
     struct iovec body = {(void *)(uintptr_t) "x", 1};
     int result = relayhub_send(client, &to, 1, "x", 1, LONG_WAIT, NULL);
 
+    ck_assert_int_eq(relayhub_send_confirmed(client, &to, 1, "x", 1, 0, &missing, NULL), result);
     ck_assert_int_eq(relayhub_sendv(client, &to, 1, &body, 1, 0, NULL), result);
     ck_assert_int_eq(relayhub_try_send(client, &to, 1, &body, 1, NULL), result);
     return result;
@@ -1217,6 +1218,57 @@ START_TEST(a_reset_that_a_write_finds_is_a_reset)
 }
 END_TEST
 
+/* ---- a send that waits for the hub ---- */
+
+START_TEST(confirmed_by_the_hub)
+{
+    static const uint64_t to[] = {5, 6, 7};
+    uint64_t missing[3] = {0}, number = 99;
+    struct relayhub_event event;
+
+    say_message(3, "before");
+    say_undelivered(0, 5, 2);
+    say_message(3, "between");
+    say_identity(9);
+    ck_assert_int_eq(relayhub_send_confirmed(client, to, 3, "x", 1, LONG_WAIT, missing, &number), 2);
+    ck_assert_uint_eq(number, 0);
+    ck_assert_uint_eq(missing[0], 5);
+    ck_assert_uint_eq(missing[1], 6);
+    ck_assert_uint_eq(missing[2], 0);
+    expect_text(3, "before");
+    expect_text(3, "between");
+    ck_assert_int_eq(relayhub_receive(client, &event, 0), 0); /* they are not told again */
+
+    say_undelivered(0, 7, 1); /* of an earlier message: an event */
+    say_identity(9);
+    ck_assert_int_eq(relayhub_send_confirmed(client, to, 1, "y", 1, LONG_WAIT, missing, &number), 0);
+    ck_assert_uint_eq(number, 1);
+    ck_assert_int_eq(relayhub_receive(client, &event, 0), 1);
+    ck_assert_int_eq(event.type, RELAYHUB_UNDELIVERED);
+    ck_assert_uint_eq(event.number, 0);
+}
+END_TEST
+
+START_TEST(a_hub_that_confirms_too_much_or_nothing)
+{
+    static const uint64_t to[] = {5};
+    uint64_t missing[1] = {0}, number = 99;
+
+    say_undelivered(0, 100, 255); /* more than were asked for: no more is written */
+    say_undelivered(0, 400, 255);
+    say_identity(9);
+    ck_assert_int_eq(relayhub_send_confirmed(client, to, 1, "x", 1, LONG_WAIT, missing, &number), 1);
+    ck_assert_uint_eq(missing[0], 100);
+    ck_assert_int_eq(relayhub_send_confirmed(client, to, 1, "x", 1, SHORT, missing, &number), -ETIMEDOUT);
+    ck_assert_uint_eq(number, 1);
+    ck_assert_int_eq(relayhub_send_confirmed(client, to, 0, "x", 1, SHORT, missing, &number), -EINVAL);
+    ck_assert_uint_eq(number, 1);
+    close(hub);
+    hub = -1;
+    ck_assert_int_eq(relayhub_send_confirmed(client, to, 1, "x", 1, LONG_WAIT, missing, NULL), -ECONNRESET);
+}
+END_TEST
+
 /* ---- versions, descriptors, interrupts ---- */
 
 START_TEST(version_is_that_of_the_package)
@@ -1338,6 +1390,8 @@ static Suite *library_suite(void)
     tcase_add_loop_test(end, every_call_after_every_end, 0, SIZE_OF(ends));
     tcase_add_loop_test(end, nothing_is_lost_by_what_finds_the_end, 0, SIZE_OF(ends));
     tcase_add_test(end, a_reset_that_a_write_finds_is_a_reset);
+    tcase_add_test(end, confirmed_by_the_hub);
+    tcase_add_test(end, a_hub_that_confirms_too_much_or_nothing);
     tcase_add_test(end, version_is_that_of_the_package);
     tcase_add_test(end, what_cannot_be_adopted);
     tcase_add_test(end, a_wait_is_interrupted);
