@@ -170,6 +170,21 @@ START_TEST(test_each_invalid_frame)
 }
 END_TEST
 
+START_TEST(test_rejected_client_that_closes_is_gone_at_once)
+{
+    hub_start(&hub, harness_workers[_i], "--drain-timeout", "60", NULL);
+    client_open(&sender, &hub);
+    client_open(&receiver, &hub);
+    client_send(&sender, "\0\0\0\0", 4);
+    expect_error(&sender, NULL);
+    expect_end(&sender);
+    ck_assert_uint_eq(hub_statistic(&hub, "connections"), 2); /* it is waited for */
+    client_close(&sender);
+    hub_await_statistic(&hub, "connections", 1);
+    hub_stop(&hub);
+}
+END_TEST
+
 START_TEST(test_half_closed_client_gets_what_is_under_way)
 {
     const uint64_t nobody = UINT64_C(0xffffffffffffffff);
@@ -269,6 +284,7 @@ int main(void)
     tcase_add_loop_test(tests, test_incomplete_frames_of_several_clients, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_many_frames_in_one_segment, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_each_invalid_frame, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_rejected_client_that_closes_is_gone_at_once, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_half_closed_client_gets_what_is_under_way, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_half_close_behind_a_large_queue, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_half_closed_client_is_nobodys_receiver_any_more, 0, WORKER_COUNTS);
