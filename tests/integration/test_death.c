@@ -271,12 +271,13 @@ static void flood_both(struct client *source, const struct client sinks[2], int 
 }
 
 /*
- * A worker that dies in the middle of a turn has given references for records that it never wrote. Its successor gets
- * all of its store all the same.
+ * A worker that dies in the middle of a turn has given references for records that it never wrote, and records that it
+ * wrote may still be in a pipe. Its successor gets all of its store all the same.
  */
 START_TEST(test_what_a_dead_worker_never_wrote_does_not_stay_in_the_store)
 {
     hub_start(&hub, 2, NULL);
+    const pid_t survivor = hub_worker(&hub, 1);
     for (unsigned deaths = 1; deaths <= 8; deaths++) {
         struct client source, sinks[2];
         do
@@ -288,8 +289,13 @@ START_TEST(test_what_a_dead_worker_never_wrote_does_not_stay_in_the_store)
             while (client_worker(&sinks[i], 2) != 1);
         }
         flood_both(&source, sinks, 50);
+        if (deaths % 2 == 0) { /* then there are records in the pipe for sure */
+            kill(survivor, SIGSTOP);
+            flood_both(&source, sinks, 50);
+        }
         kill(hub_worker(&hub, 0), SIGKILL);
         hub_await_statistic(&hub, "worker_deaths", deaths);
+        kill(survivor, SIGCONT);
         hub_await_statistic(&hub, "workers", 2);
         client_close(&source);
         for (unsigned i = 0; i < 2; i++)

@@ -217,6 +217,51 @@ START_TEST(test_who_is_always_just_in_time_is_cut_off_under_cut_alone)
 }
 END_TEST
 
+#define ENTRIES 9000u
+
+/* More queue entries than one visit takes out of a queue: when their receiver is cut off, all of them go back. */
+START_TEST(test_a_queue_of_many_entries_goes_back_whole)
+{
+    static uint8_t text[2000];
+    static bool told[ENTRIES];
+    struct client quick;
+    struct frame frame;
+    unsigned count = 0, first = 0;
+
+    memset(told, 0, sizeof told);
+    hub_start(&hub, harness_workers[_i], "--store-size", "1G", "--high-watermark", "12M", "--store-share", "12M", NULL);
+    client_open(&sender, &hub);
+    client_open(&slow, &hub);
+    client_open(&quick, &hub);
+    for (unsigned i = 0; i < ENTRIES; i++) { /* each an entry, as the receivers change */
+        client_message(&sender, &slow.id, 1, text, sizeof text);
+        client_message(&sender, &quick.id, 1, "", 0);
+        expect_message(&quick, &sender, "", 0);
+    }
+    client_request(&sender, FRAME_IDENTITY);
+    for (client_receive(&sender, &frame);
+         frame.type != FRAME_IDENTITY || count == 0 || !told[ENTRIES - 1] || count < ENTRIES - first;
+         client_receive(&sender, &frame)) {
+        if (frame.type == FRAME_IDENTITY) {
+            client_request(&sender, FRAME_IDENTITY);
+            for (first = 0; first < ENTRIES && !told[first]; first++) /* the kernel had taken those before */
+                ;
+            continue;
+        }
+        ck_assert_int_eq(frame.type, FRAME_UNDELIVERED);
+        ck_assert_uint_eq(frame.ids[0], slow.id);
+        uint64_t number = frame_load_id(frame.body) / 2;
+        ck_assert(number < ENTRIES && !told[number]);
+        told[number] = true;
+        count++;
+    }
+    ck_assert_uint_gt(count, 4096);
+    hub_await_statistic(&hub, "segments_used", 0);
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 /* A receiver that always takes a little is not stuck, but not for ever either: its senders wait for one drain timeout.
  */
 START_TEST(test_a_receiver_that_takes_too_little_is_cut_off)
@@ -447,6 +492,7 @@ int main(void)
     tcase_add_loop_test(tests, test_sender_is_slowed_and_nothing_is_lost, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_cut_off_after_the_drain_timeout, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_refuse_never_slows_a_sender, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_a_queue_of_many_entries_goes_back_whole, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_a_receiver_that_takes_too_little_is_cut_off, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_who_is_always_just_in_time_is_cut_off_under_cut_alone, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_who_asks_for_more_than_it_reads_waits_for_itself, 0, WORKER_COUNTS);
