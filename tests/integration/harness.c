@@ -126,6 +126,7 @@ static bool read_log(struct hub *hub)
 {
     if (hub->length > sizeof hub->text / 2) { /* what is old makes room */
         hub->length -= sizeof hub->text / 4;
+        hub->forgotten += sizeof hub->text / 4;
         memmove(hub->text, hub->text + sizeof hub->text / 4, hub->length);
     }
     ssize_t got = read(hub->log, hub->text + hub->length, sizeof hub->text - 1 - hub->length);
@@ -138,9 +139,11 @@ static bool read_log(struct hub *hub)
 const char *hub_await(struct hub *hub, const char *text, size_t from)
 {
     int64_t end = now_ms() + patient(PATIENCE);
+    size_t start = hub->forgotten + from;
 
     for (;;) {
         bool open = read_log(hub);
+        from = start > hub->forgotten ? start - hub->forgotten : 0;
         const char *found = from <= hub->length ? strstr(hub->text + from, text) : NULL;
         if (found != NULL && strchr(found, '\n') != NULL) {
             while (found > hub->text && found[-1] != '\n')

@@ -26,6 +26,7 @@ struct hub {
     int log; /* its standard error */
     char text[1 << 16];
     size_t length;
+    size_t forgotten; /* bytes that stood in the text before its start */
     int port;
     unsigned workers;
 };

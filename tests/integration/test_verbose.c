@@ -91,6 +91,7 @@ static void await_while_busy(const char *line, const struct client *sender, cons
             (void)recv(receiver->fd, bytes, sizeof bytes, MSG_DONTWAIT);
         }
         hub_statistic(&hub, "congested"); /* reads the log */
+        poll(NULL, 0, 2);
     }
 }
 
