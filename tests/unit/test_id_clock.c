@@ -74,6 +74,7 @@ START_TEST(test_each_run_has_ticks_of_its_own)
         ck_assert_int_eq(id_clock_start(&clock_, &shared, i % 2 == 0 ? "" : path), 0);
         uint64_t now = id_clock_now(&shared) >> shared.slot_bits;
         ck_assert_uint_gt(now, last);
+        usleep((useconds_t)(i * 3571 % 16000)); /* its end is anywhere in a tick, and so is the next one's start */
         last = id_clock_now(&shared) >> shared.slot_bits;
         if (i % 3 == 0)
             id_clock_stop(&clock_); /* the others are killed */

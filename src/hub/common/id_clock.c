@@ -73,10 +73,16 @@ static int open_file(struct id_clock *clock)
     return clock->file < 0 ? -errno : read_promise(clock);
 }
 
-/* Sleeps for the rest of the tick, as a previous run may have used this tick. */
+/*
+ * The clock of a run may be ahead of the time of day by this much: it began at a tick's start when
+ * CLOCK_MONOTONIC_COARSE was behind by up to a jiffy, which is 10 ms at most, and a sleep may end a little early.
+ */
+#define AHEAD (SECOND / 64)
+
+/* Sleeps until the first tick that no previous run can have used. */
 static uint64_t await_tick(uint64_t mask)
 {
-    uint64_t now = units(CLOCK_REALTIME), first = (now | mask) + 1, rest = first - now;
+    uint64_t now = units(CLOCK_REALTIME), first = ((now + AHEAD) | mask) + 1, rest = first - now;
     struct timespec pause = {.tv_sec = (time_t)(rest / SECOND),
                              .tv_nsec = (long)((rest % SECOND) * 1000000000 / SECOND)};
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, &pause) == EINTR) {
