@@ -6,7 +6,7 @@ set -eu
 cd "$1"
 find . -name '*.gcda' -delete
 # The harness then starts each hub without its sandbox, in which a worker could write no file.
-RELAYHUB_WRAPPER=env ${MAKE:-make} -k check TESTS="${TESTS:-}" >check.log 2>&1 || echo "coverage: some tests failed, see $1/check.log"
+RELAYHUB_WRAPPER='env' ${MAKE:-make} -k check TESTS="${TESTS:-}" >check.log 2>&1 || echo "coverage: some tests failed, see $1/check.log"
 find . -name '*.gcda' | while read -r data; do
     gcov -n -o "$(dirname "$data")" "$data" 2>/dev/null
 done | awk '
