@@ -15,11 +15,12 @@ done | awk '
         split($2, part, "[:%]")
         run = part[2] * $4 / 100
         if (run > executed[file]) executed[file] = run
-        lines[file] = $4
+        if ($4 > lines[file]) lines[file] = $4 # of a header some programs compile less
     }
     { file = "" }
     END {
         for (file in lines) {
+            if (executed[file] > lines[file]) executed[file] = lines[file]
             printf "%-40s %5.1f %% of %d\n", file, 100 * executed[file] / lines[file], lines[file] | "sort"
             all += lines[file]; done += executed[file]
         }
