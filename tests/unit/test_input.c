@@ -6,6 +6,8 @@
 
 #include "hub/common/addresses.h"
 #include "hub/worker/connection.h"
+#include "hub/worker/deadline.h"
+#include "hub/worker/expiry.h"
 #include "hub/worker/output.h"
 #include "hub/worker/room.h"
 
@@ -91,6 +93,21 @@ START_TEST(test_a_read_takes_no_more_than_the_share)
 }
 END_TEST
 
+/* What a client had queued may take many turns to go back to its senders. No limit ends it once more meanwhile. */
+START_TEST(test_a_client_to_be_closed_has_no_time_limit)
+{
+    static const enum deadline limits[] = {DEADLINE_FRAME, DEADLINE_IDLE, DEADLINE_CONGESTED, DEADLINE_BLOCKED};
+
+    worker->limits.idle_timeout = 1000;
+    deadline_set(worker, client, limits[_i]);
+    connection_close_later(worker, client);
+    worker->now += 3600 * 1000;
+    expiry_look(worker);
+    ck_assert_uint_eq(client->flags & CONNECTION_REJECTED, 0);
+    ck_assert_uint_eq(atomic_load(&worker->statistics->cut_off), 0);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("input");
@@ -98,5 +115,6 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_a_list_waits_for_room);
     tcase_add_loop_test(tests, test_a_read_takes_no_more_than_the_share, 0, 3);
+    tcase_add_loop_test(tests, test_a_client_to_be_closed_has_no_time_limit, 0, 4);
     return run_case(tests, "input");
 }

@@ -139,6 +139,8 @@ void connection_watch(struct worker *worker, struct connection *connection)
 void connection_close_later(struct worker *worker, struct connection *connection)
 {
     connection->flags |= CONNECTION_CLOSE;
+    deadline_clear_input(worker, connection); /* a long queue may take many turns to go back, and no limit is to act */
+    deadline_clear_output(worker, connection);
     if (connection->flags & CONNECTION_CLOSE_LISTED)
         return;
     connection->flags |= CONNECTION_CLOSE_LISTED;

@@ -23,7 +23,7 @@ const char *connection_name(const struct connection *connection, char name[CONNE
 /* Has epoll watch the connection for what it waits for now. */
 void connection_watch(struct worker *worker, struct connection *connection);
 
-/* Puts the connection on the list of those that are closed at the end of the turn. */
+/* Puts the connection on the list of those that are closed at the end of the turn. It has no time limits any more. */
 void connection_close_later(struct worker *worker, struct connection *connection);
 
 /* Whether the client can still be sent something. This is the only test for it. */

@@ -54,18 +54,14 @@ void expiry_look(struct worker *worker)
 {
     struct connection *connection;
 
-    while ((connection = longest_stuck(worker)) != NULL) {
-        deadline_clear_output(worker, connection);
+    while ((connection = longest_stuck(worker)) != NULL)
         connection_cut_off(worker, connection,
                            "it did not read for the drain timeout, or what a short store left of it");
-    }
     expire_frames(worker);
     while (worker->limits.idle_timeout > 0 &&
            (connection = deadline_expired(worker, DEADLINE_IDLE, worker->limits.idle_timeout)) != NULL)
         end_frame(worker, connection, "the connection was idle for too long");
-    while ((connection = deadline_expired(worker, DEADLINE_CLOSING, worker->limits.drain_timeout)) != NULL) {
-        deadline_clear_input(worker, connection);
+    while ((connection = deadline_expired(worker, DEADLINE_CLOSING, worker->limits.drain_timeout)) != NULL)
         connection_close_later(worker, connection);
-    }
     look_at_congested_again(worker);
 }
