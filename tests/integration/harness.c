@@ -121,6 +121,23 @@ void hub_start(struct hub *hub, unsigned workers, ...)
     hub_await(hub, "ready", 0);
 }
 
+/* Which process each worker is: a long log may lose these lines before a test asks. */
+static void note_worker_starts(struct hub *hub)
+{
+    size_t from = hub->starts_end > hub->forgotten ? hub->starts_end - hub->forgotten : 0;
+    unsigned index;
+    int pid;
+
+    for (const char *found = hub->text + from; (found = strstr(found, "worker ")) != NULL; found++) {
+        if (strchr(found, '\n') == NULL)
+            return;
+        if (sscanf(found, "worker %u started, pid %d", &index, &pid) == 2 && index < WORKERS_MOST) {
+            hub->worker_process[index] = pid;
+            hub->starts_end = hub->forgotten + (size_t)(found + 1 - hub->text);
+        }
+    }
+}
+
 /* Takes what the hub logged. False when its standard error is at its end. */
 static bool read_log(struct hub *hub)
 {
@@ -133,6 +150,7 @@ static bool read_log(struct hub *hub)
     if (got > 0)
         hub->length += (size_t)got;
     hub->text[hub->length] = '\0';
+    note_worker_starts(hub);
     return got > 0 || (got < 0 && errno == EAGAIN);
 }
 
@@ -158,15 +176,10 @@ const char *hub_await(struct hub *hub, const char *text, size_t from)
 
 pid_t hub_worker(struct hub *hub, unsigned index)
 {
-    char start[40];
-    const char *last = NULL;
-
+    ck_assert_uint_lt(index, WORKERS_MOST);
     read_log(hub);
-    snprintf(start, sizeof start, "worker %u started, pid ", index);
-    for (const char *found = hub->text; (found = strstr(found, start)) != NULL; found++)
-        last = found;
-    ck_assert_msg(last != NULL, "worker %u never started", index);
-    return (pid_t)atoi(last + strlen(start));
+    ck_assert_msg(hub->worker_process[index] > 0, "worker %u never started", index);
+    return hub->worker_process[index];
 }
 
 uint64_t hub_statistic(struct hub *hub, const char *name)

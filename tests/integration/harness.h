@@ -29,6 +29,8 @@ struct hub {
     size_t forgotten; /* bytes that stood in the text before its start */
     int port;
     unsigned workers;
+    size_t starts_end;                  /* where the last line of a start was noted, from the first byte on */
+    pid_t worker_process[WORKERS_MOST]; /* as the last of these lines said */
 };
 
 /*
