@@ -17,8 +17,9 @@ struct relayhub *rh_new(int fd)
     if (!connection)
         return NULL;
     connection->fd = fd;
-    connection->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (connection->wake >= 0)
+    connection->wake[RH_RECEIVING] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    connection->wake[RH_SENDING] = connection->reconnect.timer = -1;
+    if (connection->wake[RH_RECEIVING] >= 0)
         return connection;
     free(connection);
     return NULL;
@@ -29,7 +30,15 @@ void relayhub_close(struct relayhub *connection)
     if (!connection)
         return;
     close(connection->fd);
-    close(connection->wake);
+    close(connection->wake[RH_RECEIVING]);
+    if (connection->shared) {
+        close(connection->wake[RH_SENDING]);
+        pthread_mutex_destroy(&connection->lock);
+    }
+    if (connection->reconnect.timer >= 0)
+        close(connection->reconnect.timer);
+    if (connection->reconnect.found)
+        freeaddrinfo(connection->reconnect.found);
     rh_drop_buffer(&connection->in);
     rh_drop_buffer(&connection->kept);
     rh_drop_buffer(&connection->out);
@@ -39,11 +48,6 @@ void relayhub_close(struct relayhub *connection)
 int relayhub_fd(const struct relayhub *connection)
 {
     return connection->fd;
-}
-
-const char *relayhub_reason(const struct relayhub *connection)
-{
-    return connection->reason[0] ? connection->reason : "nothing failed";
 }
 
 int rh_fail(struct relayhub *connection, int error, const char *format, ...)
@@ -76,16 +80,6 @@ int rh_ended(struct relayhub *connection)
 const char *relayhub_version(void)
 {
     return RELAYHUB_VERSION;
-}
-
-void relayhub_interrupt(struct relayhub *connection)
-{
-    int saved = errno;
-    uint64_t one = 1;
-
-    /* Fails only when the counter is at its end, and then there is a wake already. */
-    (void)!write(connection->wake, &one, sizeof one);
-    errno = saved;
 }
 
 static int64_t now_ms(void)

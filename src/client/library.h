@@ -2,10 +2,13 @@
  * library.h: the connection, its failures and its time: what the parts of librelayhub share. Each of them uses only
  * those below it:
  *
- *     library_send.c, library_request.c, library_receive.c, library_connect.c: what relayhub(3) describes
+ *     library_send.c, library_request.c, library_receive.c: what relayhub(3) describes
+ *     library_reconnect.c: another connection after the end of one
+ *     library_connect.c: from a name to a socket
  *     library_wait.c: the one loop in which a call waits
  *     library_output.c: bytes to the socket
  *     library_input.c: bytes from the socket, and the frames in them
+ *     library_threads.c: the lock of a connection that two threads use, and what ends a wait from outside
  *     library.c, library_buffer.c
  *
  * A connection has three buffers. `in` holds bytes as they came, `kept` holds whole frames that came
@@ -20,12 +23,15 @@
 #include "config.h"
 #endif
 
+#include <netdb.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "client/library_buffer.h"
 #include "client/relayhub.h"
+#include "protocol/address.h"
 #include "protocol/frame.h"
 
 #define RH_RECEIVE_SIZE (64u << 10) /* how much is read at once when no larger frame is under way */
@@ -34,9 +40,35 @@
 #define RH_PARTS_MAX 64             /* pieces of a body */
 #define RH_CLOSED 1                 /* read_end, write_end: the hub has closed the connection */
 
+/* Which thread waits, on a connection that is shared. All waits of another one are RH_RECEIVING. */
+enum rh_side { RH_RECEIVING, RH_SENDING, RH_SIDES };
+
+/* Where a connection is that comes again after its end. Without relayhub_set_reconnect() it is always RH_CONNECTED. */
+enum rh_stage {
+    RH_CONNECTED, /* or at its end, which relayhub_receive() has not told */
+    RH_PAUSED,    /* until the next attempt; `fd` is a timer */
+    RH_TRYING     /* `fd` is connecting, or connected and has not said the id yet */
+};
+
+struct rh_reconnect {
+    struct address address; /* as given to relayhub_connect() */
+    int attempt_ms;         /* and its time, for each address */
+    int least_ms, most_ms;  /* of a pause; 0: there is no other connection */
+    int pause_ms;           /* of the last pause, before its random part was taken off; 0 while connected */
+    int timer;              /* timerfd_create(2), -1 before relayhub_set_reconnect() */
+    int64_t until;          /* the end of the pause, or of the attempt */
+    struct addrinfo *found; /* what the name was looked up to for this attempt */
+    struct addrinfo *next;  /* of these, not tried yet */
+};
+
 struct relayhub {
     int fd;
-    int wake;      /* eventfd(2): relayhub_interrupt() writes to it */
+    int wake[RH_SIDES]; /* eventfd(2) that ends a wait; the second one is -1 until the connection is shared */
+    bool shared;        /* relayhub_share() was called: `lock` is used */
+    pthread_mutex_t lock;
+    enum rh_stage stage;
+    unsigned life; /* counts the connections that this has been */
+    struct rh_reconnect reconnect;
     int read_end;  /* 0 while the hub may send more; RH_CLOSED, or a negative errno value */
     int write_end; /* 0 while the hub reads; RH_CLOSED, or a negative errno value */
     bool broken;   /* the hub sent what it may not send: nothing after that has a meaning */

@@ -1,7 +1,5 @@
-/* library_connect.c: from a name to a connected socket, in bounded time. */
-#include "client/library.h"
-
-#include "protocol/address.h"
+/* library_connect.c: see library_connect.h. */
+#include "client/library_connect.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -51,27 +49,34 @@ static int finish_connect(int fd, int64_t deadline)
     return -error;
 }
 
-/* Returns a connected non-blocking socket or a negative errno value. */
-static int connect_to(const struct addrinfo *address, int64_t deadline)
+int rh_start_connect(const struct addrinfo *address)
 {
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, address->ai_protocol);
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, address->ai_protocol), on = 1;
+
     if (fd < 0)
         return -errno;
-
-    int result = 0;
-    if (connect(fd, address->ai_addr, address->ai_addrlen) < 0)
-        result = errno == EINPROGRESS || errno == EINTR ? finish_connect(fd, deadline) : -errno;
-    if (result < 0) {
-        close(fd);
-        return result;
-    }
-
     /* Frames are written whole, so waiting for more to send with them only costs time. */
-    int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     /* A hub that is gone without a word is noticed in the end. */
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    return fd;
+    if (connect(fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS || errno == EINTR)
+        return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+/* Returns a connected non-blocking socket or a negative errno value. */
+static int connect_to(const struct addrinfo *address, int64_t deadline)
+{
+    int fd = rh_start_connect(address);
+    if (fd < 0)
+        return fd;
+    int result = finish_connect(fd, deadline);
+    if (result == 0)
+        return fd;
+    close(fd);
+    return result;
 }
 
 /* Each address gets an equal part of the time that is left, so that a dead one leaves some for the next. */
@@ -95,9 +100,7 @@ static int connect_to_any(const struct addrinfo *first, int64_t deadline)
     return result;
 }
 
-/* Where no host is named, these are the loopback addresses. Returns 0 with *addresses, or a negative errno value and
- * why. */
-static int look_up(const struct address *address, struct addrinfo **addresses, char *reason, size_t reason_size)
+int rh_look_up(const struct address *address, struct addrinfo **addresses, char *reason, size_t reason_size)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
 
@@ -148,7 +151,7 @@ int relayhub_connect(struct relayhub **connection, const char *host, const char 
                  ADDRESS_PORT_MAX, port);
         return -EINVAL;
     }
-    int result = look_up(&address, &addresses, reason, reason_size);
+    int result = rh_look_up(&address, &addresses, reason, reason_size);
     if (result < 0)
         return result;
     int fd = connect_to_any(addresses, deadline);
@@ -165,5 +168,7 @@ int relayhub_connect(struct relayhub **connection, const char *host, const char 
         snprintf(reason, reason_size, "out of memory");
         return -ENOMEM;
     }
+    (*connection)->reconnect.address = address;
+    (*connection)->reconnect.attempt_ms = timeout_ms;
     return 0;
 }

@@ -1,6 +1,8 @@
 /* library_input.c: see library_input.h. */
 #include "client/library_input.h"
 
+#include "client/library_threads.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +13,12 @@ void rh_release_event(struct relayhub *connection)
     if (connection->zero_at)
         *connection->zero_at = connection->zero_was;
     connection->zero_at = NULL;
+}
+
+void rh_begin_sending(struct relayhub *connection)
+{
+    if (!connection->shared)
+        rh_release_event(connection);
 }
 
 /* ---- frames ---- */
@@ -144,6 +152,7 @@ int rh_fill(struct relayhub *connection)
     connection->read_end = came == 0 ? RH_CLOSED : -errno;
     if (came == 0 && connection->write_end < 0)
         connection->read_end =
-            connection->write_end; /* the system tells of a reset only once, and the write was told */
+            connection->write_end;    /* the system tells of a reset only once, and the write was told */
+    rh_nudge(connection, RH_SENDING); /* nothing else would end its wait for room in the socket */
     return rh_ended(connection);
 }

@@ -4,8 +4,12 @@
 
 #include "client/library.h"
 
-/* Ends the time of the last event's pointers. Every call that may receive begins with it. */
+/* Ends the time of the last event's pointers. */
 void rh_release_event(struct relayhub *connection);
+
+/* The same in a call that sends, which may receive as well; but not if another thread does that, as it has the event.
+ */
+void rh_begin_sending(struct relayhub *connection);
 
 /*
  * Looks for a whole frame at the front of `in`, and judges it. Returns 1 with *frame, 0 when bytes are

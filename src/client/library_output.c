@@ -2,15 +2,11 @@
 #include "client/library_output.h"
 
 #include "client/library_input.h"
+#include "client/library_threads.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-
-size_t relayhub_pending(const struct relayhub *connection)
-{
-    return rh_waiting(&connection->out);
-}
 
 /* The hub takes nothing more. What it sent before is read first, as that has the reason. */
 static int write_failed(struct relayhub *connection, int error)
@@ -18,7 +14,7 @@ static int write_failed(struct relayhub *connection, int error)
     /* EPIPE is what a system says after the other side had closed without an error. */
     connection->write_end = error == EPIPE ? RH_CLOSED : -error;
     connection->out.start = connection->out.end;
-    while (rh_keep_all(connection) == 0 && rh_fill(connection) > 0)
+    while (!connection->shared && rh_keep_all(connection) == 0 && rh_fill(connection) > 0)
         ;
     return connection->broken ? rh_fail(connection, EPROTO, "the hub broke the protocol") : rh_ended(connection);
 }
@@ -83,12 +79,17 @@ int rh_submit(struct relayhub *connection, struct iovec *parts, int count, size_
     if (written < 0)
         return (int)written;
     out->end += rh_gather(out->bytes + out->end, parts, count, (size_t)written);
-    return rh_waiting(out) > 0;
+    if (rh_waiting(out) == 0)
+        return 0;
+    rh_nudge(connection, RH_RECEIVING); /* it writes the rest if this thread does not come back */
+    return 1;
 }
 
 int rh_open_to_send(struct relayhub *connection)
 {
-    rh_release_event(connection);
+    rh_begin_sending(connection);
+    if (connection->stage != RH_CONNECTED)
+        return rh_fail(connection, ECONNRESET, "the connection has ended, and there is no other one yet");
     if (connection->ending)
         return rh_fail(connection, ESHUTDOWN, "relayhub_shutdown() ended the sending");
     return rh_flush(connection);

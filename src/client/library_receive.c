@@ -1,6 +1,10 @@
 /* library_receive.c: from frames to events. */
 #include "client/library_input.h"
+#include "client/library_reconnect.h"
+#include "client/library_threads.h"
 #include "client/library_wait.h"
+
+#include <errno.h>
 
 static void load_ids(struct relayhub *connection, const uint8_t *at, size_t count)
 {
@@ -70,24 +74,73 @@ static int next_event(struct relayhub *connection, struct relayhub_event *event)
     return 1;
 }
 
+/* The id on a new connection. What came before it, from clients that saw it in a list, is kept for later. */
+static int connected_event(struct relayhub *connection, struct relayhub_event *event)
+{
+    const uint8_t *frame = NULL;
+    int result;
+
+    while ((result = rh_peek(connection, &frame)) > 0) {
+        if (frame_type(frame_load_word(frame)) != FRAME_IDENTITY) {
+            result = rh_keep(connection, frame);
+            if (result < 0)
+                return result;
+            continue;
+        }
+        *event = (struct relayhub_event){.type = RELAYHUB_CONNECTED,
+                                         .sender = frame_load_id(frame + FRAME_WORD_SIZE),
+                                         .body = "",
+                                         .receivers = connection->ids};
+        rh_consume(connection, frame);
+        rh_reconnected(connection);
+        return 1;
+    }
+    return result;
+}
+
+/* The connection has ended, or an attempt at another one. Returns 1 with the event, or 0 if there is none. */
+static int end_event(struct relayhub *connection, struct relayhub_event *event)
+{
+    bool tell = connection->stage == RH_CONNECTED;
+
+    if (rh_reconnects(connection))
+        rh_pause(connection);
+    if (tell)
+        *event = (struct relayhub_event){.type = RELAYHUB_CLOSED, .body = "", .receivers = connection->ids};
+    return tell;
+}
+
+/* One step towards the next event. Returns 1 with it, 0 for another step, -EAGAIN when the time is over. */
+static int step(struct relayhub *connection, struct relayhub_event *event, int64_t deadline)
+{
+    if (connection->stage == RH_PAUSED) {
+        int waited = rh_wait_to_retry(connection, deadline);
+        return waited == 0 ? -EAGAIN : waited < 0 ? waited : 0;
+    }
+    int result = connection->stage == RH_TRYING ? connected_event(connection, event) : next_event(connection, event);
+    if (result != 0)
+        return result;
+    if (rh_attempt_is_over(connection))
+        return end_event(connection, event);
+    result = rh_turn(connection, rh_attempt_deadline(connection, deadline));
+    if (result == 0)
+        return rh_attempt_is_over(connection) ? 0 : -EAGAIN;
+    if (result > 0)
+        return 0;
+    return connection->read_end && !connection->broken ? end_event(connection, event) : result;
+}
+
 int relayhub_receive(struct relayhub *connection, struct relayhub_event *event, int timeout_ms)
 {
     int64_t deadline = rh_deadline(timeout_ms);
     int result;
 
+    rh_lock(connection);
     rh_release_event(connection);
     if (rh_waiting(&connection->kept) == 0)
         rh_drop_buffer(&connection->kept); /* only here: other calls may be given the last event's body */
-    while ((result = next_event(connection, event)) == 0) {
-        result = rh_turn(connection, deadline);
-        if (result == 0)
-            return 0;
-        if (result < 0) {
-            if (!connection->read_end || connection->broken)
-                return result;
-            *event = (struct relayhub_event){.type = RELAYHUB_CLOSED, .body = "", .receivers = connection->ids};
-            return 1;
-        }
-    }
-    return result;
+    do
+        result = step(connection, event, deadline);
+    while (result == 0);
+    return rh_unlock(connection, result == -EAGAIN ? 0 : result);
 }

@@ -1,6 +1,7 @@
 /* library_request.c: asking the hub, IDENTITY and LIST. */
 #include "client/library_input.h"
 #include "client/library_output.h"
+#include "client/library_threads.h"
 #include "client/library_wait.h"
 
 #include <errno.h>
@@ -30,19 +31,23 @@ static int request(struct relayhub *connection, enum frame_type type)
 
 int relayhub_request_identity(struct relayhub *connection)
 {
-    return request(connection, FRAME_IDENTITY);
+    rh_lock(connection);
+    return rh_unlock(connection, request(connection, FRAME_IDENTITY));
 }
 
 int relayhub_request_list(struct relayhub *connection)
 {
-    return request(connection, FRAME_LIST);
+    rh_lock(connection);
+    return rh_unlock(connection, request(connection, FRAME_LIST));
 }
 
 /* ---- waiting ---- */
 
 static int ask(struct relayhub *connection, enum frame_type type, int64_t deadline)
 {
-    int result = rh_open_to_send(connection);
+    int result = rh_alone(connection);
+    if (result == 0)
+        result = rh_open_to_send(connection);
     if (result > 0)
         result = rh_drain(connection, deadline);
     return result < 0 ? result : request(connection, type);
@@ -125,7 +130,10 @@ int relayhub_send_confirmed(struct relayhub *connection, const uint64_t *receive
     int64_t deadline = rh_deadline(timeout_ms);
     uint64_t all[FRAME_MAX_IDS], own = 0, id;
 
-    int result = relayhub_send(connection, receivers, receiver_count, body, length, timeout_ms, &own);
+    int result = rh_alone(connection);
+    if (result < 0)
+        return result;
+    result = relayhub_send(connection, receivers, receiver_count, body, length, timeout_ms, &own);
     if (number && result != -EAGAIN && result != -EINVAL)
         *number = own;
     if (result == 0)

@@ -1,6 +1,8 @@
 /* library_send.c: from a message to its frame. */
 #include "client/library_input.h"
 #include "client/library_output.h"
+#include "client/library_reconnect.h"
+#include "client/library_threads.h"
 #include "client/library_wait.h"
 
 #include <errno.h>
@@ -8,15 +10,29 @@
 
 int relayhub_flush(struct relayhub *connection)
 {
-    rh_release_event(connection);
-    return rh_flush(connection);
+    rh_lock(connection);
+    rh_begin_sending(connection);
+    return rh_unlock(connection, rh_flush(connection));
+}
+
+size_t relayhub_pending(const struct relayhub *connection)
+{
+    struct relayhub *locked = (struct relayhub *)(uintptr_t)connection; /* only its lock changes */
+
+    rh_lock(locked);
+    size_t pending = rh_waiting(&connection->out);
+    rh_unlock(locked, 0);
+    return pending;
 }
 
 int relayhub_shutdown(struct relayhub *connection)
 {
+    rh_lock(connection);
+    rh_begin_sending(connection);
+    rh_stop_reconnecting(connection);
     if (!connection->read_end && !connection->write_end && !connection->broken)
         connection->ending = true;
-    return relayhub_flush(connection);
+    return rh_unlock(connection, rh_flush(connection));
 }
 
 /* ---- messages ---- */
@@ -85,11 +101,10 @@ static int submit_after(struct relayhub *connection, const struct message *messa
     return 1;
 }
 
-int relayhub_sendv(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
-                   const struct iovec *body, int parts, int timeout_ms, uint64_t *number)
+static int send_parts(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
+                      const struct iovec *body, int parts, int64_t deadline, uint64_t *number)
 {
     struct message message;
-    int64_t deadline = rh_deadline(timeout_ms);
 
     int result = compose(connection, &message, receivers, receiver_count, body, parts);
     if (result < 0)
@@ -105,6 +120,14 @@ int relayhub_sendv(struct relayhub *connection, const uint64_t *receivers, size_
     return result == 0 ? 0 : rh_drain(connection, deadline);
 }
 
+int relayhub_sendv(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
+                   const struct iovec *body, int parts, int timeout_ms, uint64_t *number)
+{
+    rh_lock(connection);
+    return rh_unlock(connection,
+                     send_parts(connection, receivers, receiver_count, body, parts, rh_deadline(timeout_ms), number));
+}
+
 int relayhub_send(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count, const void *body,
                   size_t length, int timeout_ms, uint64_t *number)
 {
@@ -113,8 +136,8 @@ int relayhub_send(struct relayhub *connection, const uint64_t *receivers, size_t
     return relayhub_sendv(connection, receivers, receiver_count, &part, 1, timeout_ms, number);
 }
 
-int relayhub_try_send(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
-                      const struct iovec *body, int parts, uint64_t *number)
+static int try_send(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
+                    const struct iovec *body, int parts, uint64_t *number)
 {
     struct message message = {.count = 0};
 
@@ -128,4 +151,11 @@ int relayhub_try_send(struct relayhub *connection, const uint64_t *receivers, si
     if (result >= 0)
         count_message(connection, number);
     return result;
+}
+
+int relayhub_try_send(struct relayhub *connection, const uint64_t *receivers, size_t receiver_count,
+                      const struct iovec *body, int parts, uint64_t *number)
+{
+    rh_lock(connection);
+    return rh_unlock(connection, try_send(connection, receivers, receiver_count, body, parts, number));
 }

@@ -3,22 +3,26 @@
 
 #include "client/library_input.h"
 #include "client/library_output.h"
+#include "client/library_threads.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <unistd.h>
 
-/* Waits for the socket, for relayhub_interrupt(), or for the time to be over. As rh_turn(). */
-static int wait_for(struct relayhub *connection, short events, int timeout)
+int rh_wait(struct relayhub *connection, enum rh_side side, short events, int timeout)
 {
-    struct pollfd pollers[] = {{.fd = connection->fd, .events = events}, {.fd = connection->wake, .events = POLLIN}};
-    uint64_t wakes;
+    struct pollfd pollers[] = {{.fd = connection->fd, .events = events},
+                               {.fd = connection->wake[side], .events = POLLIN}};
+    unsigned life = connection->life;
 
-    int ready = poll(pollers, 2, timeout);
-    if (ready < 0 && errno != EINTR)
-        return rh_fail(connection, errno, "poll: %s", strerror(errno));
-    if (ready > 0 && pollers[1].revents != 0 && read(connection->wake, &wakes, sizeof wakes) == sizeof wakes)
+    rh_unlock(connection, 0);
+    int ready = poll(pollers, 2, timeout), error = errno;
+    rh_lock(connection);
+    if (ready < 0 && error != EINTR)
+        return rh_fail(connection, error, "poll: %s", strerror(error));
+    if (connection->life != life)
+        return rh_fail(connection, ECONNRESET, "the connection ended, and another one has begun");
+    if (ready > 0 && pollers[1].revents != 0 && rh_interrupted(connection, side))
         return rh_fail(connection, EINTR, "relayhub_interrupt() ended the wait");
     return ready != 0;
 }
@@ -26,7 +30,7 @@ static int wait_for(struct relayhub *connection, short events, int timeout)
 int rh_turn(struct relayhub *connection, int64_t deadline)
 {
     short events = POLLIN;
-    size_t pending = relayhub_pending(connection);
+    size_t pending = rh_waiting(&connection->out);
 
     if (pending > 0) {
         int left = rh_flush(connection);
@@ -38,10 +42,24 @@ int rh_turn(struct relayhub *connection, int64_t deadline)
     int came = rh_fill(connection);
     if (came != 0)
         return came;
-    if (relayhub_pending(connection) < pending)
+    if (rh_waiting(&connection->out) < pending)
         return 1;
     int timeout = rh_remaining(deadline);
-    return timeout == 0 ? 0 : wait_for(connection, events, timeout);
+    return timeout == 0 ? 0 : rh_wait(connection, RH_RECEIVING, events, timeout);
+}
+
+/* As rh_turn(), and what came is kept. */
+static int keep_and_turn(struct relayhub *connection, int64_t deadline)
+{
+    int result = rh_keep_all(connection);
+    return result < 0 ? result : rh_turn(connection, deadline);
+}
+
+/* The thread that receives takes what comes. */
+static int wait_to_write(struct relayhub *connection, int64_t deadline)
+{
+    int timeout = rh_remaining(deadline);
+    return timeout == 0 ? 0 : rh_wait(connection, RH_SENDING, POLLOUT, timeout);
 }
 
 int rh_drain(struct relayhub *connection, int64_t deadline)
@@ -49,10 +67,7 @@ int rh_drain(struct relayhub *connection, int64_t deadline)
     int left;
 
     while ((left = rh_flush(connection)) > 0) {
-        int result = rh_keep_all(connection);
-        if (result < 0)
-            return result;
-        result = rh_turn(connection, deadline);
+        int result = connection->shared ? wait_to_write(connection, deadline) : keep_and_turn(connection, deadline);
         if (result < 0)
             return result;
         if (result == 0)

@@ -10,7 +10,14 @@
  */
 int rh_turn(struct relayhub *connection, int64_t deadline);
 
-/* Waits until `out` is empty, keeping what arrives. 0, -ETIMEDOUT, -ENOBUFS, or negative: the connection is gone. */
+/*
+ * Waits for the socket, for a wake of this side, or for the time to be over. As rh_turn(), and -ECONNRESET when another
+ * connection has begun meanwhile.
+ */
+int rh_wait(struct relayhub *connection, enum rh_side side, short events, int timeout);
+
+/* Waits until `out` is empty, keeping what arrives unless another thread receives. 0, -ETIMEDOUT, -ENOBUFS, or
+ * negative: the connection is gone. */
 int rh_drain(struct relayhub *connection, int64_t deadline);
 
 #endif

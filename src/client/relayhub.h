@@ -2,7 +2,7 @@
  * relayhub.h: librelayhub, the client library of relayhub. relayhub(3) is its manual.
  *
  * A struct relayhub is one connection to a hub. It belongs to whoever connected it and is used by one
- * thread at a time. No function prints, exits or raises a signal.
+ * thread at a time, unless it is shared (relayhub_share()). No function prints, exits or raises a signal.
  *
  * Functions that can fail return a negative errno value and leave a sentence for people in
  * relayhub_reason(). -ECONNRESET means that the connection has ended: relayhub_receive() still gives what came
@@ -37,7 +37,8 @@ enum relayhub_event_type {
     RELAYHUB_ERROR,       /* body and length: the hub's reason; it closes after it */
     RELAYHUB_CLOSED,      /* the connection has ended; relayhub_reason() says how */
     RELAYHUB_IDENTITY,    /* sender: your own id; the answer to relayhub_request_identity() */
-    RELAYHUB_LIST         /* receivers and receiver_count: a part of the list; last is set in its last part */
+    RELAYHUB_LIST,        /* receivers and receiver_count: a part of the list; last is set in its last part */
+    RELAYHUB_CONNECTED    /* sender: your new id, after relayhub_set_reconnect() and RELAYHUB_CLOSED */
 };
 
 /*
@@ -73,6 +74,24 @@ int relayhub_connect(struct relayhub **connection, const char *host, const char 
  */
 int relayhub_adopt(struct relayhub **connection, int fd);
 
+/*
+ * From now on the connection comes again after its end, until relayhub_shutdown() or until this is called with zeros:
+ * after RELAYHUB_CLOSED, relayhub_receive() waits for a pause, connects, and gives RELAYHUB_CONNECTED with the new id.
+ * The first pause is least_ms long, each further one twice as long, up to most_ms, all less a random part of up to a
+ * half. Messages count from 0 again. What was sent before may be lost without RELAYHUB_UNDELIVERED. -EINVAL,
+ * -EOPNOTSUPP after relayhub_adopt(), or what timerfd_create(2) fails with.
+ */
+int relayhub_set_reconnect(struct relayhub *connection, int least_ms, int most_ms);
+
+/*
+ * From now on one thread may send (relayhub_send() to relayhub_try_send(), the requests, relayhub_flush(),
+ * relayhub_shutdown()) while another one calls relayhub_receive(). Call it before there are two, and
+ * relayhub_close() when there is one again. The one that sends receives nothing then, so the other one has to.
+ * An event is good until the next relayhub_receive(). relayhub_identity(), relayhub_list() and
+ * relayhub_send_confirmed() give -EBUSY.
+ */
+int relayhub_share(struct relayhub *connection);
+
 /* Closes the connection and frees it. NULL is allowed. */
 void relayhub_close(struct relayhub *connection);
 
@@ -85,7 +104,8 @@ int relayhub_shutdown(struct relayhub *connection);
 
 /*
  * Ends the wait of a call on this connection in another thread, or below a signal handler: that call returns
- * -EINTR. If none waits, the next one that has to wait does so. May be called from any thread and from a signal
+ * -EINTR. If none waits, the next one that has to wait does so. On a shared connection this holds for each of the
+ * two threads. May be called from any thread and from a signal
  * handler, as long as the connection is not closed.
  */
 void relayhub_interrupt(struct relayhub *connection);
@@ -93,7 +113,7 @@ void relayhub_interrupt(struct relayhub *connection);
 /* The version of the library that runs; RELAYHUB_VERSION is that of the header. */
 const char *relayhub_version(void);
 
-/* What the last failure on this connection was, as a sentence. Never NULL. */
+/* What the last failure on this connection was, as a sentence. Never NULL. Good until this thread asks again. */
 const char *relayhub_reason(const struct relayhub *connection);
 
 /*

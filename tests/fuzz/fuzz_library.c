@@ -86,6 +86,9 @@ static void check(const struct relayhub_event *event)
         REQUIRE(event->receiver_count <= RELAYHUB_MAX_RECEIVERS);
         REQUIRE(event->last == (event->receiver_count < RELAYHUB_MAX_RECEIVERS));
         break;
+    case RELAYHUB_CONNECTED: /* only after relayhub_set_reconnect() */
+        REQUIRE(false);
+        break;
     case RELAYHUB_IDENTITY:
     case RELAYHUB_CLOSED:
         break;

@@ -148,10 +148,12 @@ static void escape_for_page(FILE *out, const char *program)
     }
 }
 
+static const char *const examples[] = {"tests/integration/example.c", "tests/integration/example_threads.c"};
+
 START_TEST(example_is_the_tested_program)
 {
     char *page = read_source("man/relayhub.3");
-    char *program = read_source("tests/integration/example.c");
+    char *program = read_source(examples[_i]);
     char *wanted;
     size_t size;
     FILE *out = open_memstream(&wanted, &size);
@@ -161,7 +163,7 @@ START_TEST(example_is_the_tested_program)
     escape_for_page(out, program);
     fputs(".Ed\n", out);
     fclose(out);
-    ck_assert_msg(strstr(page, wanted) != NULL, "the example in relayhub(3) is not tests/integration/example.c");
+    ck_assert_msg(strstr(page, wanted) != NULL, "no example in relayhub(3) is %s", examples[_i]);
     free(wanted);
     free(program);
     free(page);
@@ -175,6 +177,6 @@ int main(void)
     tcase_add_test(tests, dumps_are_frames);
     tcase_add_test(tests, decimals_are_the_bytes_beside_them);
     tcase_add_test(tests, refusals_are_documented);
-    tcase_add_test(tests, example_is_the_tested_program);
+    tcase_add_loop_test(tests, example_is_the_tested_program, 0, 2);
     return run_case(tests, "pages");
 }

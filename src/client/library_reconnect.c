@@ -1,0 +1,198 @@
+/* library_reconnect.c: see library_reconnect.h. */
+#include "client/library_reconnect.h"
+
+#include "client/library_connect.h"
+#include "client/library_threads.h"
+#include "client/library_wait.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+static int set_reconnect(struct relayhub *connection, int least_ms, int most_ms)
+{
+    struct rh_reconnect *reconnect = &connection->reconnect;
+
+    if (least_ms < 1 || most_ms < least_ms)
+        return rh_fail(connection, EINVAL, "a pause has 1 millisecond or more, and at most the longest one's");
+    if (!reconnect->address.port[0])
+        return rh_fail(connection, EOPNOTSUPP, "relayhub_adopt() knows no address to connect to again");
+    if (reconnect->timer < 0)
+        reconnect->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (reconnect->timer < 0)
+        return rh_fail(connection, errno, "timerfd_create: %s", strerror(errno));
+    reconnect->least_ms = least_ms;
+    reconnect->most_ms = most_ms;
+    return 0;
+}
+
+int relayhub_set_reconnect(struct relayhub *connection, int least_ms, int most_ms)
+{
+    rh_lock(connection);
+    if (least_ms != 0 || most_ms != 0)
+        return rh_unlock(connection, set_reconnect(connection, least_ms, most_ms));
+    rh_stop_reconnecting(connection);
+    return rh_unlock(connection, 0);
+}
+
+bool rh_reconnects(const struct relayhub *connection)
+{
+    return connection->reconnect.most_ms > 0 && !connection->ending;
+}
+
+void rh_stop_reconnecting(struct relayhub *connection)
+{
+    connection->reconnect.most_ms = 0;
+    if (connection->stage == RH_CONNECTED)
+        return;
+    connection->stage = RH_CONNECTED;
+    if (!connection->read_end)
+        connection->read_end = RH_CLOSED;
+    connection->out.start = connection->out.end;
+    rh_nudge(connection, RH_RECEIVING);
+}
+
+/* ---- pauses ---- */
+
+/* The same for many clients that lost one hub, so each takes a random part of the second half off. */
+static int with_jitter(int pause_ms)
+{
+    unsigned random = 0;
+
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
+        random = (unsigned)getpid() * 2654435761u; /* a young system that has no entropy yet */
+    return pause_ms - (int)(random % ((unsigned)pause_ms / 2 + 1));
+}
+
+/* The descriptor becomes another file. */
+static void replace(struct relayhub *connection, int fd)
+{
+    while (dup3(fd, connection->fd, O_CLOEXEC) < 0 && (errno == EINTR || errno == EBUSY))
+        ;
+}
+
+static void begin_pause(struct relayhub *connection)
+{
+    struct rh_reconnect *reconnect = &connection->reconnect;
+    int pause = reconnect->pause_ms == 0 ? reconnect->least_ms : reconnect->pause_ms;
+
+    reconnect->pause_ms = pause > reconnect->most_ms / 2 ? reconnect->most_ms : 2 * pause;
+    pause = with_jitter(pause);
+    reconnect->until = rh_deadline(pause);
+    struct itimerspec time = {.it_value = {pause / 1000, pause % 1000 * 1000000}};
+    timerfd_settime(reconnect->timer, 0, &time, NULL);
+    replace(connection, reconnect->timer);
+    connection->stage = RH_PAUSED;
+}
+
+/* ---- attempts ---- */
+
+static void forget_addresses(struct rh_reconnect *reconnect)
+{
+    if (reconnect->found)
+        freeaddrinfo(reconnect->found);
+    reconnect->found = reconnect->next = NULL;
+}
+
+/* What is left of the connection before is of no use for the next one. */
+static void forget_connection(struct relayhub *connection)
+{
+    connection->in.start = connection->in.end = 0;
+    connection->kept.start = connection->kept.end = 0;
+    connection->out.start = connection->out.end = 0;
+    connection->messages = connection->lists_owed = connection->identities_owed = 0;
+    connection->said[0] = '\0';
+    connection->read_end = connection->write_end = 0;
+    connection->life++;
+}
+
+/* Asks for the id: this is written once the socket is connected. */
+static bool ask_for_id(struct relayhub *connection)
+{
+    if (!rh_make_room(&connection->out, FRAME_WORD_SIZE))
+        return false;
+    frame_store_word(connection->out.bytes, frame_word(FRAME_IDENTITY, 0, 0));
+    connection->out.end = FRAME_WORD_SIZE;
+    connection->identities_owed = 1;
+    return true;
+}
+
+/* Begins to connect to the first of the addresses left at which that does not fail at once. False when there is none.
+ */
+static bool try_next(struct relayhub *connection)
+{
+    struct rh_reconnect *reconnect = &connection->reconnect;
+
+    while (reconnect->next) {
+        const struct addrinfo *address = reconnect->next;
+        reconnect->next = address->ai_next;
+        int fd = rh_start_connect(address);
+        if (fd < 0) {
+            rh_fail(connection, -fd, "cannot connect to port %s: %s", reconnect->address.port, strerror(-fd));
+            continue;
+        }
+        forget_connection(connection);
+        replace(connection, fd);
+        close(fd);
+        if (!ask_for_id(connection)) {
+            connection->read_end = -ENOMEM;
+            return false;
+        }
+        reconnect->until = rh_deadline(reconnect->attempt_ms);
+        connection->stage = RH_TRYING;
+        return true;
+    }
+    return false;
+}
+
+void rh_pause(struct relayhub *connection)
+{
+    struct rh_reconnect *reconnect = &connection->reconnect;
+
+    if (!connection->read_end)
+        connection->read_end = -ETIMEDOUT;
+    if (connection->stage == RH_TRYING && try_next(connection))
+        return;
+    forget_addresses(reconnect);
+    begin_pause(connection);
+}
+
+int rh_wait_to_retry(struct relayhub *connection, int64_t deadline)
+{
+    struct rh_reconnect *reconnect = &connection->reconnect;
+    int timeout = rh_remaining(deadline);
+
+    if (rh_remaining(reconnect->until) > 0)
+        return timeout == 0 ? 0 : rh_wait(connection, RH_RECEIVING, POLLIN, timeout);
+    forget_addresses(reconnect);
+    if (rh_look_up(&reconnect->address, &reconnect->found, connection->reason, sizeof connection->reason) == 0)
+        reconnect->next = reconnect->found;
+    if (!try_next(connection))
+        rh_pause(connection);
+    return 1;
+}
+
+bool rh_attempt_is_over(const struct relayhub *connection)
+{
+    return connection->stage == RH_TRYING && rh_remaining(connection->reconnect.until) == 0;
+}
+
+int64_t rh_attempt_deadline(const struct relayhub *connection, int64_t deadline)
+{
+    int64_t until = connection->reconnect.until;
+
+    if (connection->stage != RH_TRYING || until < 0)
+        return deadline;
+    return deadline < 0 || until < deadline ? until : deadline;
+}
+
+void rh_reconnected(struct relayhub *connection)
+{
+    connection->stage = RH_CONNECTED;
+    connection->reconnect.pause_ms = 0;
+    forget_addresses(&connection->reconnect);
+}
