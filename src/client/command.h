@@ -10,6 +10,7 @@
 #include "config.h"
 #endif
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,10 +24,11 @@ enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW };
 
 /* The values of the options. */
 struct settings {
-    const char *hub; /* HOST:PORT, NULL for the default */
-    int timeout_ms;  /* for the hub to connect, to answer, to take a message */
-    enum format format;
-    uint64_t count; /* messages until listen ends, 0 for no end */
+    const char *hub;    /* HOST:PORT, NULL for the default */
+    int timeout_ms;     /* for the hub to connect, to answer, to take a message */
+    enum format format; /* of listen: any; of the others: text or JSON */
+    uint64_t count;     /* messages until listen ends, 0 for no end */
+    int wait_ms;        /* for a message in listen, or RELAYHUB_FOREVER */
 };
 
 /* ---- the commands; operands is what follows the command and its options, NULL-terminated ---- */
@@ -58,12 +60,17 @@ int check_output(void);
 /* After EAGAIN: waits for as long as it takes. */
 void wait_until_ready(int fd, short events);
 
+/* What the wait ended for; nothing of these: a signal, or the time was over. */
+struct readiness {
+    bool hub, input;
+};
+
 /*
- * Flushes, then waits for the hub, and for standard input if *input is true, which becomes whether that can be read.
- * NULL is no input. EX_IOERR when whoever read standard output is gone: what comes next would be lost, so nothing
- * more is received.
+ * Flushes, then waits for the hub, and for standard input if ready->input is true. Sets both to what can be read. At
+ * most timeout_ms, and with this mask of signals; NULL: no signal ends the wait. EX_IOERR when whoever read standard
+ * output is gone: what comes next would be lost, so nothing more is received.
  */
-int wait_for_events(struct relayhub *hub, bool *input);
+int wait_for_events(struct relayhub *hub, struct readiness *ready, int timeout_ms, const sigset_t *signals);
 
 /* ---- command_hub.c: the hub, and what goes wrong with it ---- */
 
@@ -100,11 +107,13 @@ bool is_text(const void *body, size_t length);
  */
 void print_escaped(FILE *out, const void *body, size_t length);
 
-/* Prints a MESSAGE event as such a line, with its sender. */
-void print_message(FILE *out, const struct relayhub_event *event);
+/* Prints a MESSAGE event as such a line, with its sender or the name that this has. */
+void print_message(const struct relayhub_event *event, const char *name);
 
-/* The same as a JSON string with its quotes, for valid UTF-8; and as base64 between quotes, for anything. */
-void print_json_text(FILE *out, const void *body, size_t length);
-void print_base64(FILE *out, const void *body, size_t length);
+/* Prints it as a JSON object in one line. */
+void print_json_message(const struct relayhub_event *event);
+
+/* Prints ids as a JSON array of strings: JSON's numbers are exact only below 2^53. */
+void print_json_ids(const uint64_t *ids, size_t count);
 
 #endif

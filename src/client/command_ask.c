@@ -13,9 +13,21 @@ int command_id(const struct settings *settings, char **operands)
     int status = connect_to_hub(settings, &hub, &id);
     if (status != EX_OK)
         return status;
-    printf("%" PRIu64 "\n", id);
+    printf(settings->format == FORMAT_JSON ? "{\"id\":\"%" PRIu64 "\"}\n" : "%" PRIu64 "\n", id);
     relayhub_close(hub);
     return EX_OK;
+}
+
+static void print_list(enum format format, const uint64_t *ids, size_t count)
+{
+    if (format == FORMAT_JSON) {
+        fputs("{\"ids\":", stdout);
+        print_json_ids(ids, count);
+        puts("}");
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        printf("%" PRIu64 "\n", ids[i]);
 }
 
 int command_list(const struct settings *settings, char **operands)
@@ -32,8 +44,7 @@ int command_list(const struct settings *settings, char **operands)
     if (result < 0) {
         status = hub_failed(hub, result);
     } else {
-        for (size_t i = 0; i < count; i++)
-            printf("%" PRIu64 "\n", ids[i]);
+        print_list(settings->format, ids, count);
         free(ids);
     }
     relayhub_close(hub);

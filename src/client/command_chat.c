@@ -3,6 +3,8 @@
  * as they come. Neither waits for the other: while the socket takes no more, input stays unread.
  */
 #include "client/command.h"
+#include "client/command_names.h"
+#include "client/command_terminal.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,13 +17,16 @@
 
 struct chat {
     struct relayhub *hub;
+    bool json;
     uint64_t id;
+    struct names names;
     uint64_t receivers[RELAYHUB_MAX_RECEIVERS];
     size_t receiver_count;
     size_t listed; /* ids of the list that is being printed */
     bool missed;   /* some message did not reach a receiver */
     int refused;   /* EX_OK, or why the first line that was neither sent nor obeyed was not */
 
+    bool edits;  /* lines come from command_terminal.h; else: */
     char *input; /* bytes from start to end wait; one more than LINE_MAX_SIZE for a final zero */
     size_t start, end;
     bool quit; /* no more input is wanted, or there is no more */
@@ -29,15 +34,56 @@ struct chat {
 
 /* ---- what comes from the hub ---- */
 
+/* "id" or "id name" */
+static void print_id(const struct chat *chat, const char *what, uint64_t id)
+{
+    const char *name = names_find(&chat->names, id);
+
+    printf("%s %" PRIu64 "%s%s\n", what, id, name ? " " : "", name ? name : "");
+}
+
+static void show_own_id(const struct chat *chat)
+{
+    printf(chat->json ? "{\"id\":\"%" PRIu64 "\"}\n" : "id %" PRIu64 "\n", chat->id);
+}
+
 static void show_list(struct chat *chat, const struct relayhub_event *event)
 {
+    if (chat->json) { /* a part of the list a line */
+        fputs("{\"others\":", stdout);
+        print_json_ids(event->receivers, event->receiver_count);
+        printf(",\"last\":%s}\n", event->last ? "true" : "false");
+        return;
+    }
     for (size_t i = 0; i < event->receiver_count; i++)
-        printf("other %" PRIu64 "\n", event->receivers[i]);
+        print_id(chat, "other", event->receivers[i]);
     chat->listed += event->receiver_count;
     if (!event->last)
         return;
     printf("others %zu\n", chat->listed);
     chat->listed = 0;
+}
+
+static void show_message(const struct chat *chat, const struct relayhub_event *event)
+{
+    if (chat->json)
+        print_json_message(event);
+    else
+        print_message(event, names_find(&chat->names, event->sender));
+}
+
+static void show_undelivered(const struct chat *chat, const struct relayhub_event *event)
+{
+    if (chat->json) {
+        printf("{\"undelivered\":%" PRIu64 ",\"missed\":", event->number);
+        print_json_ids(event->receivers, event->receiver_count);
+        puts("}");
+        return;
+    }
+    for (size_t i = 0; i < event->receiver_count; i++) {
+        printf("message %" PRIu64, event->number);
+        print_id(chat, " did not reach", event->receivers[i]);
+    }
 }
 
 static void show_event(const struct relayhub_event *event, void *argument)
@@ -46,11 +92,10 @@ static void show_event(const struct relayhub_event *event, void *argument)
 
     switch (event->type) {
     case RELAYHUB_MESSAGE:
-        print_message(stdout, event);
+        show_message(chat, event);
         break;
     case RELAYHUB_UNDELIVERED:
-        for (size_t i = 0; i < event->receiver_count; i++)
-            printf("message %" PRIu64 " did not reach %" PRIu64 "\n", event->number, event->receivers[i]);
+        show_undelivered(chat, event);
         chat->missed = true;
         break;
     case RELAYHUB_LIST:
@@ -68,6 +113,7 @@ static int show_events(struct chat *chat)
     int result, status = EX_OK;
 
     while ((result = relayhub_receive(chat->hub, &event, 0)) > 0) {
+        terminal_hide();
         if (event.type == RELAYHUB_CLOSED)
             return status != EX_OK ? status : complain(EX_UNAVAILABLE, "the hub closed the connection");
         if (event.type == RELAYHUB_ERROR)
@@ -76,6 +122,7 @@ static int show_events(struct chat *chat)
     }
     if (status != EX_OK || result == 0)
         return status;
+    terminal_hide();
     return hub_failed(chat->hub, result);
 }
 
@@ -108,18 +155,59 @@ static void say(struct chat *chat, char *text, size_t length)
         complain_if(chat, relayhub_try_send(chat->hub, chat->receivers, chat->receiver_count, &body, 1, NULL));
 }
 
+/* Puts ids in the place of names. False when the result is too long for `ids`. */
+static bool resolve(const struct chat *chat, const char *text, char *ids, size_t size)
+{
+    size_t used = 0;
+
+    while (true) {
+        size_t length = strcspn(text, ",");
+        uint64_t id;
+        int written = names_id(&chat->names, text, length, &id)
+                          ? snprintf(ids + used, size - used, "%" PRIu64, id)
+                          : snprintf(ids + used, size - used, "%.*s", (int)length, text);
+        if (written < 0 || (size_t)written + 2 > size - used)
+            return false;
+        used += (size_t)written;
+        if (text[length] == '\0')
+            return true;
+        ids[used++] = ',';
+        text += length + 1;
+    }
+}
+
 /* Words that are no receivers leave those of before. */
 static void choose_receivers(struct chat *chat, const char *text)
 {
     uint64_t receivers[RELAYHUB_MAX_RECEIVERS];
+    char ids[RELAYHUB_MAX_RECEIVERS * 22];
     size_t count;
 
-    if (!parse_receivers(text, receivers, &count)) {
+    if (!resolve(chat, text, ids, sizeof ids) || !parse_receivers(ids, receivers, &count)) {
         refuse(chat, EX_USAGE, "the receivers stay as they were");
         return;
     }
     memcpy(chat->receivers, receivers, count * sizeof *receivers);
     chat->receiver_count = count;
+}
+
+/* "ID NAME" */
+static void name_id(struct chat *chat, const char *text)
+{
+    uint64_t id[RELAYHUB_MAX_RECEIVERS];
+    char ids[32];
+    size_t length = strcspn(text, " "), count;
+
+    if (length < sizeof ids && text[length] == ' ') {
+        memcpy(ids, text, length);
+        ids[length] = '\0';
+        if (!parse_receivers(ids, id, &count) || count != 1)
+            refuse(chat, EX_USAGE, "/name takes one id");
+        else if (!names_add(&chat->names, id[0], text + length + 1))
+            refuse(chat, EX_USAGE, "a name is a letter and up to 31 letters, digits, - and _; there are at most 256");
+        return;
+    }
+    refuse(chat, EX_USAGE, "/name ID NAME gives a name to an id");
 }
 
 /* The line ends with a zero byte that `length` does not count. */
@@ -132,7 +220,9 @@ static void handle_line(struct chat *chat, char *line, size_t length)
     else if (line[1] == '/')
         say(chat, line + 1, length - 1);
     else if (strcmp(line, "/id") == 0)
-        printf("id %" PRIu64 "\n", chat->id);
+        show_own_id(chat);
+    else if (strncmp(line, "/name ", 6) == 0)
+        name_id(chat, line + 6);
     else if (strcmp(line, "/list") == 0)
         complain_if(chat, relayhub_request_list(chat->hub));
     else if (strcmp(line, "/quit") == 0)
@@ -140,7 +230,8 @@ static void handle_line(struct chat *chat, char *line, size_t length)
     else if (strncmp(line, "/to ", 4) == 0)
         choose_receivers(chat, line + 4);
     else
-        refuse(chat, EX_USAGE, "there are /id, /list, /to ID[,ID...] and /quit; // sends a line that starts with /");
+        refuse(chat, EX_USAGE,
+               "there are /to ID[,ID...], /name ID NAME, /list, /id and /quit; // sends a line that starts with /");
 }
 
 /* Handles whole lines for as long as the socket takes what they send. */
@@ -167,9 +258,24 @@ static void end_input(struct chat *chat)
     chat->quit = true;
 }
 
+/* A line that was edited; NULL at the end. */
+static void take_line(char *line, void *argument)
+{
+    struct chat *chat = argument;
+
+    if (line == NULL)
+        chat->quit = true;
+    else
+        handle_line(chat, line, strlen(line));
+}
+
 /* Reads once. Called when no whole line waits. */
 static int read_input(struct chat *chat)
 {
+    if (chat->edits) {
+        terminal_read();
+        return EX_OK;
+    }
     memmove(chat->input, chat->input + chat->start, chat->end - chat->start);
     chat->end -= chat->start;
     chat->start = 0;
@@ -197,9 +303,11 @@ static int talk(struct chat *chat)
         if (chat->quit)
             break;
         /* While something still has to be written, no more is read from the user. */
-        bool input = relayhub_pending(chat->hub) == 0;
-        status = wait_for_events(chat->hub, &input);
-        if (status == EX_OK && input)
+        struct readiness ready = {.input = relayhub_pending(chat->hub) == 0};
+        terminal_show();
+        status = wait_for_events(chat->hub, &ready, RELAYHUB_FOREVER, terminal_signals());
+        terminal_handle_signals();
+        if (status == EX_OK && ready.input)
             status = read_input(chat);
         if (status != EX_OK)
             return status;
@@ -209,7 +317,7 @@ static int talk(struct chat *chat)
 
 int command_chat(const struct settings *settings, char **operands)
 {
-    struct chat chat = {0};
+    struct chat chat = {.json = settings->format == FORMAT_JSON};
 
     (void)operands;
     int status = check_output();
@@ -222,10 +330,12 @@ int command_chat(const struct settings *settings, char **operands)
         relayhub_close(chat.hub);
         return complain(EX_OSERR, "out of memory");
     }
-    printf("id %" PRIu64 "\n", chat.id);
+    show_own_id(&chat);
     if (isatty(STDIN_FILENO))
         complain(EX_OK, "/to ID[,ID...] chooses receivers, /list shows who is there, /quit ends; other lines are sent");
+    chat.edits = terminal_open(take_line, &chat);
     status = talk(&chat);
+    terminal_close();
     if (status == EX_OK)
         status = finish(settings, chat.hub, show_event, &chat);
     free(chat.input);

@@ -2,6 +2,7 @@
 #include "client/command.h"
 
 #include <inttypes.h>
+#include <unistd.h>
 
 static int print_id(enum format format, uint64_t id)
 {
@@ -12,32 +13,29 @@ static int print_id(enum format format, uint64_t id)
     return ferror(stderr) ? EX_IOERR : EX_OK;
 }
 
-static void print_json(const struct relayhub_event *event)
-{
-    printf("{\"from\":\"%" PRIu64 "\",\"length\":%zu,", event->sender, event->length);
-    if (is_text(event->body, event->length)) {
-        fputs("\"text\":", stdout);
-        print_json_text(stdout, event->body, event->length);
-    } else {
-        fputs("\"base64\":", stdout);
-        print_base64(stdout, event->body, event->length);
-    }
-    puts("}");
-}
-
 static void print_as(enum format format, const struct relayhub_event *event)
 {
     switch (format) {
     case FORMAT_TEXT:
-        print_message(stdout, event);
+        print_message(event, NULL);
         break;
     case FORMAT_JSON:
-        print_json(event);
+        print_json_message(event);
         break;
     case FORMAT_RAW:
         fwrite(event->body, 1, event->length, stdout);
         break;
     }
+}
+
+static int wait_for_message(const struct settings *settings, struct relayhub *hub)
+{
+    struct readiness ready = {false, false};
+
+    int status = wait_for_events(hub, &ready, settings->wait_ms, NULL);
+    if (status == EX_OK && !ready.hub)
+        status = complain(EX_TEMPFAIL, "no message came for %g seconds", settings->wait_ms / 1000.0);
+    return status;
 }
 
 /* Output is written before each wait, and not between messages that are there already. */
@@ -52,7 +50,7 @@ static int print_messages(const struct settings *settings, struct relayhub *hub)
         if (result < 0)
             return status != EX_OK ? status : hub_failed(hub, result);
         if (result == 0) {
-            int waited = wait_for_events(hub, NULL);
+            int waited = wait_for_message(settings, hub);
             if (waited != EX_OK)
                 return waited;
             continue;
@@ -76,6 +74,8 @@ int command_listen(const struct settings *settings, char **operands)
     uint64_t id;
 
     (void)operands;
+    if (settings->format == FORMAT_RAW && isatty(STDOUT_FILENO))
+        return complain(EX_USAGE, "--format raw is not for a terminal, which others could control then");
     int status = check_output();
     if (status == EX_OK)
         status = connect_to_hub(settings, &hub, &id);

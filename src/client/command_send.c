@@ -49,9 +49,28 @@ static void note_undelivered(const struct relayhub_event *event, void *argument)
     }
 }
 
-static int report(const struct outcome *outcome)
+static void print_json(const struct outcome *outcome)
+{
+    uint64_t ids[RELAYHUB_MAX_RECEIVERS];
+
+    for (int missed = 0; missed <= 1; missed++) {
+        size_t count = 0;
+        for (size_t i = 0; i < outcome->count; i++) {
+            if (outcome->missed[i] == (missed == 1))
+                ids[count++] = outcome->receivers[i];
+        }
+        fputs(missed == 0 ? "{\"reached\":" : ",\"missed\":", stdout);
+        print_json_ids(ids, count);
+    }
+    puts("}");
+}
+
+static int report(const struct settings *settings, const struct outcome *outcome)
 {
     int status = EX_OK;
+
+    if (settings->format == FORMAT_JSON)
+        print_json(outcome);
 
     for (size_t i = 0; i < outcome->count; i++) {
         if (outcome->missed[i])
@@ -76,7 +95,7 @@ static int send_and_finish(const struct settings *settings, struct relayhub *hub
     if (result < 0)
         return hub_failed(hub, result);
     int status = finish(settings, hub, note_undelivered, outcome);
-    int reached = report(outcome);
+    int reached = report(settings, outcome);
     return status != EX_OK ? status : reached;
 }
 

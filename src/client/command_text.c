@@ -31,10 +31,15 @@ static size_t decode(const uint8_t *at, size_t left, uint32_t *character)
     return length;
 }
 
-/* C0, DEL and C1: what a terminal may take as an order. */
+/*
+ * What a terminal may take as an order: C0, DEL and C1. And what may show a line in another order than it has, or as
+ * two: the marks of directions, and the separators of lines and paragraphs (Unicode Standard Annex 9).
+ */
 static bool is_control(uint32_t character)
 {
-    return character < 0x20 || (character >= 0x7f && character < 0xa0);
+    return character < 0x20 || (character >= 0x7f && character < 0xa0) || character == 0x061c ||
+           (character >= 0x200e && character <= 0x200f) || (character >= 0x2028 && character <= 0x202e) ||
+           (character >= 0x2066 && character <= 0x2069);
 }
 
 bool is_text(const void *body, size_t length)
@@ -82,14 +87,20 @@ void print_escaped(FILE *out, const void *body, size_t length)
     }
 }
 
-void print_message(FILE *out, const struct relayhub_event *event)
+void print_message(const struct relayhub_event *event, const char *name)
 {
-    fprintf(out, "from %" PRIu64 ": ", event->sender);
-    print_escaped(out, event->body, event->length);
-    putc('\n', out);
+    if (name != NULL)
+        printf("from %s: ", name);
+    else
+        printf("from %" PRIu64 ": ", event->sender);
+    print_escaped(stdout, event->body, event->length);
+    putchar('\n');
 }
 
-void print_json_text(FILE *out, const void *body, size_t length)
+/* ---- JSON ---- */
+
+/* A string with its quotes, of valid UTF-8. */
+static void print_json_text(FILE *out, const void *body, size_t length)
 {
     const uint8_t *at = body;
 
@@ -111,7 +122,8 @@ void print_json_text(FILE *out, const void *body, size_t length)
     putc('"', out);
 }
 
-void print_base64(FILE *out, const void *body, size_t length)
+/* Between quotes, of anything. */
+static void print_base64(FILE *out, const void *body, size_t length)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const uint8_t *at = body;
@@ -129,4 +141,25 @@ void print_base64(FILE *out, const void *body, size_t length)
         putc(length > 2 ? digits[three & 63] : '=', out);
     }
     putc('"', out);
+}
+
+void print_json_message(const struct relayhub_event *event)
+{
+    printf("{\"from\":\"%" PRIu64 "\",\"length\":%zu,", event->sender, event->length);
+    if (is_text(event->body, event->length)) {
+        fputs("\"text\":", stdout);
+        print_json_text(stdout, event->body, event->length);
+    } else {
+        fputs("\"base64\":", stdout);
+        print_base64(stdout, event->body, event->length);
+    }
+    puts("}");
+}
+
+void print_json_ids(const uint64_t *ids, size_t count)
+{
+    putchar('[');
+    for (size_t i = 0; i < count; i++)
+        printf("%s\"%" PRIu64 "\"", i == 0 ? "" : ",", ids[i]);
+    putchar(']');
 }

@@ -24,7 +24,7 @@ static const struct command {
 
 static void print_help(void)
 {
-    puts("usage: relayhub [--hub HOST:PORT] [--timeout SECONDS] COMMAND\n"
+    puts("usage: relayhub [--hub HOST:PORT] [--timeout SECONDS] [--json] COMMAND\n"
          "\n"
          "Commands:\n"
          "  id                     print the id that the hub gives this connection\n"
@@ -32,27 +32,29 @@ static void print_help(void)
          "  listen                 print the own id, then each message that comes\n"
          "      --format FORMAT    text (default), json (one object a line) or raw (only bodies)\n"
          "      --count N          end after N messages\n"
+         "      --wait SECONDS     fail when no message comes for so long\n"
          "  send ID[,ID...] [BODY | -]\n"
          "                         send BODY, or standard input, to up to 255 receivers;\n"
          "                         the exit status is 0 when it reached them all, 1 when not\n"
-         "  chat                   talk: /id, /list, /to ID[,ID...], /quit; other lines are sent\n"
+         "  chat                   talk: /to, /name, /list, /id, /quit; other lines are sent\n"
          "\n"
          "Options:\n"
          "  --hub HOST:PORT        the hub; else $RELAYHUB_HUB, else the loopback, port " RELAYHUB_DEFAULT_PORT "\n"
          "  --timeout SECONDS      how long to wait for the hub to connect and to answer (30)\n"
+         "  --json                 print JSON, one object a line\n"
          "  --help, --version");
 }
 
 /* ---- options ---- */
 
-static int parse_timeout(const char *text, int *timeout_ms)
+static int parse_seconds(const char *option, const char *text, int *milliseconds)
 {
     char *end;
     double seconds = strtod(text, &end);
 
     if (end == text || *end != '\0' || !(seconds >= 0.001 && seconds <= 1e6))
-        return complain(EX_USAGE, "--timeout takes seconds, 0.001 to 1000000, not \"%s\"", text);
-    *timeout_ms = (int)(seconds * 1000);
+        return complain(EX_USAGE, "--%s takes seconds, 0.001 to 1000000, not \"%s\"", option, text);
+    *milliseconds = (int)(seconds * 1000);
     return EX_OK;
 }
 
@@ -81,13 +83,24 @@ static int parse_count(const char *text, uint64_t *count)
     return EX_OK;
 }
 
-enum option_name { OPTION_HUB = 1, OPTION_TIMEOUT, OPTION_FORMAT, OPTION_COUNT, OPTION_HELP, OPTION_VERSION };
+enum option_name {
+    OPTION_HUB = 1,
+    OPTION_TIMEOUT,
+    OPTION_JSON,
+    OPTION_FORMAT,
+    OPTION_COUNT,
+    OPTION_WAIT,
+    OPTION_HELP,
+    OPTION_VERSION
+};
 
 static const struct option long_options[] = {
     {"hub", required_argument, NULL, OPTION_HUB},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
+    {"json", no_argument, NULL, OPTION_JSON},
     {"format", required_argument, NULL, OPTION_FORMAT},
     {"count", required_argument, NULL, OPTION_COUNT},
+    {"wait", required_argument, NULL, OPTION_WAIT},
     {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
@@ -107,16 +120,19 @@ static void print_and_exit(int option)
 static int parse_options(int argc, char **argv, const struct command *command, struct settings *settings)
 {
     bool listens = command && command->run == command_listen;
-    int option, status = EX_OK;
+    int option, index, status = EX_OK;
 
-    while (status == EX_OK && (option = getopt_long(argc, argv, "+", long_options, NULL)) != -1) {
-        if ((option == OPTION_FORMAT || option == OPTION_COUNT) && !listens)
-            status = complain(EX_USAGE, "--%s is an option of listen and stands after it",
-                              option == OPTION_FORMAT ? "format" : "count");
+    while (status == EX_OK && (option = getopt_long(argc, argv, "+", long_options, &index)) != -1) {
+        if ((option == OPTION_FORMAT || option == OPTION_COUNT || option == OPTION_WAIT) && !listens)
+            status = complain(EX_USAGE, "--%s is an option of listen and stands after it", long_options[index].name);
         else if (option == OPTION_HUB)
             settings->hub = optarg;
         else if (option == OPTION_TIMEOUT)
-            status = parse_timeout(optarg, &settings->timeout_ms);
+            status = parse_seconds("timeout", optarg, &settings->timeout_ms);
+        else if (option == OPTION_WAIT)
+            status = parse_seconds("wait", optarg, &settings->wait_ms);
+        else if (option == OPTION_JSON)
+            settings->format = FORMAT_JSON;
         else if (option == OPTION_FORMAT)
             status = parse_format(optarg, &settings->format);
         else if (option == OPTION_COUNT)
@@ -144,7 +160,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an output that cannot be written, as any other */
     open_output();
     const char *hub = getenv("RELAYHUB_HUB");
-    struct settings settings = {.hub = hub && *hub ? hub : NULL, .timeout_ms = 30000};
+    struct settings settings = {.hub = hub && *hub ? hub : NULL, .timeout_ms = 30000, .wait_ms = RELAYHUB_FOREVER};
 
     int status = parse_options(argc, argv, NULL, &settings);
     if (status != EX_OK)

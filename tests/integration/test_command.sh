@@ -49,7 +49,7 @@ usage_and_failures() {
     grep -q '^relayhub [0-9(]' "$dir/out" || fail "--version says no version"
     for arguments in '' 'frobnicate' 'id 1' 'list 1' 'send' 'send x' 'send 1, y' 'send 1,,2' 'send -1' 'send 1 2 3' \
         'send 18446744073709551616 x' '--count 1 listen' 'id --format text' 'listen --count 0' 'listen --count x' \
-        'listen --format html' '--timeout 0 id' '--timeout soon id' '--timeout' '--frob id' '--hub [::1 id' '--hub h: id' \
+        'listen --format html' 'listen --wait 0' '--wait 1 listen' 'id --wait 1' '--json=yes id' '--timeout 0 id' '--timeout soon id' '--timeout' '--frob id' '--hub [::1 id' '--hub h: id' \
         '--hub 127.0.0.1:99999 id' '--hub 65536 id' '--hub ::1 id' '--hub [h]:1 id' '--hub 127.0.0.1:-1 id'; do
         # shellcheck disable=SC2086 # the words are meant to be split
         expect 64 $arguments
@@ -130,7 +130,8 @@ relay_to_all_formats() {
     expect 0 list
     same "$(sort "$dir/out")" "$(printf '%s\n' "$text" "$json" "$raw" | sort)" "list"
 
-    printf 'a\033[2J\\\n\302\233\303\251"\r' >"$dir/tricky"
+    # ESC, C1, and the mark that turns the direction around (U+202E)
+    printf 'a\033[2J\\\n\302\233\303\251"\342\200\256\r' >"$dir/tricky"
     printf '\377\000b' >"$dir/binary"
     expect 0 send "$text,$json,$raw" foobar
     expect 0 send "$text,$json,$raw" <"$dir/tricky"
@@ -143,7 +144,7 @@ relay_to_all_formats() {
     cat >"$dir/text.wanted" <<END
 id $text
 from N: foobar
-from N: a\\x1b[2J\\\\\\n\\u009bé"\\r
+from N: a\\x1b[2J\\\\\\n\\u009bé"\\u202e\\r
 from N: \\xff\\x00b
 END
     cmp "$dir/text.seen" "$dir/text.wanted" || fail "listen, text: $(cat "$dir/text.seen")"
@@ -151,7 +152,7 @@ END
     cat >"$dir/json.wanted" <<END
 {"id":"$json"}
 {"from":"N","length":6,"text":"foobar"}
-{"from":"N","length":13,"text":"a\\u001b[2J\\\\\\n\\u009bé\\"\\u000d"}
+{"from":"N","length":16,"text":"a\\u001b[2J\\\\\\n\\u009bé\\"\\u202e\\u000d"}
 {"from":"N","length":3,"base64":"/wBi"}
 END
     cmp "$dir/json.seen" "$dir/json.wanted" || fail "listen, json: $(cat "$dir/json.seen")"
@@ -186,6 +187,72 @@ unreached() {
     same "$(sort -u "$dir/command.err")" "$(printf 'relayhub: %s was not reached\n' "$gone" 1 | sort)" "who was not reached"
     await_exit 0 $pid "listen, text"
     grep -q '^from [0-9]*: hello$' "$dir/text" || fail "the one who is there was not reached"
+}
+
+json() {
+    expect 0 --json id
+    grep -qx '{"id":"[0-9]*"}' "$dir/out" || fail "id --json: $(cat "$dir/out")"
+    expect 0 list --json
+    same "$(cat "$dir/out")" '{"ids":[]}' 'list --json of nobody'
+    listen one '^{"id":"\([0-9]*\)"}$' --json --count 1
+    one=$id
+    expect 0 --json list
+    same "$(cat "$dir/out")" "{\"ids\":[\"$one\"]}" 'list --json'
+    expect 1 send --json "1,$one,2" hello
+    same "$(cat "$dir/out")" "{\"reached\":[\"$one\"],\"missed\":[\"1\",\"2\"]}" 'send --json'
+    await_exit 0 $pid 'listen --json'
+    grep -qx '{"from":"[0-9]*","length":5,"text":"hello"}' "$dir/one" || fail "listen --json: $(cat "$dir/one")"
+    printf '/id\n/list\n/to 7\nto nobody\n' >"$dir/lines"
+    expect 1 chat --json <"$dir/lines"
+    sed 's/"id":"[0-9]*"/"id":"N"/' "$dir/out" >"$dir/chat.seen"
+    printf '%s\n' '{"id":"N"}' '{"id":"N"}' '{"others":[],"last":true}' '{"undelivered":0,"missed":["7"]}' |
+        cmp - "$dir/chat.seen" || fail "chat --json: $(cat "$dir/out")"
+}
+
+# A wait for messages that has an end, which each message moves.
+waiting() {
+    listen text '^id \([0-9]*\)$' --wait 1.5
+    sleep 1
+    expect 0 send "$id" hello
+    sleep 1
+    kill -0 $pid || fail "listen --wait ends though a message came"
+    await_exit 75 $pid 'listen --wait'
+    grep -qx 'relayhub: no message came for 1.5 seconds' "$dir/text.err" || fail "listen --wait does not say why it ends"
+}
+
+names() {
+    listen text '^id \([0-9]*\)$' --count 3
+    printf '%s\n' "/name $id bob" '/to bob' 'one' "/name 1 alice" "/name 2 alice" "/to alice" 'two' "/name $id robert" \
+        '/to bob' 'three' "/to 3,robert" 'four' "/name 7" '/name 7 8' "/name $id no.dots" \
+        "/name $id $(printf '%033d' 0 | tr 0 x)" '/name 1,2 both' >"$dir/lines"
+    expect 1 chat <"$dir/lines"
+    same "$(grep 'did not reach' "$dir/out" | sort)" "$(printf '%s\n' 'message 1 did not reach 2 alice' \
+        'message 2 did not reach 2 alice' 'message 3 did not reach 3')" 'names in chat'
+    same "$(grep -c '/name ID NAME gives' "$dir/command.err")" 1 'a name without a name'
+    same "$(grep -c 'a name is a letter' "$dir/command.err")" 3 'names that are none'
+    same "$(grep -c '/name takes one id' "$dir/command.err")" 1 'a name of two'
+    expect 0 send "$id" last
+    await_exit 0 $pid 'listen'
+    same "$(sed -n 's/^from [0-9]*: //p' "$dir/text" | tr '\n' ' ')" 'one four last ' 'what the named one got'
+}
+
+hub_of_another_kind() {
+    command -v python3 >/dev/null || {
+        echo 'python3 is not here: no hub of another kind'
+        return
+    }
+    rm -f "$dir/port"
+    printf 'HTTP/1.0 400 Bad Request\r\n\r\n' >"$dir/bad"
+    python3 -c '
+import socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+connection, _ = listener.accept()
+connection.sendall(open(sys.argv[1], "rb").read())
+connection.recv(1000)' "$dir/bad" >"$dir/port" &
+    pids="$pids $!"
+    port=$(await_line "$dir/port" '^\([0-9]*\)$') || fail 'no listener'
+    expect 76 --hub "127.0.0.1:$port" id
 }
 
 many_receivers() {
@@ -266,6 +333,10 @@ for count in 1 2; do
     base64_of_any_length
     sizes
     unreached
+    json
+    waiting
+    names
+    hub_of_another_kind
     many_receivers
     chat
     rm -f "$dir"/*.in
