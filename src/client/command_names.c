@@ -11,9 +11,10 @@ static bool is_name(const char *text)
 
     if (!isalpha((unsigned char)text[0]))
         return false; /* digits begin an id */
-    while (isalnum((unsigned char)text[length]) || text[length] == '-' || text[length] == '_')
+    while (length <= NAME_LENGTH &&
+           (isalnum((unsigned char)text[length]) || text[length] == '-' || text[length] == '_'))
         length++;
-    return text[length] == '\0' && length <= NAME_LENGTH;
+    return length <= NAME_LENGTH && text[length] == '\0';
 }
 
 bool names_add(struct names *names, uint64_t id, const char *name)
@@ -30,7 +31,7 @@ bool names_add(struct names *names, uint64_t id, const char *name)
     if (place == names->count)
         names->count++;
     names->entries[place].id = id;
-    strcpy(names->entries[place].name, name);
+    memcpy(names->entries[place].name, name, strlen(name) + 1);
     for (size_t other = place + 1; other < names->count; other++) {
         if (names->entries[other].id == id || strcmp(names->entries[other].name, name) == 0)
             names->entries[other--] = names->entries[--names->count];
