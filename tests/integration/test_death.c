@@ -306,6 +306,61 @@ START_TEST(test_what_a_dead_worker_never_wrote_does_not_stay_in_the_store)
 }
 END_TEST
 
+/* Sends `count` messages to two receivers in turn, so that each is a record, and waits until the hub has taken them. */
+static void send_in_turn(struct client *source, const struct client sinks[2], uint32_t count)
+{
+    struct frame frame;
+
+    for (uint32_t i = 0; i < count; i++)
+        client_message(source, &sinks[i % 2].id, 1, &i, sizeof i);
+    client_request(source, FRAME_IDENTITY);
+    client_receive(source, &frame);
+    ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+}
+
+/*
+ * What a worker has put into a pipe outlives it, also if the one that reads the pipe is far behind: more lies there
+ * from others than it takes in a turn.
+ */
+START_TEST(test_what_a_dead_worker_wrote_arrives)
+{
+    enum { WORKERS = 8, OTHERS = 600, ITS = 200 };
+    struct client sources[WORKERS] = {0}, sinks[2], candidate;
+    uint32_t next[2][WORKERS] = {0}, number;
+    struct frame frame;
+
+    hub_start(&hub, WORKERS, "--store-share", "64M", NULL);
+    for (unsigned found = 0, here = 0; found < WORKERS - 1 || here < 2;) {
+        client_open(&candidate, &hub);
+        unsigned worker = client_worker(&candidate, WORKERS);
+        if (worker == 0 && here < 2)
+            sinks[here++] = candidate;
+        else if (worker > 0 && sources[worker].id == 0 && ++found)
+            sources[worker] = candidate;
+    }
+    kill(hub_worker(&hub, 0), SIGSTOP);
+    for (unsigned worker = 1; worker < WORKERS; worker++)
+        send_in_turn(&sources[worker], sinks, worker == WORKERS - 1 ? ITS : OTHERS);
+    kill(hub_worker(&hub, WORKERS - 1), SIGKILL);
+    hub_await_statistic(&hub, "worker_deaths", 1);
+    kill(hub_worker(&hub, 0), SIGCONT);
+
+    for (uint32_t left = (WORKERS - 2) * OTHERS + ITS, i = 0; i < left; i++) {
+        unsigned sink = i % 2, worker = 1; /* both get the same number */
+        client_receive(&sinks[sink], &frame);
+        ck_assert_int_eq(frame.type, FRAME_MESSAGE);
+        while (worker < WORKERS && sources[worker].id != frame.ids[0])
+            worker++;
+        ck_assert_uint_lt(worker, WORKERS);
+        memcpy(&number, frame.body, sizeof number);
+        ck_assert_uint_eq(number, 2 * next[sink][worker]++ + sink);
+    }
+    ck_assert_uint_eq(next[0][WORKERS - 1] + next[1][WORKERS - 1], ITS);
+    hub_await_statistic(&hub, "workers", WORKERS);
+    hub_stop(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("death");
@@ -315,6 +370,7 @@ int main(void)
     tcase_add_test(tests, test_a_stopped_worker_stops_no_other);
     tcase_add_test(tests, test_a_half_closed_client_does_not_wait_for_the_dead);
     tcase_add_test(tests, test_what_a_dead_worker_never_wrote_does_not_stay_in_the_store);
+    tcase_add_test(tests, test_what_a_dead_worker_wrote_arrives);
     tcase_add_loop_test(tests, test_master_dies, 0, WORKER_COUNTS);
     return run_case(tests, "death");
 }
