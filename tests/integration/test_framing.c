@@ -117,6 +117,33 @@ START_TEST(test_many_frames_in_one_segment)
 }
 END_TEST
 
+/* Runs of requests of any length, up to more than one turn handles: each is answered, and in its place. */
+START_TEST(test_runs_of_requests)
+{
+    static const unsigned runs[] = {1, 2, 3, 2977, 2978, 2979, 6000, 20000, 5};
+    static uint8_t requests[20000 * FRAME_WORD_SIZE];
+    struct frame answer;
+
+    start(_i);
+    for (size_t i = 0; i < sizeof requests; i += FRAME_WORD_SIZE)
+        frame_store_word(requests + i, frame_word(FRAME_IDENTITY, 0, 0));
+    for (size_t r = 0; r < sizeof runs / sizeof *runs; r++) {
+        client_send(&sender, requests, runs[r] * FRAME_WORD_SIZE);
+        client_request(&sender, FRAME_LIST);
+        for (unsigned i = 0; i < runs[r]; i++) {
+            client_receive(&sender, &answer);
+            ck_assert_int_eq(answer.type, FRAME_IDENTITY);
+            ck_assert_uint_eq(answer.ids[0], sender.id);
+        }
+        client_receive(&sender, &answer);
+        ck_assert_int_eq(answer.type, FRAME_LIST);
+        ck_assert_uint_eq(answer.ids[0], receiver.id);
+    }
+    expect_nothing(&sender);
+    hub_stop(&hub);
+}
+END_TEST
+
 START_TEST(test_each_invalid_frame)
 {
     static const uint32_t words[] = {
@@ -230,7 +257,7 @@ START_TEST(test_half_close_behind_a_large_queue)
 }
 END_TEST
 
-#define BODIES 4
+#define BODIES 8 /* MiB: more than the kernel takes */
 
 START_TEST(test_half_closed_client_is_nobodys_receiver_any_more)
 {
@@ -238,7 +265,7 @@ START_TEST(test_half_closed_client_is_nobodys_receiver_any_more)
     size_t count;
     int little = 65536;
 
-    hub_start(&hub, harness_workers[_i], "--high-watermark", "12M", NULL);
+    hub_start(&hub, harness_workers[_i], "--high-watermark", "12M", "--store-size", "1G", NULL);
     client_open(&sender, &hub);
     client_open(&receiver, &hub);
     setsockopt(sender.fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
@@ -283,6 +310,7 @@ int main(void)
     tcase_add_loop_test(tests, test_split_at_every_byte, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_incomplete_frames_of_several_clients, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_many_frames_in_one_segment, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_runs_of_requests, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_each_invalid_frame, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_rejected_client_that_closes_is_gone_at_once, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_half_closed_client_gets_what_is_under_way, 0, WORKER_COUNTS);

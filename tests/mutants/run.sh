@@ -36,12 +36,12 @@ plant() {
         s/\Q$ENV{FROM}\E/$ENV{TO}/' "$1"
 }
 
-# Runs tests in the directory, the first one alone and the others side by side, and says which failed.
+# Runs tests in the directory, the first one alone and the others side by side up to a failure, and says which failed.
 failures() {
     local first=${1%% *} rest=${1#* }
     if [ "$first" != none ] && ! nice timeout 300 make -s -C "$2" check TESTS="$first" >"$2/mutant.log" 2>&1; then
         echo "$first"
-    elif [ "$rest" != "$1" ] && ! nice timeout 300 make -s -k -j3 -C "$2" check TESTS="$rest" >"$2/mutant.log" 2>&1; then
+    elif [ "$rest" != "$1" ] && ! nice timeout 300 make -s -j3 -C "$2" check TESTS="$rest" >"$2/mutant.log" 2>&1; then
         sed -n 's/^FAIL: //p' "$2/mutant.log" | tr '\n' ' '
     fi
 }

@@ -21,27 +21,42 @@ static uint8_t *begin(struct worker *worker, struct connection *connection, uint
             return NULL;
         }
     }
-    worker->work += WORK_REPLY + size;
     return store_bytes(&worker->store, worker->reply_area.at);
 }
 
-/* Queues the `size` bytes that were made where begin() said. */
-static void commit(struct worker *worker, struct connection *connection, uint32_t size)
+/* How many frames of `size` bytes begin() has room for, of `wanted`. */
+static uint32_t fitting(const struct worker *worker, uint32_t size, uint32_t wanted)
+{
+    uint32_t frames = area_room(&worker->reply_area) / size;
+    return frames < wanted ? frames : wanted;
+}
+
+/* Queues the frames that were made where begin() said, `size` bytes in all. */
+static void commit(struct worker *worker, struct connection *connection, uint32_t frames, uint32_t size)
 {
     uint64_t at = worker->reply_area.at;
+
+    worker->work += frames * WORK_REPLY + size;
     if (!output_extend_reply(worker, connection, at, size))
         output_queue(worker, connection, at, size, NOT_A_MESSAGE);
     area_advance(&worker->store, &worker->reply_area, size);
 }
 
-void reply_identity(struct worker *worker, struct connection *connection)
+void reply_identity(struct worker *worker, struct connection *connection, uint32_t times)
 {
-    uint8_t *frame = begin(worker, connection, FRAME_WORD_SIZE + FRAME_ID_SIZE);
-    if (frame == NULL)
-        return;
-    frame_store_word(frame, frame_word(FRAME_IDENTITY, 1, 0));
-    frame_store_id(frame + FRAME_WORD_SIZE, connection->id);
-    commit(worker, connection, FRAME_WORD_SIZE + FRAME_ID_SIZE);
+    const uint32_t word = frame_word(FRAME_IDENTITY, 1, 0), size = FRAME_WORD_SIZE + FRAME_ID_SIZE;
+
+    for (uint32_t some; times > 0; times -= some) {
+        uint8_t *frame = begin(worker, connection, size);
+        if (frame == NULL)
+            return;
+        some = fitting(worker, size, times);
+        for (uint32_t i = 0; i < some; i++, frame += size) {
+            frame_store_word(frame, word);
+            frame_store_id(frame + FRAME_WORD_SIZE, connection->id);
+        }
+        commit(worker, connection, some, some * size);
+    }
 }
 
 /* ---- LIST ---- */
@@ -64,17 +79,23 @@ static void enter_range(const struct shared *shared, struct walk *walk, unsigned
 /* Stores up to FRAME_MAX_IDS ids, from the place of the walk on, but not `self`. Returns how many. */
 static unsigned store_ids(const struct shared *shared, struct walk *walk, uint64_t self, uint8_t *at)
 {
+    /* A copy: the compiler has to assume that a store of bytes changes what a pointer leads to, and loads it again. */
+    const struct shared table = *shared;
     unsigned count = 0;
 
     for (;;) {
-        for (; walk->slot < walk->end; walk->slot++) {
-            uint64_t id = routes_client(shared, walk->slot);
+        uint32_t slot = walk->slot, end = walk->end;
+        for (; slot < end; slot++) {
+            uint64_t id = routes_client(&table, slot);
             if (id == 0 || id == self)
                 continue;
             if (count == FRAME_MAX_IDS)
-                return count;
+                break;
             frame_store_id(at + count++ * FRAME_ID_SIZE, id);
         }
+        walk->slot = slot;
+        if (slot < end)
+            return count;
         if (walk->worker + 1 == shared->workers)
             return count;
         enter_range(shared, walk, walk->worker + 1);
@@ -106,7 +127,7 @@ void reply_list(struct worker *worker, struct connection *connection)
             return;
         ids = store_ids(worker->shared, &walk, connection->id, frame + FRAME_WORD_SIZE);
         frame_store_word(frame, frame_word(FRAME_LIST, ids, 0));
-        commit(worker, connection, FRAME_WORD_SIZE + ids * FRAME_ID_SIZE);
+        commit(worker, connection, 1, FRAME_WORD_SIZE + ids * FRAME_ID_SIZE);
     } while (ids == FRAME_MAX_IDS);
     count(&worker->statistics->list_requests, 1);
 }
@@ -119,15 +140,18 @@ void reply_undelivered(struct worker *worker, struct connection *sender, const u
     uint32_t word = frame_word(FRAME_UNDELIVERED, count_, FRAME_NUMBER_SIZE);
     uint32_t size = frame_size(word);
 
-    for (uint32_t i = 0; i < messages; i++) {
+    for (uint32_t left = messages, some; left > 0; left -= some) {
         uint8_t *frame = begin(worker, sender, size);
         if (frame == NULL)
             return;
-        frame_store_word(frame, word);
-        for (unsigned k = 0; k < count_; k++)
-            frame_store_id(frame + FRAME_WORD_SIZE + k * FRAME_ID_SIZE, receivers[k]);
-        frame_store_id(frame + size - FRAME_NUMBER_SIZE, number + i);
-        commit(worker, sender, size);
+        some = fitting(worker, size, left);
+        for (uint32_t i = 0; i < some; i++, frame += size) {
+            frame_store_word(frame, word);
+            for (unsigned k = 0; k < count_; k++)
+                frame_store_id(frame + FRAME_WORD_SIZE + k * FRAME_ID_SIZE, receivers[k]);
+            frame_store_id(frame + size - FRAME_NUMBER_SIZE, number++);
+        }
+        commit(worker, sender, some, some * size);
     }
     count(&worker->statistics->undelivered, messages);
 }
@@ -155,7 +179,7 @@ void reply_error(struct worker *worker, struct connection *connection, const cha
     if (frame != NULL) {
         frame_store_word(frame, frame_word(FRAME_ERROR, 0, length));
         memcpy(frame + FRAME_WORD_SIZE, reason, length);
-        commit(worker, connection, FRAME_WORD_SIZE + length);
+        commit(worker, connection, 1, FRAME_WORD_SIZE + length);
     }
     reply_end(worker, connection);
 }

@@ -9,7 +9,8 @@
 
 #include "hub/worker/state.h"
 
-void reply_identity(struct worker *worker, struct connection *connection);
+/* The answers to as many requests. */
+void reply_identity(struct worker *worker, struct connection *connection, uint32_t times);
 
 /* The ids of all other connected clients, of all workers. */
 void reply_list(struct worker *worker, struct connection *connection);
