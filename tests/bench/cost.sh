@@ -27,7 +27,7 @@ else
     echo 'bench: strace is not installed: no count of system calls'
 fi
 
-# The instructions of a hub under callgrind that relays so many messages.
+# The instructions of a hub under callgrind that relays this many messages.
 instructions_of() {
     rm -f "$BENCH_DIR"/callgrind.out.*
     launch callgrind valgrind --tool=callgrind --trace-children=yes "--callgrind-out-file=$BENCH_DIR/callgrind.out.%p" \

@@ -46,7 +46,7 @@ refusal() {
     fi
 }
 
-# Waits until the hub of the crowd has exactly so many clients.
+# Waits until the hub of the crowd has exactly this many clients.
 wait_for_crowd() {
     for _ in $(seq 600); do
         kill -USR1 "$pid_crowd"

@@ -175,7 +175,7 @@ static uint64_t check_stamps(const uint8_t *body, uint32_t length, uint64_t send
     return last;
 }
 
-/* A message of a client that is still there comes behind all that came of it before. */
+/* A message of a client that is still there comes after all that came of it before. */
 static void check_message(struct client *client, const uint8_t *frame)
 {
     uint64_t sender = frame_load_id(frame + FRAME_WORD_SIZE);
@@ -307,7 +307,7 @@ static void turn(unsigned which)
         speak(&clients[i]);
 }
 
-/* As if this had happened so many milliseconds ago. */
+/* As if this had happened this many milliseconds ago. */
 static void pass_time(uint32_t milliseconds)
 {
     for (unsigned i = 0; i < WORKERS; i++) {

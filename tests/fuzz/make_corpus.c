@@ -53,7 +53,7 @@ static void make_frame(void)
 /* Steps of fuzz_connection's script; see run_script() there. */
 enum { STEP_SAY = 0, STEP_MANY = 2, STEP_LARGE = 3, STEP_READ = 4, STEP_SHUT = 5, STEP_OPEN = 6, STEP_HAPPEN = 7 };
 
-/* A client, a kind of step, a length, and a turn of the client's worker behind it. */
+/* A client, a kind of step, a length, and a turn of the client's worker after it. */
 static size_t step(uint8_t *at, unsigned client, unsigned kind, unsigned length)
 {
     at[0] = (uint8_t)(144 + client + 6 * kind); /* 144 is a multiple of 6 * 8, and its first bit is set */
@@ -132,7 +132,7 @@ static void make_connection(void)
 
 #define LIBRARY_CALLS 12 /* see call() in fuzz_library.c; the last one receives, the one before does nothing */
 
-/* A list in two parts, behind a message that has to be kept while the list is awaited. */
+/* A list in two parts, after a message that has to be kept while the list is awaited. */
 static void make_long_list(void)
 {
     static uint8_t bytes[3000];

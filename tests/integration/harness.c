@@ -57,7 +57,7 @@ static void show_log(void)
 
 /* ---- the hub ---- */
 
-/* The program and its arguments, behind the words of RELAYHUB_WRAPPER. */
+/* The program and its arguments, after the words of RELAYHUB_WRAPPER. */
 static void execute(char *const arguments[])
 {
     static char wrapper[1000];

@@ -34,7 +34,7 @@ struct hub {
 };
 
 /*
- * Starts a hub on a free port of 127.0.0.1 with so many workers and further arguments, the last NULL, and
+ * Starts a hub on a free port of 127.0.0.1 with this many workers and further arguments, the last NULL, and
  * waits until it is ready.
  */
 void hub_start(struct hub *hub, unsigned workers, ...) __attribute__((sentinel));
@@ -106,7 +106,7 @@ void client_open_silent(struct client *client, const struct hub *hub); /* and sa
 void client_close(struct client *client);
 void client_reset(struct client *client); /* closes with a reset */
 
-/* Which of so many workers a client has, in a hub with the default maximum of connections. */
+/* Which of this many workers a client has, in a hub with the default maximum of connections. */
 unsigned client_worker(const struct client *client, unsigned workers);
 
 void client_send(const struct client *client, const void *bytes, size_t length); /* all of it */

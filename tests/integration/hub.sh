@@ -44,7 +44,7 @@ await_exit() {
     [ $status -eq "$1" ] || fail "$3: status $status instead of $1"
 }
 
-# Starts a hub with so many workers, and has RELAYHUB_HUB name it.
+# Starts a hub with this many workers, and has RELAYHUB_HUB name it.
 start_hub() {
     "$RELAYHUBD" --foreground --workers "$1" --listen 127.0.0.1:0 2>"$dir/hub.err" &
     hub_pid=$!

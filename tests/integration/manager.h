@@ -22,7 +22,7 @@ static inline int manager_open(void)
     char name[64];
 
     int length = snprintf(name, sizeof name, "@relayhub-test-%d", (int)getpid());
-    memcpy(address.sun_path + 1, name + 1, (size_t)length - 1); /* an abstract address, behind a zero byte */
+    memcpy(address.sun_path + 1, name + 1, (size_t)length - 1); /* an abstract address, after a zero byte */
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)length);
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, size), 0);
@@ -30,7 +30,7 @@ static inline int manager_open(void)
     return fd;
 }
 
-/* Whether the hub says `text`, in any message that comes within so many milliseconds. */
+/* Whether the hub says `text`, in any message that comes within this many milliseconds. */
 static inline bool manager_hears(int fd, const char *text, int milliseconds)
 {
     int64_t end = now_ms() + milliseconds;

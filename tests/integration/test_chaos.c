@@ -38,7 +38,7 @@
 enum outcome { UNKNOWN, ARRIVED, UNDELIVERED };
 
 struct entry {
-    uint32_t receivers[RECEIVERS_MOST]; /* places in `players`; STUCK ones are behind CLIENTS_MOST */
+    uint32_t receivers[RECEIVERS_MOST]; /* places in `players`; STUCK ones come after CLIENTS_MOST */
     uint8_t outcomes[RECEIVERS_MOST];
     uint8_t count;
 };

@@ -179,7 +179,7 @@ START_TEST(test_each_invalid_frame)
         struct client bad;
         uint8_t bytes[200];
         client_open(&bad, &hub);
-        /* What came before is handled, what comes behind is not. */
+        /* What came before is handled, what comes after it is not. */
         size_t size = make_message(bytes, &receiver.id, 1, "before", 6);
         frame_store_word(bytes + size, words[i]);
         size += FRAME_WORD_SIZE;

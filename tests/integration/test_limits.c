@@ -1,4 +1,4 @@
-/* test_limits.c: each limit of relayhubd(8), what is over it, and that it can be had again behind it. */
+/* test_limits.c: each limit of relayhubd(8), what is over it, and that there is room again afterwards. */
 #include "harness.h"
 
 #include <linux/capability.h>
@@ -260,7 +260,7 @@ START_TEST(test_few_descriptors)
     ck_assert_uint_lt(most, 250); /* for this process has no more descriptors either */
     for (unsigned i = 0; i < most; i++)
         client_open(&many[i], &hub);
-    /* So the hub never runs out: who is too many hears it at once, and a place that is free is given again. */
+    /* So the hub never runs out: whoever is too many is told at once, and a place that is free is given again. */
     client_open_silent(&extra, &hub);
     expect_error(&extra, "too many connections");
     expect_close(&extra);
@@ -276,7 +276,7 @@ END_TEST
 
 /* ---- descriptors that run out although the hub was careful: somebody lowers the limit of its processes ---- */
 
-/* From now on the process can open so many more descriptors. */
+/* From now on the process can open this many more descriptors. */
 static void allow_descriptors(pid_t pid, unsigned more)
 {
     struct rlimit limit;
@@ -308,7 +308,7 @@ START_TEST(test_the_master_runs_out_of_descriptors)
 
     hub_start(&hub, harness_workers[_i], NULL);
     client_open(&clients[0], &hub);
-    hub_statistic(&hub, "connections"); /* behind this the master has closed what it handed over */
+    hub_statistic(&hub, "connections"); /* after this the master has closed what it handed over */
     allow_descriptors(hub.pid, 0);
     for (int i = 1; i <= 10; i++) {
         client_open_silent(&clients[i], &hub);

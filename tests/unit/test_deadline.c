@@ -76,7 +76,7 @@ START_TEST(test_leaving_from_anywhere)
             rest = rest * 10 + place;
     }
     ck_assert_int_eq(deadline_any(worker), rest != 0);
-    enter(9, DEADLINE_FRAME, 6); /* behind the last that is left */
+    enter(9, DEADLINE_FRAME, 6); /* after the last that is left */
     ck_assert_uint_eq(expire(DEADLINE_FRAME, 100, 10), rest * 10 + 9);
     ck_assert(!deadline_any(worker));
 }

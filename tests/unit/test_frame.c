@@ -113,7 +113,7 @@ END_TEST
 
 #define ALIKE 5u
 
-/* Frames of `body` bytes to receiver 7, one behind the other; returns their size. */
+/* Frames of `body` bytes to receiver 7, one after the other; returns their size. */
 static size_t fill_frames(uint8_t *bytes, unsigned frames, uint32_t body)
 {
     size_t size = 0;

@@ -533,7 +533,7 @@ START_TEST(try_send_and_flush)
 }
 END_TEST
 
-/* After -ETIMEDOUT a message is under way, after -EAGAIN it is not: the hub hears exactly the former. */
+/* After -ETIMEDOUT a message is under way, after -EAGAIN it is not: the hub receives exactly the former. */
 START_TEST(send_times_out)
 {
     struct slow_hub expected = {2, RELAYHUB_MAX_BODY};

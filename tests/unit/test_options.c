@@ -336,7 +336,7 @@ START_TEST(test_names_and_paths)
 }
 END_TEST
 
-/* A text option or address of exactly so many characters. */
+/* A text option or address of exactly this many characters. */
 static enum options_result read_long(const char *name, size_t length, const char *end)
 {
     static char text[2 * PATH_MAX];

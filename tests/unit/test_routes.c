@@ -41,7 +41,7 @@ START_TEST(test_publish_and_withdraw)
     ck_assert(!routes_has(&shared, id | UINT64_C(1) << 60));
     ck_assert(!routes_has(&shared, 0));
     ck_assert(!routes_has(&shared, UINT64_MAX));
-    ck_assert(!routes_has(&shared, shared.slots)); /* a slot behind the last */
+    ck_assert(!routes_has(&shared, shared.slots)); /* a slot after the last */
     routes_withdraw(&second, slot);
     ck_assert(!routes_has(&shared, id));
     ck_assert(!routes_has(&shared, ~id)); /* what is in its place */
@@ -215,7 +215,7 @@ START_TEST(test_no_other_id_is_found)
 }
 END_TEST
 
-START_TEST(test_no_slot_behind_the_last_is_found)
+START_TEST(test_no_slot_after_the_last_is_found)
 {
     struct shared three; /* whose slots do not fill their bits */
 
@@ -445,7 +445,7 @@ int main(void)
     tcase_add_test(tests, test_congestion);
     tcase_add_test(tests, test_no_wake_is_lost);
     tcase_add_test(tests, test_no_other_id_is_found);
-    tcase_add_test(tests, test_no_slot_behind_the_last_is_found);
+    tcase_add_test(tests, test_no_slot_after_the_last_is_found);
     tcase_add_test(tests, test_no_id_twice_over_slots_and_deaths);
     tcase_add_test(tests, test_the_id_0_is_never_given);
     tcase_add_test(tests, test_ticks_come_round);

@@ -126,7 +126,7 @@ START_TEST(test_exhaustion_and_recovery)
     give(&a, pieces[63]); /* across a word of the bitmap */
     ck_assert_uint_eq(take(&a, 3 * 4096), 62);
     give(&a, pieces[2047]);
-    uint32_t pair = BLOCK_NONE; /* behind so many single ones it takes several searches */
+    uint32_t pair = BLOCK_NONE; /* after that many single ones it takes several searches */
     for (int tries = 0; tries < 100 && pair == BLOCK_NONE; tries++)
         pair = take(&a, 2 * 4096);
     ck_assert_uint_eq(pair, 2046);
@@ -281,7 +281,7 @@ START_TEST(test_death_of_an_owner)
     ck_assert_int_eq(store_open(&a, &shared, 0, true), 0);
     ck_assert_uint_eq(a.free_blocks, 2048 - 3);
     ck_assert_uint_eq(a.lent_count, 3);
-    ck_assert_uint_eq(take(&a, 4096), 3); /* behind the one that is held */
+    ck_assert_uint_eq(take(&a, 4096), 3); /* after the one that is held */
     ck_assert_uint_eq(reclaim(&a, 10), 0);
     give(&b, held);
     ck_assert_uint_eq(reclaim(&a, 10), 3);
@@ -332,7 +332,7 @@ END_TEST
 
 static bool model[2048]; /* blocks in use */
 
-/* The lowest place for so many blocks, or BLOCK_NONE. */
+/* The lowest place for this many blocks, or BLOCK_NONE. */
 static uint32_t model_place(uint32_t count)
 {
     for (uint32_t at = 0, run = 0; at < 2048; at++) {

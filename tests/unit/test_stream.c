@@ -58,7 +58,7 @@ static void free_all(void)
         streams_free(&streams[i]);
 }
 
-/* Reads it in pieces of at most so many bytes. */
+/* Reads it in pieces of at most this many bytes. */
 static void check(size_t piece)
 {
     for (size_t at = 0; at < size; at += piece)

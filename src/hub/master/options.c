@@ -388,7 +388,7 @@ static enum options_result read_arguments(struct options *options, int argc, cha
     return OPTIONS_RUN;
 }
 
-/* What is in order by itself, but not together. */
+/* Checks between options that are each valid alone. */
 static bool sizes_fit(const struct limits *limits, char reason[REASON_TEXT])
 {
     if (limits->low_watermark >= limits->high_watermark)
@@ -420,7 +420,7 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
 
 /* ---- what changed ---- */
 
-_Static_assert(offsetof(struct options, limits) == 0, "what comes behind the limits needs a restart");
+_Static_assert(offsetof(struct options, limits) == 0, "what stands after the limits needs a restart");
 
 /* Whether the hub does without this one's new value until it is started again. */
 static bool needs_restart(const struct entry *entry)
