@@ -71,6 +71,34 @@ START_TEST(test_ready_is_when_every_worker_is)
 }
 END_TEST
 
+/* The first argument that /proc shows of a process: its title. */
+static void expect_title(pid_t pid, const char *title)
+{
+    char name[40], text[200] = "";
+
+    snprintf(name, sizeof name, "/proc/%d/cmdline", (int)pid);
+    FILE *file = fopen(name, "r");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(fgets(text, sizeof text, file));
+    fclose(file);
+    ck_assert_str_eq(text, title);
+}
+
+/* ps(1) tells the processes apart, and a hub that was given a title still knows its arguments. */
+START_TEST(test_titles)
+{
+    hub_start(&hub, 2, "--drain-timeout", "2", NULL);
+    if (getenv("RELAYHUB_WRAPPER") == NULL) { /* valgrind has arguments of its own */
+        expect_title(hub.pid, "relayhubd: master");
+        expect_title(hub_worker(&hub, 0), "relayhubd: worker 0");
+        expect_title(hub_worker(&hub, 1), "relayhubd: worker 1");
+    }
+    kill(hub.pid, SIGHUP);
+    hub_await(&hub, "configuration reread", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 START_TEST(test_a_first_worker_that_is_killed_ends_the_hub)
 {
     int listener = filter_calls(on_the_way, SECCOMP_RET_USER_NOTIF);
@@ -292,6 +320,7 @@ int main(void)
         return 77; /* no sandbox to hold workers in, and memory of its own */
     TCase *tests = tcase_create("start");
     tcase_add_test(tests, test_ready_is_when_every_worker_is);
+    tcase_add_test(tests, test_titles);
     tcase_add_test(tests, test_a_first_worker_that_is_killed_ends_the_hub);
     tcase_add_test(tests, test_the_end_may_come_before_the_hub_is_ready);
     tcase_add_test(tests, test_the_starting_process_waits_for_the_workers);

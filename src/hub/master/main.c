@@ -1,5 +1,6 @@
 /* main.c: relayhubd(8): reads the options, goes to the background if it shall, and runs the master. */
 #include "hub/common/log.h"
+#include "hub/common/title.h"
 #include "hub/master/inherited.h"
 #include "hub/master/master.h"
 #include "hub/master/options.h"
@@ -61,7 +62,7 @@ int main(int argc, char *argv[])
     standard_fds_fill();
     inherited_set_right();
     arguments.argc = argc;
-    arguments.argv = argv;
+    arguments.argv = argv = title_open(argc, argv);
     switch (options_read(&options, argc, argv, reason)) {
     case OPTIONS_EXIT:
         return EX_OK;
@@ -73,6 +74,7 @@ int main(int argc, char *argv[])
     }
     inherited_close_rest();
     log_open(options.foreground, options.limits.verbose);
+    title_set("master");
     if (options.foreground)
         return master_run(&options, reread, -1);
 

@@ -7,6 +7,7 @@
 #include "hub/common/routes.h"
 #include "hub/common/sockets.h"
 #include "hub/common/store.h"
+#include "hub/common/title.h"
 #include "hub/worker/worker.h"
 
 #include <ctype.h>
@@ -113,6 +114,7 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
     keep_own_ends(&setup);
     snprintf(name, sizeof name, "relayhubd: w%u", index);
     prctl(PR_SET_NAME, name);
+    title_set("worker %u", index);
     /* Only the master acts on these; a terminal sends SIGINT to all. */
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_IGN);
