@@ -423,9 +423,28 @@ START_TEST(test_processors)
 }
 END_TEST
 
+/* A store that memory cannot hold is warned about, and the usual one is not. */
+START_TEST(test_a_store_that_is_larger_than_the_memory)
+{
+    uint64_t memory = inherited_memory();
+    char size[32];
+
+    ck_assert_uint_gt(memory, 64u << 20);
+    hub_start(&hub, 1, NULL);
+    ck_assert_ptr_null(strstr(hub.text, "of memory"));
+    hub_stop(&hub);
+    snprintf(size, sizeof size, "%llu", (unsigned long long)memory + (8u << 20));
+    hub_start(&hub, 1, "--store-size", size, NULL);
+    snprintf(size, sizeof size, "only %llu MiB", (unsigned long long)memory >> 20);
+    hub_await(&hub, size, 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("inherited");
+    tcase_add_test(tests, test_a_store_that_is_larger_than_the_memory);
     tcase_add_loop_test(tests, test_signals_that_were_ignored_and_blocked, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_timers_that_still_run);
     tcase_add_test(tests, test_file_mode_masks);

@@ -161,6 +161,38 @@ START_TEST(test_a_second_signal_ends_it_at_once)
 }
 END_TEST
 
+/* A new file changes nothing of an end that has begun, least of all what a second signal has shortened. */
+START_TEST(test_the_file_is_not_read_again_at_the_end)
+{
+    open_with_a_long_queue(_i, "60");
+    kill(hub.pid, SIGTERM);
+    hub_await(&hub, "draining", 0);
+    kill(hub.pid, SIGHUP);
+    hub_await(&hub, "configuration not reread: the hub is ending", 0);
+    poll(NULL, 0, 200);
+    ck_assert_int_eq(waitpid(hub.pid, NULL, WNOHANG), 0);
+    int64_t start = now_ms();
+    kill(hub.pid, SIGTERM);
+    kill(hub.pid, SIGHUP);
+    hub_await_end(&hub, 0);
+    ck_assert_int_lt(now_ms() - start, patient(2000));
+}
+END_TEST
+
+/* SIGTERM while the file is read again, or just before or after that. */
+START_TEST(test_an_end_beside_a_reload)
+{
+    for (int i = 0; i < 20; i++) {
+        hub_start(&hub, 1, NULL);
+        kill(hub.pid, i % 2 == 0 ? SIGHUP : SIGTERM);
+        if (i % 4 >= 2)
+            poll(NULL, 0, i / 4);
+        kill(hub.pid, i % 2 == 0 ? SIGTERM : SIGHUP);
+        hub_await_end(&hub, 0);
+    }
+}
+END_TEST
+
 /* A worker that stood still takes all that others sent to it before it shuts its clients down. */
 START_TEST(test_what_is_on_its_way_to_a_worker_at_the_end_is_written)
 {
@@ -202,6 +234,8 @@ int main(void)
     tcase_add_loop_test(tests, test_a_receiver_that_talks_gets_all, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_senders_are_told_what_cannot_be_written, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_a_second_signal_ends_it_at_once, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_the_file_is_not_read_again_at_the_end, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_an_end_beside_a_reload);
     tcase_add_test(tests, test_what_is_on_its_way_to_a_worker_at_the_end_is_written);
     return run_case(tests, "shutdown");
 }

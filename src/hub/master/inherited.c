@@ -59,16 +59,22 @@ void inherited_close_rest(void)
     descriptors_close_from(STDERR_FILENO + 1 + passed_descriptors());
 }
 
-/* ---- processors ---- */
+/* ---- processors and memory ---- */
 
-unsigned inherited_quota(const char *text)
+uint64_t inherited_quota(const char *text)
 {
     unsigned long long quota, period;
 
     if (sscanf(text, "%llu %llu", &quota, &period) != 2 || period == 0)
         return 0;
     unsigned long long processors = (quota + period - 1) / period;
-    return processors == 0 ? 1 : processors > UINT_MAX ? UINT_MAX : (unsigned)processors;
+    return processors == 0 ? 1 : processors > UINT_MAX ? UINT_MAX : processors;
+}
+
+/* "max", or bytes. */
+static uint64_t memory_limit(const char *text)
+{
+    return strtoull(text, NULL, 10);
 }
 
 static bool read_line(const char *path, char *line, int size)
@@ -80,21 +86,21 @@ static bool read_line(const char *path, char *line, int size)
     return good;
 }
 
-/* The least quota of its group and all above. 0: no limit, or nothing is known. */
-static unsigned group_quota(void)
+/* The least limit in this file of its group and of all above (cgroups(7)). 0: no limit, or nothing is known. */
+static uint64_t group_limit(const char *file, uint64_t (*parse)(const char *text))
 {
     char group[PATH_MAX], path[PATH_MAX + 64], line[64];
-    unsigned least = 0;
+    uint64_t least = 0;
 
     if (!read_line("/proc/self/cgroup", group, sizeof group) || strncmp(group, "0::/", 4) != 0)
         return 0;
     group[strcspn(group, "\n")] = '\0';
     for (char *end = group + strlen(group); end != NULL; end = strrchr(group + 3, '/')) {
         *end = '\0';
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group + 3);
-        unsigned quota = read_line(path, line, sizeof line) ? inherited_quota(line) : 0;
-        if (quota != 0 && (least == 0 || quota < least))
-            least = quota;
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", group + 3, file);
+        uint64_t limit = read_line(path, line, sizeof line) ? parse(line) : 0;
+        if (limit != 0 && (least == 0 || limit < least))
+            least = limit;
     }
     return least;
 }
@@ -103,7 +109,15 @@ unsigned inherited_processors(void)
 {
     cpu_set_t set;
     int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    unsigned quota = group_quota(), processors = count < 1 ? 1 : (unsigned)count;
+    uint64_t quota = group_limit("cpu.max", inherited_quota), processors = count < 1 ? 1 : (uint64_t)count;
 
-    return quota != 0 && quota < processors ? quota : processors;
+    return (unsigned)(quota != 0 && quota < processors ? quota : processors);
+}
+
+uint64_t inherited_memory(void)
+{
+    uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t limit = group_limit("memory.max", memory_limit);
+
+    return limit != 0 && limit < machine ? limit : machine;
 }

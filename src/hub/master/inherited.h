@@ -4,6 +4,8 @@
 #ifndef RELAYHUB_INHERITED_H
 #define RELAYHUB_INHERITED_H
 
+#include <stdint.h>
+
 /*
  * Repairs what the hub relies on: signals that were ignored or blocked, timers that still run, and a file mode mask
  * that keeps the hub from its own files. main() calls this right after standard_fds_fill(). Resource limits stay as
@@ -21,6 +23,9 @@ void inherited_close_rest(void);
 unsigned inherited_processors(void);
 
 /* The processors that a cpu.max file allows (cgroups(7)), rounded up; 0: no limit. */
-unsigned inherited_quota(const char *text);
+uint64_t inherited_quota(const char *text);
+
+/* Bytes of memory that this process may use: the machine's, or the limit of its control group. */
+uint64_t inherited_memory(void);
 
 #endif

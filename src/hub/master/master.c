@@ -102,6 +102,11 @@ static void reload(master_reread *reread)
     static struct options fresh;
     struct stat status;
 
+    if (workers
+            .ending) { /* it would undo what a second SIGTERM shortened, and tell the service manager that it serves */
+        log_line(LOG_NOTICE, "configuration not reread: the hub is ending");
+        return;
+    }
     if (serving)
         notify_reloading();
     if (stat(options->config, &status) == 0 && !S_ISREG(status.st_mode)) {
@@ -190,6 +195,17 @@ static void remove_pid_file(void)
         log_line(LOG_WARNING, "--pid-file: cannot remove %s: %s", options->pid_file, strerror(errno));
 }
 
+/* Until it is used, a store costs nothing, so the hub starts all the same. */
+static void compare_store_with_memory(void)
+{
+    uint64_t memory = inherited_memory();
+
+    if (options->store_size > memory)
+        log_line(LOG_WARNING,
+                 "--store-size is %llu MiB, and there are only %llu MiB of memory: a full store ends the hub",
+                 (unsigned long long)(options->store_size >> 20), (unsigned long long)(memory >> 20));
+}
+
 static int set_up(struct options *chosen)
 {
     options = chosen;
@@ -205,6 +221,7 @@ static int set_up(struct options *chosen)
     }
     accepting_raise_limits(&accepting, options);
     most_connections = options->max_connections;
+    compare_store_with_memory();
     result = shared_create(&workers.shared, options->workers, options->max_connections, options->store_size);
     if (result == 0)
         result =
