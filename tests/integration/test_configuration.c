@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -264,6 +265,96 @@ START_TEST(test_files_with_mistakes_say_what_is_wrong)
 }
 END_TEST
 
+/* Standard output and error of `relayhubd --check ARGUMENT...`. Returns its exit status. */
+static int check(char *text, size_t size, const char *arguments)
+{
+    char command[PATH_MAX + 300];
+
+    snprintf(command, sizeof command, "\"$RELAYHUBD\" --check %s 2>&1", arguments);
+    FILE *output = popen(command, "r");
+    ck_assert_ptr_nonnull(output);
+    text[fread(text, 1, size - 1, output)] = '\0';
+    return WEXITSTATUS(pclose(output));
+}
+
+/* Every mistake is named with its line, and the good lines are not. */
+START_TEST(test_check_says_every_mistake)
+{
+    char text[4000], arguments[PATH_MAX + 20];
+
+    write_file("workers 0\nverbose\nlisten :1\nlisten x:y\nnonsense 3\nstore-size = 3\n\nuser\n");
+    snprintf(arguments, sizeof arguments, "--config %s", path);
+    ck_assert_int_eq(check(text, sizeof text, arguments), EX_USAGE);
+    static const char *const wanted[] = {
+        "line 1: workers takes",          "line 4: listen takes", "line 5: there is no option 'nonsense'",
+        "line 6: a line is 'name value'", "line 8: user takes",   ": 5 mistakes\n"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        ck_assert_msg(strstr(text, wanted[i]) != NULL, "'%s' is missing in: %s", wanted[i], text);
+    ck_assert_ptr_null(strstr(text, "line 2"));
+    ck_assert_ptr_null(strstr(text, "line 3"));
+
+    write_file("workers 1\n");
+    ck_assert_int_eq(check(text, sizeof text, arguments), EX_OK);
+    ck_assert_msg(strstr(text, ": no mistakes\n") != NULL, "%s", text);
+    write_file("user no-such-user-here\n");
+    ck_assert_int_eq(check(text, sizeof text, arguments), EX_USAGE);
+    ck_assert_ptr_nonnull(strstr(text, "there is no user no-such-user-here"));
+    write_file("low-watermark 2M\n");
+    ck_assert_int_eq(check(text, sizeof text, arguments), EX_USAGE);
+    ck_assert_ptr_nonnull(strstr(text, "--low-watermark takes a size below"));
+    ck_assert_int_eq(check(text, sizeof text, "--workers none"), EX_USAGE);
+    ck_assert_int_eq(check(text, sizeof text, "--config /nowhere/at/all"), EX_USAGE);
+}
+END_TEST
+
+/* The whole text of a file of the source. */
+static char *read_source(const char *name)
+{
+    static char text[100000];
+    char file[PATH_MAX];
+
+    snprintf(file, sizeof file, "%s/%s", getenv("srcdir") != NULL ? getenv("srcdir") : ".", name);
+    FILE *source = fopen(file, "r");
+    ck_assert_msg(source != NULL, "cannot read %s", file);
+    text[fread(text, 1, sizeof text - 1, source)] = '\0';
+    fclose(source);
+    return text;
+}
+
+/* The file that is installed has every option, with nothing in it that is no option, and the page names each as well.
+ */
+START_TEST(test_the_sample_has_every_option)
+{
+    static const char *const not_there[] = {"config", "foreground", "check", "help", "version", "no-sandbox"};
+    char *sample = strdup(read_source("src/relayhubd.conf")), *page = read_source("man/relayhubd.8");
+    char help[10000], arguments[PATH_MAX + 20], name[64], line[80];
+    unsigned found = 0;
+
+    ck_assert_int_eq(check(help, sizeof help, "--help"), EX_OK);
+    for (const char *at = help; (at = strstr(at, "\n  --")) != NULL;) {
+        at += 5;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(at, " "), at);
+        snprintf(line, sizeof line, "Fl Fl %s", name);
+        ck_assert_msg(strstr(page, line) != NULL, "relayhubd(8) says nothing of --%s", name);
+        bool in_file = true;
+        for (size_t i = 0; i < sizeof not_there / sizeof not_there[0]; i++)
+            in_file = in_file && strcmp(name, not_there[i]) != 0;
+        snprintf(line, sizeof line, "\n#%s", name);
+        ck_assert_msg((strstr(sample, line) != NULL) == in_file, "--%s is in the sample, or is not", name);
+        found++;
+    }
+    ck_assert_uint_gt(found, 20);
+    for (char *at = sample; (at = strstr(at, "\n#")) != NULL; at++) {
+        if (at[2] != ' ')
+            at[1] = ' ';
+    }
+    write_file(sample);
+    free(sample);
+    snprintf(arguments, sizeof arguments, "--config %s", path);
+    ck_assert_msg(check(help, sizeof help, arguments) == EX_OK, "%s", help);
+}
+END_TEST
+
 START_TEST(test_a_byte_order_mark_and_carriage_returns_are_no_mistakes)
 {
     write_file("\xef\xbb\xbfmax-connections 2\r\n# a comment\r\n");
@@ -321,6 +412,8 @@ int main(void)
     tcase_add_loop_test(tests, test_a_lower_store_share_cuts_off_who_is_over_it, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_no_number_of_lines_crowds_out_an_answer);
     tcase_add_test(tests, test_files_with_mistakes_say_what_is_wrong);
+    tcase_add_test(tests, test_check_says_every_mistake);
+    tcase_add_test(tests, test_the_sample_has_every_option);
     tcase_add_test(tests, test_a_byte_order_mark_and_carriage_returns_are_no_mistakes);
     tcase_add_test(tests, test_user_that_the_hub_is_already);
     tcase_add_test(tests, test_pid_file_in_a_folder_of_root_is_left_empty);

@@ -18,7 +18,7 @@ for call in seccomp landlock_create_ruleset landlock_restrict_self; do
 done
 
 # The program is not installed yet: any other takes its place.
-sed 's,^ExecStart=[^ ]*,ExecStart=/bin/true,' "$built/relayhubd.service" >"$dir/relayhubd.service" || exit 1
+sed -E 's,^(ExecStart|ExecReload)=[^ ]*relayhubd,\1=/bin/true,' "$built/relayhubd.service" >"$dir/relayhubd.service" || exit 1
 cp "$source/relayhubd.socket" "$dir" || exit 1
 
 systemd-analyze verify --man=no "$dir/relayhubd.service" "$dir/relayhubd.socket" >"$dir/words" 2>&1

@@ -260,6 +260,41 @@ START_TEST(test_mistakes_in_the_file)
 }
 END_TEST
 
+/* What the installed file shows as defaults are the defaults. */
+START_TEST(test_defaults_of_the_sample)
+{
+    static struct options defaults;
+    static char text[20000];
+    char name[PATH_MAX];
+
+    write_file("");
+    ck_assert_int_eq(read_options("--config", path, NULL, NULL), OPTIONS_RUN);
+    unlink(path);
+    defaults = options;
+    snprintf(name, sizeof name, "%s/src/relayhubd.conf", getenv("srcdir") != NULL ? getenv("srcdir") : ".");
+    FILE *file = fopen(name, "r");
+    ck_assert_msg(file != NULL, "cannot read %s", name);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    for (char *at = text; (at = strstr(at, "\n#")) != NULL; at++) {
+        if (at[2] != ' ')
+            at[1] = ' ';
+    }
+    write_file(text);
+    ck_assert_int_eq(read_options("--config", path, NULL, NULL), OPTIONS_RUN);
+    unlink(path);
+    ck_assert_uint_eq(options.limits.verbose, 1); /* the lines are there now; the rest has no value that is a default */
+    options.limits.verbose = 0;
+    ck_assert_mem_eq(&options.limits, &defaults.limits, sizeof options.limits);
+    ck_assert_uint_eq(options.max_connections, defaults.max_connections);
+    ck_assert_uint_eq(options.max_per_address, defaults.max_per_address);
+    ck_assert_uint_eq(options.connection_rate, defaults.connection_rate);
+    ck_assert_uint_eq(options.store_size, defaults.store_size);
+    ck_assert_uint_eq(options.peer_timeout, defaults.peer_timeout);
+    ck_assert_uint_eq(options.sandbox, defaults.sandbox);
+}
+END_TEST
+
 /* ---- values arrive as they were meant ---- */
 
 static const struct {
@@ -480,8 +515,8 @@ static const char *const names[] = {
     "store-size",    "high-watermark", "low-watermark",   "store-share",     "drain-timeout",
     "frame-timeout", "idle-timeout",   "grace-time",      "worker-timeout",  "peer-timeout",
     "slow-receiver", "user",           "pid-file",        "id-file",         "config",
-    "foreground",    "sandbox",        "no-sandbox",      "verbose",         "help",
-    "version"};
+    "foreground",    "sandbox",        "no-sandbox",      "verbose",         "check",
+    "help",          "version"};
 
 START_TEST(test_help_names_every_option_in_a_line)
 {
@@ -565,6 +600,7 @@ int main(void)
     tcase_add_test(tests, test_numbers_and_units);
     tcase_add_test(tests, test_mistakes_are_named);
     tcase_add_test(tests, test_file);
+    tcase_add_test(tests, test_defaults_of_the_sample);
     tcase_add_loop_test(tests, test_mistakes_in_the_file, 0, sizeof bad_lines / sizeof bad_lines[0]);
     tcase_add_loop_test(tests, test_value_on_the_command_line_and_in_the_file, 0, sizeof values / sizeof values[0]);
     tcase_add_test(tests, test_names_and_paths);

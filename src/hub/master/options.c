@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,11 @@ static const struct entry entries[] = {
     {"no-sandbox", WORD_FLAG, AT(sandbox), false, 0, 0, NULL, "the same as --sandbox off"},
     {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log what happens to each client"},
 };
-enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION };
+enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION, CHECK };
+
+/* --check was given: each mistake of the file is printed, and counted. */
+static bool checking;
+static unsigned mistakes;
 
 static void set_defaults(struct options *options)
 {
@@ -291,6 +296,11 @@ static bool read_lines(struct options *options, FILE *file, const char *path, ch
             snprintf(reason, REASON_TEXT, "%.200s, line %d: there is a zero byte, so this is no text", path, number);
         else
             good = read_line(options, marked ? line + 3 : line, path, number, reason);
+        if (!good && checking) {
+            fprintf(stderr, "relayhubd: %s\n", reason);
+            mistakes++;
+            good = true;
+        }
         errno = 0;
     }
     if (good && (ferror(file) || !feof(file))) {
@@ -334,8 +344,9 @@ static void print_help(void)
         snprintf(left, sizeof left, "--%s %s", entry->name, value);
         printf("  %-28s %s\n", left, entry->help);
     }
-    puts("  --help                       print this and exit\n  --version                    print the version and "
-         "exit");
+    puts("  --check                      say what is wrong with the file and the options, and exit\n"
+         "  --help                       print this and exit\n"
+         "  --version                    print the version and exit");
 }
 
 /* What getopt_long(3) did not understand: an option without its value, or one that is none; see optopt there. */
@@ -351,7 +362,7 @@ static void name_mistake(int found, const char *argument, char reason[REASON_TEX
 
 static enum options_result read_arguments(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
 {
-    struct option forms[ENTRIES + 3] = {0};
+    struct option forms[ENTRIES + 4] = {0};
     int found;
 
     for (int i = 0; i < ENTRIES; i++)
@@ -359,6 +370,7 @@ static enum options_result read_arguments(struct options *options, int argc, cha
             (struct option){entries[i].name, entries[i].takes == NULL ? no_argument : required_argument, NULL, i};
     forms[SHOW_HELP] = (struct option){"help", no_argument, NULL, SHOW_HELP};
     forms[SHOW_VERSION] = (struct option){"version", no_argument, NULL, SHOW_VERSION};
+    forms[CHECK] = (struct option){"check", no_argument, NULL, CHECK};
 
     optind = 0; /* starts getopt_long(3) again: it is called twice */
     opterr = 0;
@@ -375,6 +387,10 @@ static enum options_result read_arguments(struct options *options, int argc, cha
             name_mistake(found, argv[optind - 1], reason);
             return OPTIONS_BAD;
         }
+        if (found == CHECK) {
+            checking = true;
+            continue;
+        }
         if (!set_value(options, &entries[found], optarg)) {
             snprintf(reason, REASON_TEXT, "--%s takes %s, not '%.64s'", entries[found].name, entries[found].takes,
                      optarg);
@@ -389,8 +405,10 @@ static enum options_result read_arguments(struct options *options, int argc, cha
 }
 
 /* Checks between options that are each valid alone. */
-static bool sizes_fit(const struct limits *limits, char reason[REASON_TEXT])
+static bool fit_together(const struct options *options, char reason[REASON_TEXT])
 {
+    const struct limits *limits = &options->limits;
+
     if (limits->low_watermark >= limits->high_watermark)
         snprintf(reason, REASON_TEXT, "--low-watermark takes a size below the one of --high-watermark");
     else if (limits->high_watermark > limits->store_share)
@@ -398,6 +416,22 @@ static bool sizes_fit(const struct limits *limits, char reason[REASON_TEXT])
     else
         return true;
     return false;
+}
+
+/* What a start would still find. */
+static enum options_result end_check(const struct options *options, char reason[REASON_TEXT])
+{
+    const char *path = options->config[0] != '\0' ? options->config : "no configuration file";
+
+    if (options->user[0] != '\0' && getpwnam(options->user) == NULL)
+        snprintf(reason, REASON_TEXT, "--user: there is no user %s", options->user);
+    else if (mistakes > 0)
+        snprintf(reason, REASON_TEXT, "%.200s: %u mistake%s", path, mistakes, mistakes == 1 ? "" : "s");
+    else {
+        printf("relayhubd: %s: no mistakes\n", path);
+        return OPTIONS_EXIT;
+    }
+    return OPTIONS_BAD;
 }
 
 enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
@@ -415,7 +449,9 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
     if (first.listen_count > 0)
         options->listen_count = 0;
     result = read_arguments(options, argc, argv, reason);
-    return result == OPTIONS_RUN && !sizes_fit(&options->limits, reason) ? OPTIONS_BAD : result;
+    if (result == OPTIONS_RUN && !fit_together(options, reason))
+        return OPTIONS_BAD;
+    return result == OPTIONS_RUN && checking ? end_check(options, reason) : result;
 }
 
 /* ---- what changed ---- */

@@ -41,7 +41,8 @@ enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };
 
 /*
  * Reads the command line and the configuration file into *options. OPTIONS_EXIT after --help or --version
- * printed to standard output; OPTIONS_BAD with one line in `reason` that names the option and what it takes.
+ * printed to standard output, or --check that there are no mistakes; OPTIONS_BAD with one line in `reason` that names
+ * the option and what it takes.
  */
 enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT]);
 
