@@ -418,7 +418,7 @@ static void tick(uint64_t ms)
         if (slow && client->state == OPEN)
             client_read(client, me.part->reader == READER_SLOW1 ? 1 : SLOW10K_BYTES);
         if (me.part->role == ROLE_UPLOADER && client->state == OPEN) {
-            client->allowed = ((ms + i % PIECE_MS) / PIECE_MS + 1) * PIECE;
+            client->allowed = (size_t)((ms + i % PIECE_MS) / PIECE_MS + 1) * PIECE;
             if (client->at < client->allowed && client->at < client->size)
                 watch(client, EPOLLIN | EPOLLOUT);
         }

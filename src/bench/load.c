@@ -14,6 +14,7 @@
 #include "bench/report.h"
 #include "bench/settings.h"
 #include "bench/stream.h"
+#include "bench/wait.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -151,7 +152,7 @@ static void sender_open(struct load *load, struct sender *sender, unsigned numbe
     peer_join(options->peer, sender->end.fd, number, false);
     sender->group.sender = load->ids[number] = options->peer->joined(sender->end.fd, false);
     load->window = window_messages(options, &sender->group);
-    streams_build(&sender->streams, options->peer, &sender->group, options->body, load->window + 1);
+    streams_build(&sender->streams, options->peer, &sender->group, options->body, (size_t)load->window + 1);
     sender->end.read.stream = &sender->streams.answers;
     sender->written.stream = &sender->streams.requests;
     for (unsigned i = 0; i < options->fan_out && !takes_over; i++)
@@ -287,7 +288,7 @@ static void wait_for_events(struct load *load, struct epoll_event *events, int *
         wait = next <= now ? 0 : next - now < wait ? next - now : wait;
     }
     struct timespec timeout = {.tv_nsec = (long)wait};
-    *count = epoll_pwait2(load->epoll, events, EVENTS, &timeout, NULL);
+    *count = wait_for_epoll(load->epoll, events, EVENTS, &timeout);
     if (*count < 0 && errno != EINTR)
         fail("epoll_wait: %s", strerror(errno));
 }

@@ -6,6 +6,7 @@
 #include "bench/peer_io.h"
 #include "bench/peers.h"
 #include "bench/stream.h"
+#include "bench/wait.h"
 #include "protocol/frame.h"
 
 #include <errno.h>
@@ -262,7 +263,7 @@ void pairs_turn(struct pairs *pairs, uint64_t wait)
 {
     struct timespec timeout = {.tv_sec = (time_t)(wait / 1000000000u), .tv_nsec = (long)(wait % 1000000000u)};
     struct epoll_event events[EVENTS];
-    int count = epoll_pwait2(pairs->epoll, events, EVENTS, &timeout, NULL);
+    int count = wait_for_epoll(pairs->epoll, events, EVENTS, &timeout);
     if (count < 0 && errno != EINTR)
         fail("epoll_wait: %s", strerror(errno));
     for (int i = 0; i < count; i++) {

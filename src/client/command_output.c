@@ -20,6 +20,8 @@ void wait_until_ready(int fd, short events)
     poll(&(struct pollfd){.fd = fd, .events = events}, 1, -1);
 }
 
+#ifdef __GLIBC__ /* where stdout and stderr are variables */
+
 /* Writes for a stream of ours; see fopencookie(3). */
 static ssize_t write_and_wait(void *cookie, const char *bytes, size_t size)
 {
@@ -57,6 +59,32 @@ void open_output(void)
     stderr = open_stream(&error, _IOLBF);
 }
 
+#else
+
+/* The same file opened once more waits in write(2), whatever others do with theirs. A socket stays as it is. */
+static void open_again(int fd)
+{
+    char path[32];
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || !(flags & O_NONBLOCK))
+        return;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int again = open(path, O_CLOEXEC | (flags & (O_ACCMODE | O_APPEND)));
+    if (again < 0)
+        return;
+    dup2(again, fd);
+    close(again);
+}
+
+void open_output(void)
+{
+    open_again(STDOUT_FILENO);
+    open_again(STDERR_FILENO);
+}
+
+#endif
+
 int flush_output(void)
 {
     static bool said;
@@ -65,7 +93,7 @@ int flush_output(void)
         return EX_OK;
     if (!said) {
         said = true;
-        complain(EX_IOERR, "cannot write to standard output: %s", strerror(write_error));
+        complain(EX_IOERR, "cannot write to standard output: %s", strerror(write_error != 0 ? write_error : EIO));
     }
     return EX_IOERR;
 }

@@ -5,6 +5,8 @@
 
 #include "client/command_terminal.h"
 
+#include <stddef.h>
+
 #ifdef HAVE_READLINE
 
 #include <stdio.h>

@@ -27,12 +27,12 @@ int handoff_send(int channel, const struct handoff *message)
     if (message->kind == HANDOFF_CLIENTS) {
         size_t size = message->count * sizeof(int);
         header.msg_control = control.bytes;
-        header.msg_controllen = CMSG_SPACE(size);
-        memset(&control, 0, header.msg_controllen);
+        memset(&control, 0, CMSG_SPACE(size));
+        header.msg_controllen = (__typeof__(header.msg_controllen))CMSG_SPACE(size); /* not the same type everywhere */
         struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
         rights->cmsg_level = SOL_SOCKET;
         rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(size);
+        rights->cmsg_len = (__typeof__(rights->cmsg_len))CMSG_LEN(size);
         memcpy(CMSG_DATA(rights), message->fds, size);
     }
     ssize_t sent;
@@ -45,18 +45,19 @@ int handoff_send(int channel, const struct handoff *message)
     return errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM ? -EAGAIN : -errno;
 }
 
-/* Takes the descriptors out of a received header. Returns how many there were. */
+/*
+ * Takes the descriptors out of a received header. Returns how many there were. There is one part at most: the kernel
+ * puts all descriptors of a message into one, and nothing else was asked for.
+ */
 static uint32_t take_fds(struct msghdr *header, int fds[])
 {
-    uint32_t count = 0;
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part != NULL; part = CMSG_NXTHDR(header, part)) {
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t size = part->cmsg_len - CMSG_LEN(0);
-        memcpy(fds + count, CMSG_DATA(part), size);
-        count += (uint32_t)(size / sizeof(int));
-    }
-    return count;
+    struct cmsghdr *part = CMSG_FIRSTHDR(header);
+
+    if (part == NULL || part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+        return 0;
+    size_t size = part->cmsg_len - CMSG_LEN(0);
+    memcpy(fds, CMSG_DATA(part), size);
+    return (uint32_t)(size / sizeof(int));
 }
 
 int handoff_receive(int channel, struct handoff *message)

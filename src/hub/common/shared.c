@@ -99,8 +99,11 @@ void shared_destroy(struct shared *shared)
 static bool protect_region(void *region, size_t size, unsigned workers, unsigned self)
 {
     char *own = (char *)region + size * self;
-    return mprotect(region, size * self, PROT_READ) == 0 &&
-           mprotect(own + size, size * (workers - self - 1), PROT_READ) == 0;
+    size_t before = size * self, after = size * (workers - self - 1);
+
+    /* qemu-user, unlike a kernel, refuses an empty range. */
+    return (before == 0 || mprotect(region, before, PROT_READ) == 0) &&
+           (after == 0 || mprotect(own + size, after, PROT_READ) == 0);
 }
 
 int shared_protect(const struct shared *shared, unsigned self)

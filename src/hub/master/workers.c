@@ -68,9 +68,12 @@ uint64_t workers_ready(const struct workers *workers)
 }
 
 /* In the child: closes what the master has for itself, and the ends of pipes and channels of all others. */
-static void keep_own_ends(const struct worker_setup *setup)
+static void keep_own_ends(const struct workers *workers, const struct worker_setup *setup)
 {
     int own[WORKERS_MAX + 2] = {setup->channel, setup->inbox};
+
+    /* By itself: qemu-user misses the end of a signalfd in a range, and takes the next file with its number for one. */
+    close(workers->signals);
 
     for (unsigned i = 0; i < setup->shared->workers; i++)
         own[i + 2] = setup->outboxes[i];
@@ -111,7 +114,7 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
     log_send(send_line);
     if (!workers->options->foreground)
         log_leave_terminal();
-    keep_own_ends(&setup);
+    keep_own_ends(workers, &setup);
     snprintf(name, sizeof name, "relayhubd: w%u", index);
     prctl(PR_SET_NAME, name);
     title_set("worker %u", index);
