@@ -14,13 +14,19 @@ char **title_open(int argc, char *argv[])
 {
     char **copy = calloc((size_t)argc + 1, sizeof *copy);
 
-    for (int i = 0; copy != NULL && i < argc; i++) {
-        copy[i] = strdup(argv[i]);
-        if (copy[i] == NULL)
-            return argv;
-    }
-    if (copy == NULL || argc == 0)
+    if (copy == NULL || argc == 0) {
+        free(copy);
         return argv;
+    }
+    for (int i = 0; i < argc; i++) {
+        copy[i] = strdup(argv[i]);
+        if (copy[i] != NULL)
+            continue;
+        while (i > 0)
+            free(copy[--i]);
+        free(copy);
+        return argv;
+    }
     /* The kernel puts them one after the other. */
     room = argv[0];
     room_size = (size_t)(argv[argc - 1] - argv[0]) + strlen(argv[argc - 1]) + 1;
