@@ -62,6 +62,7 @@ int rh_fail(struct relayhub *connection, int error, const char *format, ...)
 
 int rh_ended(struct relayhub *connection)
 {
+    /* The system tells of a reset only once: the read that finds an end may follow a write that was told. */
     int error = connection->read_end < 0    ? -connection->read_end
                 : connection->write_end < 0 ? -connection->write_end
                                             : 0;

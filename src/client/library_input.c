@@ -150,9 +150,6 @@ int rh_fill(struct relayhub *connection)
     if (came < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return 0;
     connection->read_end = came == 0 ? RH_CLOSED : -errno;
-    if (came == 0 && connection->write_end < 0)
-        connection->read_end =
-            connection->write_end;    /* the system tells of a reset only once, and the write was told */
     rh_nudge(connection, RH_SENDING); /* nothing else would end its wait for room in the socket */
     return rh_ended(connection);
 }

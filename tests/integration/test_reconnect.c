@@ -206,6 +206,49 @@ START_TEST(test_pauses)
 }
 END_TEST
 
+static void write_frame(int fd, enum frame_type type, uint64_t id, const char *body);
+
+static void *turn_away_then_answer(void *argument)
+{
+    int64_t *closed = argument;
+
+    for (int i = 0; i < 5; i++) /* pauses of up to 50, 100, 200, 400 */
+        close(accept_one());
+    int fd = accept_one();
+    write_frame(fd, FRAME_IDENTITY, 9, "");
+    poll(NULL, 0, 100);
+    *closed = now_ms();
+    close(fd);
+    close(accept_one());
+    closed[1] = now_ms();
+    return NULL;
+}
+
+/* A hub that has answered is a good one: the first pause after it is a short one again. */
+START_TEST(test_pauses_begin_again)
+{
+    int64_t times[2];
+    pthread_t thread;
+    struct relayhub_event event;
+
+    listen_here();
+    struct relayhub *connection = open_to(port, LONG_WAIT);
+    ck_assert_int_eq(relayhub_set_reconnect(connection, 50, 10000), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, turn_away_then_answer, times), 0);
+    expect_event(connection, RELAYHUB_CLOSED);
+    expect_event(connection, RELAYHUB_CONNECTED);
+    expect_event(connection, RELAYHUB_CLOSED);
+    ck_assert_int_eq(relayhub_receive(connection, &event, 40), 0);
+    while (relayhub_receive(connection, &event, 100) == 1)
+        ;
+    ck_assert_int_eq(relayhub_receive(connection, &event, 1000), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_int_lt(times[1] - times[0], patient(400)); /* 800 at least if they went on growing */
+    relayhub_close(connection);
+    close(listener);
+}
+END_TEST
+
 /* A hub that takes the connection and never answers ends an attempt after the time of relayhub_connect(). */
 START_TEST(test_an_attempt_has_an_end)
 {
@@ -324,6 +367,7 @@ int main(void)
     tcase_add_test(tests, test_another_hub_on_the_same_port);
     tcase_add_test(tests, test_a_shared_connection);
     tcase_add_test(tests, test_pauses);
+    tcase_add_test(tests, test_pauses_begin_again);
     tcase_add_test(tests, test_an_attempt_has_an_end);
     tcase_add_test(tests, test_in_an_event_loop);
     tcase_add_loop_test(tests, test_it_ends_in_a_pause, 0, 2);

@@ -9,6 +9,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -533,6 +534,23 @@ START_TEST(try_send_and_flush)
 }
 END_TEST
 
+/* What is kept for a hub that is gone is not kept any more: nobody waits for its socket to take it. */
+START_TEST(nothing_is_kept_for_a_dead_hub)
+{
+    uint8_t *body = pattern(RELAYHUB_MAX_BODY, 0);
+    struct iovec part = {body, RELAYHUB_MAX_BODY};
+    uint64_t to = 1;
+
+    ck_assert_int_eq(relayhub_try_send(client, &to, 1, &part, 1, NULL), 1);
+    ck_assert_uint_gt(relayhub_pending(client), 0);
+    close(hub);
+    hub = -1;
+    ck_assert_int_eq(relayhub_flush(client), -ECONNRESET);
+    ck_assert_uint_eq(relayhub_pending(client), 0);
+    free(body);
+}
+END_TEST
+
 /* After -ETIMEDOUT a message is under way, after -EAGAIN it is not: the hub receives exactly the former. */
 START_TEST(send_times_out)
 {
@@ -971,6 +989,36 @@ START_TEST(connect_times_out)
 }
 END_TEST
 
+/* The first loopback address answers nothing: some of the time is left for the second. */
+START_TEST(connect_to_the_second_address)
+{
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+    struct relayhub *full[8], *connection;
+    char port[8], reason[100];
+    int listener = bind_loopback(port), deaf = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), made = 0, on = 1;
+
+    ck_assert_int_eq(getaddrinfo(NULL, port, &hints, &found), 0);
+    bool ipv6_first = found->ai_family == AF_INET6;
+    freeaddrinfo(found);
+    address.sin6_port = htons((uint16_t)atoi(port));
+    setsockopt(deaf, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (ipv6_first && bind(deaf, (struct sockaddr *)&address, sizeof address) == 0) {
+        ck_assert_int_eq(listen(deaf, 0), 0);
+        while (made < 8 && relayhub_connect(&full[made], "::1", port, SHORT, reason, sizeof reason) == 0)
+            made++;
+        ck_assert_int_lt(made, 8);
+        ck_assert_int_eq(listen(listener, 5), 0);
+        ck_assert_int_eq(relayhub_connect(&connection, NULL, port, 1000, reason, sizeof reason), 0);
+        relayhub_close(connection);
+    }
+    while (made > 0)
+        relayhub_close(full[--made]);
+    close(deaf);
+    close(listener);
+}
+END_TEST
+
 #define SIZE_OF(array) (int)(sizeof(array) / sizeof *(array))
 
 static TCase *add_case(Suite *suite, const char *name)
@@ -1371,6 +1419,7 @@ static Suite *library_suite(void)
     tcase_add_test(sending, message_bytes);
     tcase_add_test(sending, limits);
     tcase_add_test(sending, try_send_and_flush);
+    tcase_add_test(sending, nothing_is_kept_for_a_dead_hub);
     tcase_add_test(sending, send_times_out);
     tcase_add_test(sending, receive_flushes);
     tcase_add_test(sending, nothing_is_sent_after_shutdown);
@@ -1403,6 +1452,7 @@ static Suite *library_suite(void)
     tcase_add_loop_test(connecting, connect_to_ipv6, 0, SIZE_OF(ipv6_hosts));
     tcase_add_test(connecting, connect_to_no_such_place);
     tcase_add_test(connecting, connect_times_out);
+    tcase_add_test(connecting, connect_to_the_second_address);
     return suite;
 }
 
