@@ -280,6 +280,29 @@ static void write_frame(int fd, enum frame_type type, uint64_t id, const char *b
     ck_assert_int_eq(send(fd, frame, frame_size(word), MSG_NOSIGNAL), frame_size(word));
 }
 
+/* While the hub has not answered yet, nothing is taken that might be lost with the attempt. */
+START_TEST(test_nothing_is_sent_on_an_attempt)
+{
+    struct relayhub_event event;
+    uint64_t id = 1;
+
+    listen_here();
+    struct relayhub *connection = open_to(port, LONG_WAIT);
+    close(accept_one());
+    expect_event(connection, RELAYHUB_CLOSED);
+    ck_assert_int_eq(relayhub_receive(connection, &event, 5 * LEAST), 0);
+    int silent = accept_one();
+    ck_assert_int_eq(relayhub_send(connection, &id, 1, "x", 1, 0, NULL), -ECONNRESET);
+    ck_assert_int_eq(relayhub_request_identity(connection), -ECONNRESET);
+    ck_assert_int_eq(relayhub_list(connection, NULL, NULL, 0), -ECONNRESET);
+    write_frame(silent, FRAME_IDENTITY, 7, "");
+    ck_assert_uint_eq(expect_event(connection, RELAYHUB_CONNECTED), 7);
+    ck_assert_int_eq(relayhub_send(connection, &id, 1, "x", 1, 0, NULL), 0);
+    relayhub_close(connection);
+    close(silent), close(listener);
+}
+END_TEST
+
 /*
  * A program with a loop of its own: it polls the same number for all connections, is woken when there is something to
  * do, and not all the time. What comes before the id comes after RELAYHUB_CONNECTED.
@@ -340,6 +363,23 @@ START_TEST(test_it_ends_in_a_pause)
 }
 END_TEST
 
+/* After relayhub_shutdown() there is nothing to come back for. */
+START_TEST(test_no_connection_after_a_shutdown)
+{
+    listen_here();
+    struct relayhub *connection = open_to(port, LONG_WAIT);
+    int accepted = accept_one();
+    ck_assert_int_eq(relayhub_shutdown(connection), 0);
+    ck_assert_int_eq(relayhub_set_reconnect(connection, LEAST, MOST), 0);
+    close(accepted);
+    for (int i = 0; i < 3; i++)
+        expect_event(connection, RELAYHUB_CLOSED);
+    ck_assert_int_eq(poll(&(struct pollfd){.fd = listener, .events = POLLIN}, 1, 2 * LEAST), 0);
+    relayhub_close(connection);
+    close(listener);
+}
+END_TEST
+
 START_TEST(test_what_is_no_pause)
 {
     static const int wrong[][2] = {{0, 1}, {-1, 1}, {2, 1}, {1, 0}, {-1, -1}};
@@ -369,8 +409,10 @@ int main(void)
     tcase_add_test(tests, test_pauses);
     tcase_add_test(tests, test_pauses_begin_again);
     tcase_add_test(tests, test_an_attempt_has_an_end);
+    tcase_add_test(tests, test_nothing_is_sent_on_an_attempt);
     tcase_add_test(tests, test_in_an_event_loop);
     tcase_add_loop_test(tests, test_it_ends_in_a_pause, 0, 2);
+    tcase_add_test(tests, test_no_connection_after_a_shutdown);
     tcase_add_test(tests, test_what_is_no_pause);
     return run_case(tests, "reconnect");
 }
