@@ -60,19 +60,17 @@ int check_output(void);
 /* After EAGAIN: waits for as long as it takes. */
 void wait_until_ready(int fd, short events);
 
-/* What the wait ended for; nothing of these: a signal, or the time was over. */
-struct readiness {
-    bool hub, input;
-};
-
 /*
- * Flushes, then waits for the hub, and for standard input if ready->input is true. Sets both to what can be read. At
- * most timeout_ms, and with this mask of signals; NULL: no signal ends the wait. EX_IOERR when whoever read standard
- * output is gone: what comes next would be lost, so nothing more is received.
+ * Flushes, then waits for the hub, and for standard input if *input is true, which becomes whether that can be read. At
+ * most timeout_ms; a signal ends the wait as well, and `signals` is the mask for its time, or NULL. EX_IOERR when
+ * whoever read standard output is gone: what comes next would be lost, so nothing more is received.
  */
-int wait_for_events(struct relayhub *hub, struct readiness *ready, int timeout_ms, const sigset_t *signals);
+int wait_for_events(struct relayhub *hub, bool *input, int timeout_ms, const sigset_t *signals);
 
 /* ---- command_hub.c: the hub, and what goes wrong with it ---- */
+
+/* Milliseconds of a clock that only goes forward. */
+int64_t now_ms(void);
 
 /* Says "relayhub: " and the sentence on standard error, and returns the status. */
 int complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -303,11 +303,11 @@ static int talk(struct chat *chat)
         if (chat->quit)
             break;
         /* While something still has to be written, no more is read from the user. */
-        struct readiness ready = {.input = relayhub_pending(chat->hub) == 0};
+        bool input = relayhub_pending(chat->hub) == 0;
         terminal_show();
-        status = wait_for_events(chat->hub, &ready, RELAYHUB_FOREVER, terminal_signals());
+        status = wait_for_events(chat->hub, &input, RELAYHUB_FOREVER, terminal_signals());
         terminal_handle_signals();
-        if (status == EX_OK && ready.input)
+        if (status == EX_OK && input)
             status = read_input(chat);
         if (status != EX_OK)
             return status;

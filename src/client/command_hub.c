@@ -82,7 +82,7 @@ int connect_to_hub(const struct settings *settings, struct relayhub **hub, uint6
 
 /* ---- leaving ---- */
 
-static int64_t now_ms(void)
+int64_t now_ms(void)
 {
     struct timespec now;
 

@@ -28,19 +28,21 @@ static void print_as(enum format format, const struct relayhub_event *event)
     }
 }
 
-static int wait_for_message(const struct settings *settings, struct relayhub *hub)
+/* Waits for a part of a message. Only a whole one moves the deadline of --wait, so nobody can feed it with pieces. */
+static int wait_for_message(const struct settings *settings, struct relayhub *hub, int64_t deadline)
 {
-    struct readiness ready = {false, false};
+    int64_t left = deadline - now_ms();
+    bool input = false;
 
-    int status = wait_for_events(hub, &ready, settings->wait_ms, NULL);
-    if (status == EX_OK && !ready.hub)
-        status = complain(EX_TEMPFAIL, "no message came for %g seconds", settings->wait_ms / 1000.0);
-    return status;
+    if (settings->wait_ms >= 0 && left <= 0)
+        return complain(EX_TEMPFAIL, "no message came for %g seconds", settings->wait_ms / 1000.0);
+    return wait_for_events(hub, &input, settings->wait_ms < 0 ? RELAYHUB_FOREVER : (int)left, NULL);
 }
 
 /* Output is written before each wait, and not between messages that are there already. */
 static int print_messages(const struct settings *settings, struct relayhub *hub)
 {
+    int64_t deadline = now_ms() + settings->wait_ms;
     uint64_t printed = 0;
     int status = EX_OK;
 
@@ -50,7 +52,7 @@ static int print_messages(const struct settings *settings, struct relayhub *hub)
         if (result < 0)
             return status != EX_OK ? status : hub_failed(hub, result);
         if (result == 0) {
-            int waited = wait_for_message(settings, hub);
+            int waited = wait_for_message(settings, hub, deadline);
             if (waited != EX_OK)
                 return waited;
             continue;
@@ -62,6 +64,7 @@ static int print_messages(const struct settings *settings, struct relayhub *hub)
         if (event.type != RELAYHUB_MESSAGE)
             continue;
         print_as(settings->format, &event);
+        deadline = now_ms() + settings->wait_ms;
         if (++printed == settings->count)
             break;
     }

@@ -109,27 +109,23 @@ int check_output(void)
 
 /* ---- waiting ---- */
 
-int wait_for_events(struct relayhub *hub, struct readiness *ready, int timeout_ms, const sigset_t *signals)
+int wait_for_events(struct relayhub *hub, bool *input, int timeout_ms, const sigset_t *signals)
 {
     struct pollfd pollers[] = {
         {.fd = relayhub_fd(hub), .events = relayhub_pending(hub) > 0 ? POLLIN | POLLOUT : POLLIN},
-        {.fd = ready->input ? STDIN_FILENO : -1, .events = POLLIN},
+        {.fd = *input ? STDIN_FILENO : -1, .events = POLLIN},
         {.fd = STDOUT_FILENO}, /* without events, it is ready when nobody will read it any more */
     };
     struct timespec time = {timeout_ms / 1000, timeout_ms % 1000 * 1000000};
-    int result;
 
     int status = flush_output();
     if (status != EX_OK)
         return status;
-    do
-        result = ppoll(pollers, sizeof pollers / sizeof *pollers, timeout_ms < 0 ? NULL : &time, signals);
-    while (result < 0 && errno == EINTR && signals == NULL);
+    int result = ppoll(pollers, sizeof pollers / sizeof *pollers, timeout_ms < 0 ? NULL : &time, signals);
     if (result < 0 && errno != EINTR)
         return complain(EX_OSERR, "poll: %s", strerror(errno));
     if (result > 0 && pollers[2].revents)
         return complain(EX_IOERR, "cannot write to standard output: %s", strerror(EPIPE));
-    ready->hub = result > 0 && pollers[0].revents != 0;
-    ready->input = result > 0 && pollers[1].revents != 0;
+    *input = result > 0 && pollers[1].revents != 0;
     return EX_OK;
 }

@@ -55,6 +55,18 @@ static void take_over_signals(void)
     sigprocmask(SIG_BLOCK, &blocked, &terminal.waiting);
 }
 
+/* What follows may wait for the hub, and a signal is to end that as in any other program. */
+static void give_signals_back(void)
+{
+    struct sigaction now;
+
+    for (size_t i = 0; i < HANDLED; i++) {
+        if (sigaction(handled[i], NULL, &now) == 0 && now.sa_handler == note_signal)
+            signal(handled[i], SIG_DFL);
+    }
+    sigprocmask(SIG_SETMASK, &terminal.waiting, NULL);
+}
+
 static void take_line(char *line)
 {
     if (line == NULL) {
@@ -95,6 +107,7 @@ void terminal_close(void)
         rl_callback_handler_remove();
     }
     fflush(stdout);
+    give_signals_back();
 }
 
 void terminal_read(void)

@@ -75,7 +75,7 @@ static int next_event(struct relayhub *connection, struct relayhub_event *event)
 }
 
 /* The id on a new connection. What came before it, from clients that saw it in a list, is kept for later. */
-static int connected_event(struct relayhub *connection, struct relayhub_event *event)
+static int take_id(struct relayhub *connection, struct relayhub_event *event)
 {
     const uint8_t *frame = NULL;
     int result;
@@ -108,6 +108,17 @@ static int end_event(struct relayhub *connection, struct relayhub_event *event)
     if (tell)
         *event = (struct relayhub_event){.type = RELAYHUB_CLOSED, .body = "", .receivers = connection->ids};
     return tell;
+}
+
+/* A hub that sends more than can be kept before it says the id is no better than one that does not answer. */
+static int connected_event(struct relayhub *connection, struct relayhub_event *event)
+{
+    int result = take_id(connection, event);
+
+    if (result != -ENOBUFS)
+        return result;
+    connection->read_end = result;
+    return end_event(connection, event);
 }
 
 /* One step towards the next event. Returns 1 with it, 0 for another step, -EAGAIN when the time is over. */

@@ -161,6 +161,23 @@ void rh_pause(struct relayhub *connection)
     begin_pause(connection);
 }
 
+/* That may take the resolver's time, in which the other thread may call, and end all this. */
+static void look_up_again(struct relayhub *connection)
+{
+    struct rh_reconnect *reconnect = &connection->reconnect;
+    struct addrinfo *found = NULL;
+    char reason[sizeof connection->reason];
+
+    rh_unlock(connection, 0);
+    int result = rh_look_up(&reconnect->address, &found, reason, sizeof reason);
+    rh_lock(connection);
+    forget_addresses(reconnect);
+    if (result == 0)
+        reconnect->found = reconnect->next = found;
+    else
+        rh_fail(connection, -result, "%s", reason);
+}
+
 int rh_wait_to_retry(struct relayhub *connection, int64_t deadline)
 {
     struct rh_reconnect *reconnect = &connection->reconnect;
@@ -168,10 +185,8 @@ int rh_wait_to_retry(struct relayhub *connection, int64_t deadline)
 
     if (rh_remaining(reconnect->until) > 0)
         return timeout == 0 ? 0 : rh_wait(connection, RH_RECEIVING, POLLIN, timeout);
-    forget_addresses(reconnect);
-    if (rh_look_up(&reconnect->address, &reconnect->found, connection->reason, sizeof connection->reason) == 0)
-        reconnect->next = reconnect->found;
-    if (!try_next(connection))
+    look_up_again(connection);
+    if (connection->stage == RH_PAUSED && !try_next(connection))
         rh_pause(connection);
     return 1;
 }

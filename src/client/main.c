@@ -32,7 +32,7 @@ static void print_help(void)
          "  listen                 print the own id, then each message that comes\n"
          "      --format FORMAT    text (default), json (one object a line) or raw (only bodies)\n"
          "      --count N          end after N messages\n"
-         "      --wait SECONDS     fail when no message comes for so long\n"
+         "      --wait SECONDS     fail when no message comes for this long\n"
          "  send ID[,ID...] [BODY | -]\n"
          "                         send BODY, or standard input, to up to 255 receivers;\n"
          "                         the exit status is 0 when it reached them all, 1 when not\n"

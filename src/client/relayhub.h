@@ -105,8 +105,7 @@ int relayhub_shutdown(struct relayhub *connection);
 /*
  * Ends the wait of a call on this connection in another thread, or below a signal handler: that call returns
  * -EINTR. If none waits, the next one that has to wait does so. On a shared connection this holds for each of the
- * two threads. May be called from any thread and from a signal
- * handler, as long as the connection is not closed.
+ * two threads. May be called from any thread and from a signal handler, as long as the connection is not closed.
  */
 void relayhub_interrupt(struct relayhub *connection);
 

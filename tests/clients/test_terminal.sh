@@ -158,6 +158,19 @@ type_keys 'echo status $?' Enter
 await_screen 'status 0'
 normal
 
+# At the end chat waits for the hub's last words. A hub that stands still does not keep anybody who wants to leave.
+start_chat
+workers=$(sed -n 's/.*worker [0-9]* started, pid \([0-9]*\)$/\1/p' "$dir/hub.err")
+# shellcheck disable=SC2086 # one word a worker
+kill -STOP $workers
+type_keys C-d
+sleep 0.5
+type_keys C-c
+type_keys 'echo left $?' Enter
+await_screen 'left 130'
+# shellcheck disable=SC2086
+kill -CONT $workers
+
 # ---- raw bodies go to no terminal
 
 type_keys "clear; $RELAYHUB listen --format raw; echo status \$?" Enter

@@ -255,6 +255,27 @@ connection.recv(1000)' "$dir/bad" >"$dir/port" &
     expect 76 --hub "127.0.0.1:$port" id
 }
 
+# A message that comes a byte at a time, and never whole, does not keep a wait from its end.
+waiting_for_pieces() {
+    command -v python3 >/dev/null || return
+    rm -f "$dir/port"
+    python3 -c '
+import socket, struct, time
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+connection, _ = listener.accept()
+connection.recv(4)
+connection.sendall(struct.pack(">IQ", 1 << 29 | 1 << 21, 5) + struct.pack(">IQ", 3 << 29 | 1 << 21 | 1000, 6))
+for _ in range(40):
+    time.sleep(0.25)
+    connection.sendall(b"x")' >"$dir/port" 2>/dev/null &
+    pids="$pids $!"
+    port=$(await_line "$dir/port" '^\([0-9]*\)$') || fail 'no listener'
+    start=$(date +%s)
+    expect 75 --hub "127.0.0.1:$port" listen --wait 1
+    [ $(($(date +%s) - start)) -lt 8 ] || fail 'pieces of a message move the end of listen --wait'
+}
+
 many_receivers() {
     listen text '^id \([0-9]*\)$' --count 1
     expect 1 send "$id,$(seq -s , 254)" hello
@@ -335,6 +356,7 @@ for count in 1 2; do
     unreached
     json
     waiting
+    waiting_for_pieces
     names
     hub_of_another_kind
     many_receivers

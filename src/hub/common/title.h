@@ -8,8 +8,8 @@
 #define RELAYHUB_TITLE_H
 
 /*
- * Copies the arguments, and gives their memory to the titles. main() calls this first. Returns the copy, or `argv`
- * without memory: then there are no titles.
+ * Copies the arguments, and gives their memory to the titles. main() calls this before it reads them. Returns the copy,
+ * or `argv` without memory: then there are no titles.
  */
 char **title_open(int argc, char *argv[]);
 
