@@ -403,6 +403,50 @@ START_TEST(test_bad_options)
 }
 END_TEST
 
+/* What a process and its children share and have, in KiB, each page once. */
+static uint64_t memory_of_hub(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i <= hub.workers; i++) {
+        char path[64], line[256];
+        unsigned long long size = 0;
+        snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)(i < hub.workers ? hub_worker(&hub, i) : hub.pid));
+        FILE *file = fopen(path, "r");
+        ck_assert_ptr_nonnull(file);
+        while (fgets(line, sizeof line, file) != NULL && sscanf(line, "Pss: %llu", &size) != 1)
+            continue;
+        fclose(file);
+        sum += size;
+    }
+    return sum;
+}
+
+/* What a burst used of the store goes back to the system after a while, and the hub sleeps then. */
+START_TEST(test_memory_goes_back)
+{
+    static uint8_t body[FRAME_MAX_BODY];
+    const unsigned bodies = 40;
+
+    memset(body, 1, sizeof body);
+    hub_start(&hub, 2, "--high-watermark", "256M", "--store-share", "256M", "--store-size", "4G", NULL);
+    client_open(&clients[0], &hub);
+    client_open(&clients[1], &hub);
+    uint64_t before = memory_of_hub();
+    for (unsigned i = 0; i < bodies; i++)
+        client_message(&clients[0], &clients[1].id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "deliveries", bodies);
+    ck_assert_uint_gt(memory_of_hub(),
+                      before + (bodies - 8) * 1024); /* the kernel holds what the receiver's socket took */
+    client_reset(&clients[1]);
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    for (int64_t end = now_ms() + patient(20000); memory_of_hub() > before + 4096; poll(NULL, 0, 200))
+        ck_assert_int_lt(now_ms(), end);
+    client_close(&clients[0]);
+    hub_stop(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("limits");
@@ -419,6 +463,7 @@ int main(void)
     tcase_add_loop_test(tests, test_few_descriptors, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_the_master_runs_out_of_descriptors, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_workers_run_out_of_descriptors, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_memory_goes_back);
     tcase_add_test(tests, test_bad_options);
     return run_case(tests, "limits");
 }

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -874,6 +875,65 @@ START_TEST(test_one_of_two_holders_dies_with_the_owner)
 }
 END_TEST
 
+/* How many of these blocks have memory. */
+static unsigned resident(uint64_t at, uint32_t blocks)
+{
+    unsigned char pages[1024];
+    unsigned count = 0;
+
+    ck_assert_int_eq(mincore(store_bytes(&a, at), (size_t)blocks * BLOCK_SIZE, pages), 0);
+    for (uint32_t i = 0; i < blocks; i++)
+        count += pages[i] & 1;
+    return count;
+}
+
+static void sweep(uint32_t most)
+{
+    while (!store_cool(&a, most))
+        ck_assert(a.cooling); /* it is not over */
+}
+
+START_TEST(test_memory_of_free_blocks_goes_back)
+{
+    ck_assert(!a.cooling);
+    uint32_t keeps = take(&a, 100 * BLOCK_SIZE), burst = take(&a, 600 * BLOCK_SIZE);
+    memset(bytes_of(&a, keeps), 1, 700 * BLOCK_SIZE);
+    give(&a, burst);
+    ck_assert(a.cooling);
+    sweep(UINT32_MAX); /* it was taken a moment ago */
+    ck_assert_uint_eq(resident(place_of(keeps), 700), 700);
+    ck_assert_uint_eq(take(&a, 10 * BLOCK_SIZE), burst);
+    give(&a, burst);
+    sweep(64); /* in several steps; not what was taken again */
+    ck_assert_uint_eq(resident(place_of(keeps), 700), 110);
+    ck_assert(a.cooling);
+    sweep(UINT32_MAX);
+    ck_assert_uint_eq(resident(place_of(keeps), 700), 100);
+    for (uint32_t i = 0; i < 100 * BLOCK_SIZE; i++)
+        ck_assert_uint_eq(bytes_of(&a, keeps)[i], 1);
+    sweep(UINT32_MAX);
+    ck_assert(!a.cooling); /* nothing is left to give */
+    give(&a, keeps);
+    ck_assert(a.cooling);
+    sweep(UINT32_MAX);
+    ck_assert_uint_eq(resident(place_of(keeps), 700), 0);
+}
+END_TEST
+
+/* A successor does not know which blocks have memory. */
+START_TEST(test_successor_gives_memory_back)
+{
+    uint32_t held = take(&a, BLOCK_SIZE), burst = take(&a, 500 * BLOCK_SIZE);
+    memset(bytes_of(&a, held), 1, 501 * BLOCK_SIZE);
+    lend(&a, held, 1);
+    store_close(&a);
+    ck_assert_int_eq(store_open(&a, &shared, 0, true), 0);
+    sweep(UINT32_MAX);
+    ck_assert_uint_eq(resident(place_of(held), 1), 1);
+    ck_assert_uint_eq(resident(place_of(burst), 500), 0);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("store");
@@ -908,5 +968,7 @@ int main(void)
     tcase_add_test(tests, test_two_records_that_are_held_at_the_same_time);
     tcase_add_test(tests, test_a_successor_sees_each_holder);
     tcase_add_test(tests, test_one_of_two_holders_dies_with_the_owner);
+    tcase_add_test(tests, test_memory_of_free_blocks_goes_back);
+    tcase_add_test(tests, test_successor_gives_memory_back);
     return run_case(tests, "store");
 }

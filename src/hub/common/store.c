@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 /* Lent blocks that each allocation looks at, so that they come back while the worker is busy. */
 #define RECLAIM_AT_ALLOCATION 8u
@@ -32,8 +34,11 @@ static void mark(struct store *store, uint32_t start, uint32_t count, bool used)
         uint64_t mask = (bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1) << (i % 64);
         INVARIANT((store->used[i / 64] & mask) == (used ? 0 : mask), store->used[i / 64], mask);
         store->used[i / 64] ^= mask;
+        if (used)
+            store->recent[i / 64] |= mask;
         i += bits;
     }
+    store->cooling = store->left_warm = true;
     if (used)
         store->free_blocks -= count;
     else
@@ -168,24 +173,32 @@ int store_open(struct store *store, const struct shared *shared, unsigned self, 
                             .lent_head = BLOCK_NONE,
                             .lent_tail = BLOCK_NONE};
     store->used = calloc((blocks + 63) / 64, sizeof *store->used);
+    store->recent = calloc((blocks + 63) / 64, sizeof *store->recent);
+    store->warm = calloc((blocks + 63) / 64, sizeof *store->warm);
     store->references = calloc(shared_blocks(shared), sizeof *store->references);
     store->borrowed = calloc(shared_blocks(shared), sizeof *store->borrowed);
     store->lent = calloc(blocks, sizeof *store->lent);
     store->next_lent = calloc(blocks, sizeof *store->next_lent);
-    if (!store->used || !store->references || !store->borrowed || !store->lent || !store->next_lent) {
+    if (!store->used || !store->recent || !store->warm || !store->references || !store->borrowed || !store->lent ||
+        !store->next_lent) {
         store_close(store);
         return -ENOMEM;
     }
     if (blocks % 64 != 0) /* what the last word has beyond the arena is never free */
         store->used[blocks / 64] = UINT64_MAX << (blocks % 64);
-    if (successor)
+    if (successor) {
         adopt_held_blocks(store);
+        memset(store->warm, 0xff, (blocks + 63) / 64 * sizeof *store->warm); /* as the dead one left it */
+        store->cooling = true;
+    }
     return 0;
 }
 
 void store_close(struct store *store)
 {
     free(store->used);
+    free(store->recent);
+    free(store->warm);
     free(store->references);
     free(store->borrowed);
     free(store->lent);
@@ -296,6 +309,44 @@ void area_close(struct store *store, struct area *area)
     if (area->at != area->end)
         store_release(store, area->at, area_room(area));
     area->at = area->end = 0;
+}
+
+/* ---- memory that goes back to the system ---- */
+
+/* Of the blocks that a word of the bitmaps has bits for. They read as zero from now on. */
+static void give_memory_back(const struct store *store, uint32_t word, uint64_t blocks)
+{
+    while (blocks != 0) {
+        unsigned start = (unsigned)__builtin_ctzll(blocks);
+        uint64_t rest = ~(blocks >> start);
+        unsigned length = rest == 0 ? 64 - start : (unsigned)__builtin_ctzll(rest);
+        uint64_t at = ((uint64_t)store->first + word * 64 + start) * BLOCK_SIZE;
+        /* If the system refuses it, the memory stays, as it did before. */
+        (void)madvise(store_bytes(store, at), (size_t)length * BLOCK_SIZE, MADV_REMOVE);
+        blocks &= length + start == 64 ? (UINT64_C(1) << start) - 1 : UINT64_MAX << (start + length);
+    }
+}
+
+bool store_cool(struct store *store, uint32_t most)
+{
+    const uint32_t words = (store->blocks + 63) / 64;
+
+    if (store->sweep == 0)
+        store->left_warm = false;
+    for (uint32_t given = 0; store->sweep < words && given < most; store->sweep++) {
+        uint32_t i = store->sweep;
+        uint64_t cold = store->warm[i] & ~store->used[i] & ~store->recent[i];
+        store->warm[i] = (store->warm[i] | store->recent[i]) & ~cold;
+        store->recent[i] = 0;
+        store->left_warm |= (store->warm[i] & ~store->used[i]) != 0;
+        give_memory_back(store, i, cold);
+        given += (uint32_t)__builtin_popcountll(cold);
+    }
+    if (store->sweep < words)
+        return false;
+    store->cooling = store->left_warm;
+    store->sweep = 0;
+    return true;
 }
 
 /* ---- death ---- */

@@ -36,6 +36,11 @@ struct store {
     uint32_t lowest;      /* no block of the arena before this one is free */
     uint32_t search;      /* where the next search goes on, if the lowest blocks are too scattered */
     uint64_t *used;       /* a bit a block of the arena */
+    uint64_t *recent;     /* the same: taken since the last sweep; see store_cool() */
+    uint64_t *warm;       /* the same: may have memory, but was not taken since */
+    uint32_t sweep;       /* the word of these where the next sweep goes on */
+    bool cooling;         /* some free block may have memory */
+    bool left_warm;       /* the same, of those that this sweep has looked at, or taken meanwhile */
     uint32_t *references; /* [block of any arena]: inside this worker */
     uint32_t *borrowed;   /* [block of another arena]: references that this worker was given and has not returned */
     uint64_t *lent;       /* [block of the arena]: workers that may still have references to it, a bit each */
@@ -95,6 +100,13 @@ void store_borrow(struct store *store, uint64_t at, uint32_t length);
 
 /* Looks at up to `most` lent blocks, and frees those to which no references are left. */
 void store_reclaim(struct store *store, uint32_t most);
+
+/*
+ * Gives memory of free blocks back to the system: of up to about `most` blocks that were not taken since the previous
+ * sweep. Each call goes on where the last one ended. Returns true at the end of a sweep; the next one should begin
+ * after some time, if store->cooling says that one is needed.
+ */
+bool store_cool(struct store *store, uint32_t most);
 
 /* Worker `holder` is dead: none of its references count any more. */
 void store_forget_holder(struct store *store, unsigned holder);

@@ -206,7 +206,9 @@ struct worker {
     uint32_t clock;  /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps, as the next */
     uint32_t now;    /* milliseconds that this process has run, see take_time() in worker.c */
     uint32_t looked; /* when deadlines were looked at last */
-    uint64_t stamp;  /* of the last batch */
+    uint32_t cooled; /* when memory of the store was given back last, and how long until the next time */
+    uint32_t cool_pause;
+    uint64_t stamp; /* of the last batch */
 
     /* Credit between workers, in the units of record_cost(); see backpressure.h. */
     uint32_t credit; /* what each other worker may have under way to this one, and this one to each */

@@ -42,6 +42,13 @@
 #define TICK 100
 #define STORE_TICK 5
 
+/*
+ * Memory of the store that was not used for this time goes back to the system, in milliseconds: some blocks in each
+ * tick, so that it keeps nobody waiting.
+ */
+#define COOLING_PERIOD 5000u
+#define COOLED_A_TICK 512u
+
 /* ---- setting up ---- */
 
 static uint32_t milliseconds(void)
@@ -218,6 +225,14 @@ static void end_turn(struct worker *worker)
 
 /* ---- time ---- */
 
+static void cool_store(struct worker *worker)
+{
+    if (!worker->store.cooling || worker->now - worker->cooled < worker->cool_pause)
+        return;
+    worker->cooled = worker->now;
+    worker->cool_pause = store_cool(&worker->store, COOLED_A_TICK) ? COOLING_PERIOD : STORE_TICK;
+}
+
 /* What does not need a look in every turn. */
 static void handle_time(struct worker *worker)
 {
@@ -227,6 +242,7 @@ static void handle_time(struct worker *worker)
     expiry_look(worker);
     backpressure_wake_store(worker);
     ending_cut_off(worker);
+    cool_store(worker);
 }
 
 static int next_timeout(const struct worker *worker)
@@ -235,7 +251,12 @@ static int next_timeout(const struct worker *worker)
         return 0;
     if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL)
         return STORE_TICK;
-    return deadline_any(worker) || worker->store.lent_count > 0 || worker->stopped ? TICK : -1;
+    if (deadline_any(worker) || worker->store.lent_count > 0 || worker->stopped)
+        return TICK;
+    if (!worker->store.cooling)
+        return -1;
+    uint32_t since = worker->now - worker->cooled;
+    return since + STORE_TICK < worker->cool_pause ? (int)(worker->cool_pause - since) : STORE_TICK;
 }
 
 /*
