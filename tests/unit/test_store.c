@@ -920,6 +920,27 @@ START_TEST(test_memory_of_free_blocks_goes_back)
 }
 END_TEST
 
+/* What a sweep has passed already is left to the next one. */
+START_TEST(test_taken_during_a_sweep)
+{
+    uint32_t burst = take(&a, 200 * BLOCK_SIZE);
+    memset(bytes_of(&a, burst), 1, 200 * BLOCK_SIZE);
+    give(&a, burst);
+    sweep(UINT32_MAX);
+    ck_assert(!store_cool(&a, 64));
+    ck_assert_uint_eq(take(&a, BLOCK_SIZE), burst);
+    memset(bytes_of(&a, burst), 1, BLOCK_SIZE);
+    give(&a, burst);
+    sweep(UINT32_MAX);
+    ck_assert_uint_eq(resident(place_of(burst), 200), 1);
+    ck_assert(a.cooling);
+    sweep(UINT32_MAX);
+    sweep(UINT32_MAX);
+    ck_assert_uint_eq(resident(place_of(burst), 200), 0);
+    ck_assert(!a.cooling);
+}
+END_TEST
+
 /* A successor does not know which blocks have memory. */
 START_TEST(test_successor_gives_memory_back)
 {
@@ -969,6 +990,7 @@ int main(void)
     tcase_add_test(tests, test_a_successor_sees_each_holder);
     tcase_add_test(tests, test_one_of_two_holders_dies_with_the_owner);
     tcase_add_test(tests, test_memory_of_free_blocks_goes_back);
+    tcase_add_test(tests, test_taken_during_a_sweep);
     tcase_add_test(tests, test_successor_gives_memory_back);
     return run_case(tests, "store");
 }
