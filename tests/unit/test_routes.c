@@ -111,7 +111,7 @@ END_TEST
 
 START_TEST(test_slots_rest_and_run_out)
 {
-    uint32_t range = 1u << shared.slot_shift, count = 0;
+    uint32_t range = shared_range(&shared, 0), count = 0;
 
     ck_assert_uint_ge(range * 2, 4000);
     uint32_t slot = routes_take_slot(&first);
@@ -215,18 +215,6 @@ START_TEST(test_no_other_id_is_found)
 }
 END_TEST
 
-START_TEST(test_no_slot_after_the_last_is_found)
-{
-    struct shared three; /* whose slots do not fill their bits */
-
-    ck_assert_int_eq(shared_create(&three, 3, 4000, 0), 0);
-    ck_assert_uint_le(three.slots, three.slot_mask);
-    for (uint64_t slot = three.slots; slot <= three.slot_mask; slot++)
-        ck_assert(!routes_has(&three, (UINT64_C(5) << three.slot_bits) | slot));
-    shared_destroy(&three);
-}
-END_TEST
-
 static int compare_ids(const void *left, const void *right)
 {
     const uint64_t *a = left, *b = right;
@@ -297,18 +285,19 @@ START_TEST(test_ranges_suit_all_connections)
     struct shared some;
 
     ck_assert_int_eq(shared_create(&some, workers, hubs[_i].connections, 0), 0);
-    uint32_t range = UINT32_C(1) << some.slot_shift;
-    ck_assert_uint_eq(some.slots, range * workers);
-    ck_assert_uint_ge(some.slots, hubs[_i].connections);
+    ck_assert_uint_eq(some.slots, UINT32_C(1) << some.slot_bits);
     ck_assert_uint_le(some.slots, SLOTS_MAX);
-    ck_assert_uint_ge(range, hubs[_i].connections / workers + SLOTS_RESTING); /* some can always rest */
-    ck_assert(range == 2048 ||
-              range / 2 < hubs[_i].connections / workers + 1 + SLOTS_RESTING); /* no larger than that */
-    ck_assert_uint_lt(some.slots - 1, UINT32_C(1) << some.slot_bits);
+    ck_assert_uint_eq(shared_first_slot(&some, 0), 0);
+    ck_assert_uint_eq(shared_first_slot(&some, workers), some.slots);
+    uint32_t least = hubs[_i].connections / workers + SLOTS_RESTING;
     for (unsigned i = 0; i < workers; i++) {
-        ck_assert_uint_eq(routes_worker(&some, i * range), i);
-        ck_assert_uint_eq(routes_worker(&some, i * range + range - 1), i);
+        uint32_t start = shared_first_slot(&some, i), range = shared_range(&some, i);
+        ck_assert_uint_eq(start % SLOT_STEP, 0);
+        ck_assert_uint_ge(range, least); /* some can always rest */
+        ck_assert_uint_eq(routes_worker(&some, start), i);
+        ck_assert_uint_eq(routes_worker(&some, start + range - 1), i);
     }
+    ck_assert_uint_le(some.slots / 4, (least + SLOT_STEP) * workers); /* not many more than that */
     shared_destroy(&some);
 }
 END_TEST
@@ -318,6 +307,30 @@ START_TEST(test_more_slots_than_an_id_can_name)
     struct shared none;
     ck_assert_int_eq(shared_create(&none, 1, SLOTS_MAX + 1, 0), -EINVAL);
     ck_assert_int_eq(shared_create(&none, 3, SLOTS_MAX, 0), -EINVAL);
+}
+END_TEST
+
+/* Ids go on to name the same slots when a hub has another number of workers. */
+START_TEST(test_same_slots_for_other_workers)
+{
+    for (unsigned workers = 1; workers <= 32; workers++) {
+        struct shared some;
+        ck_assert_int_eq(shared_create_like(&some, workers, 14, 0), 0);
+        ck_assert_uint_eq(some.slots, 1u << 14);
+        uint32_t all = 0;
+        for (unsigned i = 0; i < workers; i++)
+            all += shared_range(&some, i);
+        ck_assert_uint_eq(all, some.slots);
+        for (uint32_t slot = 0; slot < some.slots; slot++) {
+            unsigned owner = routes_worker(&some, slot);
+            ck_assert_uint_ge(slot, shared_first_slot(&some, owner));
+            ck_assert_uint_lt(slot, shared_first_slot(&some, owner + 1));
+        }
+        shared_destroy(&some);
+    }
+    struct shared none;
+    ck_assert_int_eq(shared_create_like(&none, 33, 14, 0), -EINVAL); /* 32 steps of slots, and 33 workers */
+    ck_assert_int_eq(shared_create_like(&none, 1, SLOT_BITS + 1, 0), -EINVAL);
 }
 END_TEST
 
@@ -445,12 +458,12 @@ int main(void)
     tcase_add_test(tests, test_congestion);
     tcase_add_test(tests, test_no_wake_is_lost);
     tcase_add_test(tests, test_no_other_id_is_found);
-    tcase_add_test(tests, test_no_slot_after_the_last_is_found);
     tcase_add_test(tests, test_no_id_twice_over_slots_and_deaths);
     tcase_add_test(tests, test_the_id_0_is_never_given);
     tcase_add_test(tests, test_ticks_come_round);
     tcase_add_loop_test(tests, test_ranges_suit_all_connections, 0, sizeof hubs / sizeof hubs[0]);
     tcase_add_test(tests, test_more_slots_than_an_id_can_name);
+    tcase_add_test(tests, test_same_slots_for_other_workers);
     tcase_add_test(tests, test_slots_used_covers_what_was_given_out);
     tcase_add_test(tests, test_reset_ends_the_congestion_of_the_worker_itself);
     tcase_add_test(tests, test_worker_keys_are_no_slots);

@@ -31,7 +31,7 @@ static void reset(const struct shared *shared, uint32_t key)
 
 void congestion_reset(const struct shared *shared, unsigned worker, uint32_t slots)
 {
-    uint32_t first = (uint32_t)worker << shared->slot_shift;
+    uint32_t first = shared_first_slot(shared, worker);
 
     for (uint32_t i = 0; i < slots; i++)
         reset(shared, first + i);

@@ -10,8 +10,8 @@
 
 int routes_open(struct routes *routes, const struct shared *shared, unsigned self)
 {
-    uint32_t range = UINT32_C(1) << shared->slot_shift;
-    *routes = (struct routes){.shared = shared, .self = self, .first = self * range, .range = range};
+    uint32_t range = shared_range(shared, self);
+    *routes = (struct routes){.shared = shared, .self = self, .first = shared_first_slot(shared, self), .range = range};
     routes->free_head = routes->free_tail = SLOT_NONE;
     routes->next_free = calloc(range, sizeof *routes->next_free);
     return routes->next_free == NULL ? -ENOMEM : 0;
@@ -102,7 +102,7 @@ void routes_withdraw(struct routes *routes, uint32_t slot)
 
 void routes_reset_range(const struct shared *shared, unsigned worker)
 {
-    uint32_t range = UINT32_C(1) << shared->slot_shift, first = worker * range;
+    uint32_t range = shared_range(shared, worker), first = shared_first_slot(shared, worker);
     uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, worker)->slots_used, memory_order_relaxed);
 
     used = used < range ? used : range;

@@ -3,9 +3,9 @@
  *
  *     user_id = node:16 | tick:(48 - slot_bits) | slot:slot_bits
  *
- * slot_bits is the number of bits that the slots of this hub need. The table is cut into equal ranges of slots, one a
- * worker. Only its owner gives out slots of a range, so there is no lock. Everybody may look up an id, which takes one
- * array index and one compare.
+ * slot_bits is the number of bits that the slots of this hub need. The table is cut into ranges of slots, one a worker.
+ * Only its owner gives out slots of a range, so there is no lock. Everybody may look up an id, which takes one array
+ * index and one compare. An id says nothing of workers, so it stays valid when their number changes.
  *
  * No id is ever given twice. The tick is the time when the slot was given out, and no slot is given out twice in one
  * tick. A tick lasts 2^(slot_bits - 20) seconds. So the ticks repeat after 2^28 seconds, eight and a half years, in a
@@ -74,7 +74,7 @@ static inline uint64_t routes_client(const struct shared *shared, uint32_t slot)
 /* The worker that owns a slot. */
 static inline unsigned routes_worker(const struct shared *shared, uint32_t slot)
 {
-    return slot >> shared->slot_shift;
+    return shared_owner(shared, slot);
 }
 
 /*
@@ -84,7 +84,7 @@ static inline unsigned routes_worker(const struct shared *shared, uint32_t slot)
 static inline bool routes_has(const struct shared *shared, uint64_t id)
 {
     uint32_t slot = routes_slot(shared, id);
-    return slot < shared->slots && id != 0 && atomic_load_explicit(&shared->ids[slot], memory_order_acquire) == id;
+    return id != 0 && atomic_load_explicit(&shared->ids[slot], memory_order_acquire) == id;
 }
 
 #endif

@@ -18,13 +18,14 @@ static size_t reserve(size_t *end, size_t size)
     return start;
 }
 
-/* The smallest range of slots, as a power of two, that holds `connections` over all workers, and those that rest. */
-static unsigned slot_shift_for(uint32_t connections, unsigned workers)
+/* The fewest bits that number slots for `connections` over all workers, and for those that rest. */
+static unsigned slot_bits_for(uint32_t connections, unsigned workers)
 {
-    unsigned shift = 11; /* 2048 slots: whole pages of ids, as shared_protect() needs */
-    while ((UINT32_C(1) << shift) < connections / workers + 1 + SLOTS_RESTING)
-        shift++;
-    return shift;
+    uint32_t range = connections / workers + 1 + SLOTS_RESTING, steps = (range + SLOT_STEP - 1) / SLOT_STEP;
+    unsigned bits = 11;
+    while ((UINT64_C(1) << bits) / SLOT_STEP / workers < steps) /* the smallest range has this many */
+        bits++;
+    return bits;
 }
 
 /* An arena of about `size` bytes; its counters fill whole pages. */
@@ -43,16 +44,23 @@ struct scoreboard *shared_scoreboard(const struct shared *shared, unsigned worke
 
 int shared_create(struct shared *shared, unsigned workers, uint32_t connections, uint64_t store_size)
 {
+    return shared_create_like(shared, workers, slot_bits_for(connections, workers), store_size);
+}
+
+int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bits, uint64_t store_size)
+{
     memset(shared, 0, sizeof *shared);
-    shared->workers = workers;
-    shared->slot_shift = slot_shift_for(connections, workers);
-    if (((uint64_t)workers << shared->slot_shift) > SLOTS_MAX)
+    if (slot_bits > SLOT_BITS || (UINT32_C(1) << slot_bits) / SLOT_STEP < workers)
         return -EINVAL;
-    shared->slots = workers << shared->slot_shift;
+    shared->workers = workers;
+    shared->slot_bits = slot_bits;
+    shared->step_bits = slot_bits - (unsigned)__builtin_ctz(SLOT_STEP);
+    shared->slots = UINT32_C(1) << slot_bits;
+    shared->slot_mask = shared->slots - 1;
     shared->blocks_per_worker = arena_blocks(store_size / workers);
-    shared->addresses = UINT32_C(1) << shared->slot_shift; /* as many as slots: whole pages as well */
-    shared->slot_bits = 32 - (unsigned)__builtin_clz(shared->slots - 1);
-    shared->slot_mask = (UINT32_C(1) << shared->slot_bits) - 1;
+    shared->addresses = shared->slots;
+    while (shared->addresses > shared_range(shared, 0) && shared->addresses > PAGE / sizeof(uint32_t))
+        shared->addresses /= 2;
 
     size_t blocks = shared_blocks(shared), end = 0;
     size_t scoreboards = reserve(&end, workers * SCOREBOARD_SIZE);
@@ -93,29 +101,41 @@ void shared_destroy(struct shared *shared)
 }
 
 /*
- * Makes a region read-only but for the part of worker `self`; each part has `size` bytes. That part is not touched, so
- * a worker that is refused this in the middle can go on.
+ * Makes a region of `size` bytes read-only but for `own` bytes after the first `before`. These are not touched, so a
+ * worker that is refused this in the middle can go on.
  */
-static bool protect_region(void *region, size_t size, unsigned workers, unsigned self)
+static bool protect(void *region, size_t before, size_t own, size_t size)
 {
-    char *own = (char *)region + size * self;
-    size_t before = size * self, after = size * (workers - self - 1);
+    char *start = region;
+    size_t after = size - before - own;
 
     /* qemu-user, unlike a kernel, refuses an empty range. */
-    return (before == 0 || mprotect(region, before, PROT_READ) == 0) &&
-           (after == 0 || mprotect(own + size, after, PROT_READ) == 0);
+    return (before == 0 || mprotect(start, before, PROT_READ) == 0) &&
+           (after == 0 || mprotect(start + before + own, after, PROT_READ) == 0);
+}
+
+/* The same for a region with a part of `size` bytes for each worker. */
+static bool protect_parts(const struct shared *shared, void *region, size_t size, unsigned self)
+{
+    return protect(region, size * self, size, size * shared->workers);
+}
+
+/* The same for a region with an entry of `size` bytes for each slot. */
+static bool protect_slots(const struct shared *shared, void *region, size_t size, unsigned self)
+{
+    return protect(region, size * shared_first_slot(shared, self), size * shared_range(shared, self),
+                   size * shared->slots);
 }
 
 int shared_protect(const struct shared *shared, unsigned self)
 {
-    size_t range = (size_t)1 << shared->slot_shift, blocks = shared->blocks_per_worker;
-    unsigned workers = shared->workers;
+    size_t blocks = shared->blocks_per_worker, counters = blocks * shared->workers * sizeof(uint32_t);
 
-    bool done = protect_region(shared->scoreboards, SCOREBOARD_SIZE, workers, self) &&
-                protect_region(shared->ids, range * sizeof(uint64_t), workers, self) &&
-                protect_region(shared->references_given, blocks * sizeof(uint32_t) * workers, workers, self) &&
-                protect_region(shared->references_returned, blocks * sizeof(uint32_t) * workers, workers, self) &&
-                protect_region(shared->closed, shared->addresses * sizeof(uint32_t), workers, self) &&
-                protect_region(shared->arenas, blocks * BLOCK_SIZE, workers, self);
+    bool done = protect_parts(shared, shared->scoreboards, SCOREBOARD_SIZE, self) &&
+                protect_slots(shared, shared->ids, sizeof(uint64_t), self) &&
+                protect_parts(shared, shared->references_given, counters, self) &&
+                protect_parts(shared, shared->references_returned, counters, self) &&
+                protect_parts(shared, shared->closed, shared->addresses * sizeof(uint32_t), self) &&
+                protect_parts(shared, shared->arenas, blocks * BLOCK_SIZE, self);
     return done ? 0 : -errno;
 }

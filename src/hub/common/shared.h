@@ -26,6 +26,7 @@
 #define WORKERS_MAX 64u
 #define SLOT_BITS 24u
 #define SLOTS_MAX (UINT32_C(1) << SLOT_BITS)
+#define SLOT_STEP 512u      /* ranges of slots begin at multiples of this, so that their words are whole pages */
 #define SLOTS_RESTING 1024u /* of each worker: while fewer slots rest, fresh ones are given out first */
 #define BLOCK_SIZE 4096u
 #define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
@@ -73,10 +74,10 @@ struct congestion {
 
 struct shared {
     unsigned workers;
-    unsigned slot_shift;        /* the worker that owns a slot is slot >> slot_shift */
-    uint32_t slots;             /* workers << slot_shift */
+    uint32_t slots;             /* a power of two; each worker owns a range of them */
     uint32_t blocks_per_worker; /* the size of an arena in blocks */
     uint32_t slot_bits;         /* slots are numbered in this many bits of an id, */
+    uint32_t step_bits;         /* and steps of slots in this many */
     uint32_t slot_mask;         /* which are these */
     uint64_t id_clock_start;    /* what has to be added to CLOCK_MONOTONIC, see id_clock.h */
     uint32_t addresses;         /* entries for source addresses, a power of two */
@@ -109,6 +110,32 @@ void shared_destroy(struct shared *shared);
  * Returns 0 or a negative errno value.
  */
 int shared_protect(const struct shared *shared, unsigned self);
+
+/*
+ * The same for a table of just 2^slot_bits slots, so that ids of a hub with such a table stay valid, whatever number of
+ * workers it had. -EINVAL where a worker would have no slot.
+ */
+int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bits, uint64_t store_size);
+
+/* The first slot of a worker's range. That of the worker after the last one is the end of the table. */
+static inline uint32_t shared_first_slot(const struct shared *shared, unsigned worker)
+{
+    uint64_t steps = shared->slots / SLOT_STEP;
+    return (uint32_t)((worker * steps + shared->workers - 1) / shared->workers) * SLOT_STEP;
+}
+
+/* The number of slots in a worker's range. */
+static inline uint32_t shared_range(const struct shared *shared, unsigned worker)
+{
+    return shared_first_slot(shared, worker + 1) - shared_first_slot(shared, worker);
+}
+
+/* The worker that owns a slot. */
+static inline unsigned shared_owner(const struct shared *shared, uint32_t slot)
+{
+    uint64_t step = slot / SLOT_STEP;
+    return (unsigned)(step * shared->workers >> shared->step_bits);
+}
 
 /* All blocks of the store, of all workers. */
 static inline uint32_t shared_blocks(const struct shared *shared)

@@ -126,8 +126,6 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 
     for (unsigned i = 0; i < count_ && sender->waits_for == NO_KEY; i++) {
         uint32_t slot = routes_slot(shared, frame_load_id(receivers + i * FRAME_ID_SIZE));
-        if (slot >= shared->slots)
-            continue;
         unsigned target = routes_worker(shared, slot);
         if (worker->limits.slow_receiver != SLOW_REFUSE && congestion_is_set(shared, slot))
             backpressure_pause_for_receiver(worker, sender, slot);

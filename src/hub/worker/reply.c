@@ -69,10 +69,10 @@ struct walk {
 
 static void enter_range(const struct shared *shared, struct walk *walk, unsigned worker)
 {
-    uint32_t range = UINT32_C(1) << shared->slot_shift;
+    uint32_t range = shared_range(shared, worker);
     uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, worker)->slots_used, memory_order_acquire);
     walk->worker = worker;
-    walk->slot = worker * range;
+    walk->slot = shared_first_slot(shared, worker);
     walk->end = walk->slot + (used < range ? used : range);
 }
 
