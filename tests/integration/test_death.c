@@ -361,6 +361,55 @@ START_TEST(test_what_a_dead_worker_wrote_arrives)
 }
 END_TEST
 
+START_TEST(test_clients_of_the_dead_are_not_listed)
+{
+    unsigned survivors = 0, survivor = 0;
+    size_t count;
+
+    hub_start(&hub, 2, NULL);
+    open_clients();
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (client_worker(&clients[i], 2) == 1) {
+            survivors++;
+            survivor = i;
+        }
+    }
+    ck_assert_uint_gt(survivors, 1);
+    ck_assert_uint_lt(survivors, CLIENTS);
+    kill(hub_worker(&hub, 0), SIGKILL);
+    hub_await_statistic(&hub, "worker_deaths", 1);
+    uint64_t *ids = client_list(&clients[survivor], &count);
+    ck_assert_uint_eq(count, survivors - 1);
+    for (size_t i = 0; i < count; i++) {
+        const struct client listed = {.id = ids[i]};
+        ck_assert_uint_eq(client_worker(&listed, 2), 1);
+    }
+    free(ids);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* The master hears of a first death before it reads what the second one wrote. */
+START_TEST(test_last_words_of_a_worker_are_logged)
+{
+    hub_start(&hub, 2, "--verbose", NULL);
+    open_clients();
+    unsigned speaker = client_worker(&clients[0], 2);
+    pid_t speaking = hub_worker(&hub, speaker), silent = hub_worker(&hub, 1 - speaker);
+    kill(hub.pid, SIGSTOP);
+    kill(silent, SIGKILL);
+    poll(NULL, 0, patient(100));
+    client_send(&clients[0], "\0\0\0\0", 4);
+    expect_error(&clients[0], NULL); /* so the worker has said it, too */
+    kill(speaking, SIGKILL);
+    poll(NULL, 0, patient(100));
+    kill(hub.pid, SIGCONT);
+    hub_await(&hub, "gets ERROR", 0);
+    hub_await_statistic(&hub, "workers", 2);
+    hub_stop(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("death");
@@ -371,6 +420,8 @@ int main(void)
     tcase_add_test(tests, test_a_half_closed_client_does_not_wait_for_the_dead);
     tcase_add_test(tests, test_what_a_dead_worker_never_wrote_does_not_stay_in_the_store);
     tcase_add_test(tests, test_what_a_dead_worker_wrote_arrives);
+    tcase_add_test(tests, test_clients_of_the_dead_are_not_listed);
+    tcase_add_test(tests, test_last_words_of_a_worker_are_logged);
     tcase_add_loop_test(tests, test_master_dies, 0, WORKER_COUNTS);
     return run_case(tests, "death");
 }

@@ -403,6 +403,39 @@ START_TEST(test_bad_options)
 }
 END_TEST
 
+/* A worker gets no more clients than it may have descriptors, even if the other one takes none for a while. */
+START_TEST(test_a_worker_has_a_limit_of_its_own)
+{
+    static struct client many[300];
+    struct rlimit few = {.rlim_cur = 300, .rlim_max = 300};
+    struct frame frame;
+    unsigned served = 0;
+
+    if (geteuid() == 0)
+        ck_assert_int_eq(prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE), 0);
+    setrlimit(RLIMIT_NOFILE, &few);
+    hub_start(&hub, 2, "--worker-timeout", "4", NULL);
+    hub_await(&hub, "--max-connections is lowered from 10000 to ", 0);
+    unsigned most = (unsigned)atoi(strstr(hub.text, "10000 to ") + 9);
+    kill(hub_worker(&hub, 1), SIGSTOP);
+    poll(NULL, 0, patient(1500)); /* the master notices that it is silent */
+    for (unsigned i = 0; i < most; i++) {
+        client_open_silent(&many[i], &hub);
+        client_request(&many[i], FRAME_IDENTITY);
+    }
+    poll(NULL, 0, patient(500));
+    for (unsigned i = 0; i < most; i++)
+        served += !is_silent(&many[i], 0);
+    ck_assert_uint_eq(served, most / 2);
+    kill(hub_worker(&hub, 1), SIGCONT);
+    for (unsigned i = 0; i < most; i++) {
+        client_receive(&many[i], &frame);
+        ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+    }
+    hub_stop(&hub);
+}
+END_TEST
+
 /* What a process and its children share and have, in KiB, each page once. */
 static uint64_t memory_of_hub(void)
 {
@@ -463,6 +496,7 @@ int main(void)
     tcase_add_loop_test(tests, test_few_descriptors, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_the_master_runs_out_of_descriptors, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_workers_run_out_of_descriptors, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_a_worker_has_a_limit_of_its_own);
     tcase_add_test(tests, test_memory_goes_back);
     tcase_add_test(tests, test_bad_options);
     return run_case(tests, "limits");

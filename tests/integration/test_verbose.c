@@ -173,7 +173,7 @@ START_TEST(test_without_verbose_nothing_of_this_is_logged)
     expect_error(&client, NULL);
     client_close(&client);
     hub_await_statistic(&hub, "connections", 0);
-    ck_assert_ptr_null(strstr(hub.text, "client="));
+    ck_assert_ptr_null(strstr(hub.text, ": client="));
     hub_stop(&hub);
 }
 END_TEST

@@ -514,9 +514,9 @@ static const char *const names[] = {
     "listen",        "workers",        "max-connections", "max-per-address", "connection-rate",
     "store-size",    "high-watermark", "low-watermark",   "store-share",     "drain-timeout",
     "frame-timeout", "idle-timeout",   "grace-time",      "worker-timeout",  "peer-timeout",
-    "slow-receiver", "user",           "pid-file",        "id-file",         "config",
-    "foreground",    "sandbox",        "no-sandbox",      "verbose",         "check",
-    "help",          "version"};
+    "slow-receiver", "user",           "pid-file",        "id-file",         "statistics-file",
+    "config",        "foreground",     "sandbox",         "no-sandbox",      "verbose",
+    "check",         "help",           "version"};
 
 START_TEST(test_help_names_every_option_in_a_line)
 {

@@ -10,6 +10,7 @@
 #define SCOREBOARD_SIZE ((sizeof(struct scoreboard) + PAGE - 1) / PAGE * PAGE)
 
 _Static_assert(sizeof(struct congestion) == CACHE_LINE, "a slot's congestion has a cache line of its own");
+_Static_assert(SLOT_STEP *CLIENT_SIZE % PAGE == 0, "each worker's clients fill whole pages");
 
 static size_t reserve(size_t *end, size_t size)
 {
@@ -63,7 +64,11 @@ int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bi
         shared->addresses /= 2;
 
     size_t blocks = shared_blocks(shared), end = 0;
+    size_t header = reserve(&end, STATISTICS_HEADER_SIZE), hub = reserve(&end, sizeof(struct hub_statistics));
     size_t scoreboards = reserve(&end, workers * SCOREBOARD_SIZE);
+    shared->counters_end = end;
+    size_t clients = reserve(&end, (size_t)shared->slots * CLIENT_SIZE);
+    shared->clients_end = end;
     size_t ids = reserve(&end, shared->slots * sizeof(uint64_t));
     size_t congestion = reserve(&end, (shared->slots + workers) * sizeof(struct congestion));
     size_t given = reserve(&end, workers * blocks * sizeof(uint32_t));
@@ -84,7 +89,10 @@ int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bi
 
     shared->base = base;
     shared->size = end;
+    shared->header = (void *)(base + header);
+    shared->hub = (void *)(base + hub);
     shared->scoreboards = (void *)(base + scoreboards);
+    shared->clients = (void *)(base + clients);
     shared->ids = (void *)(base + ids);
     shared->congestion = (void *)(base + congestion);
     shared->references_given = (void *)(base + given);
@@ -131,7 +139,9 @@ int shared_protect(const struct shared *shared, unsigned self)
 {
     size_t blocks = shared->blocks_per_worker, counters = blocks * shared->workers * sizeof(uint32_t);
 
-    bool done = protect_parts(shared, shared->scoreboards, SCOREBOARD_SIZE, self) &&
+    bool done = mprotect(shared->base, (size_t)((char *)shared->scoreboards - (char *)shared->base), PROT_READ) == 0 &&
+                protect_slots(shared, shared->clients, CLIENT_SIZE, self) &&
+                protect_parts(shared, shared->scoreboards, SCOREBOARD_SIZE, self) &&
                 protect_slots(shared, shared->ids, sizeof(uint64_t), self) &&
                 protect_parts(shared, shared->references_given, counters, self) &&
                 protect_parts(shared, shared->references_returned, counters, self) &&

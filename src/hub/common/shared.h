@@ -2,14 +2,15 @@
  * shared.h: the memory that all processes of the hub have in common.
  *
  * It is one anonymous memfd. The master maps it before it forks, so every process sees it at the same address. It has
- * these regions. All but the last are cut into one part of whole pages a worker, which that worker alone may write
- * (shared_protect()):
+ * these regions. The first is the master's. All others but the last are cut into one part of whole pages a worker,
+ * which that worker alone may write (shared_protect()):
  *
+ *     header                what describes this and the next two to readers, and what the hub counts: statistics.h
  *     scoreboards           what a worker counts, and how many of its slots were ever used
- *     ids                   one word a slot of the worker: routes.h
- *     references_given      the message store: references that the owner of a block gave to other workers
- *     references_returned   the message store: how many of them those workers have returned
- *     closed                clients that the worker closed, by their source address: addresses.h
+ *     clients               what a worker knows of the client of each slot: state.h; no other process of the hub reads
+ * it ids                   one word a slot of the worker: routes.h references_given      the message store: references
+ * that the owner of a block gave to other workers references_returned   the message store: how many of them those
+ * workers have returned closed                clients that the worker closed, by their source address: addresses.h
  *     arenas                the message store itself
  *     congestion            one cache line a slot and a worker, which everybody may write, atomically: congestion.h
  *
@@ -17,6 +18,8 @@
  */
 #ifndef RELAYHUB_SHARED_H
 #define RELAYHUB_SHARED_H
+
+#include "hub/common/statistics.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -31,33 +34,7 @@
 #define BLOCK_SIZE 4096u
 #define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
 #define CACHE_LINE 64u
-
-/* The statistics of one worker. Each is a plain count since the worker's slot was made, or a gauge. */
-#define STATISTICS(X)                                                                                                  \
-    X(connections)        /* gauge: clients connected */                                                               \
-    X(closed)             /* clients that were closed */                                                               \
-    X(frames)             /* frames handled */                                                                         \
-    X(messages)           /* MESSAGE frames taken from clients */                                                      \
-    X(deliveries)         /* MESSAGE frames queued for clients */                                                      \
-    X(undelivered)        /* UNDELIVERED frames queued for clients */                                                  \
-    X(invalid_frames)     /* frames answered with ERROR */                                                             \
-    X(congested)          /* gauge: receivers over their high watermark */                                             \
-    X(paused_by_receiver) /* times that a sender was paused: for a congested receiver, */                              \
-    X(paused_by_itself)   /* as it does not read what it asks for, */                                                  \
-    X(paused_by_worker)   /* as a worker has to take what is under way to it first, */                                 \
-    X(paused_by_store)    /* and as the store had no room for what it sends */                                         \
-    X(waiting_for_store)  /* gauge: clients that are paused by the store now */                                        \
-    X(cut_off)            /* clients that the hub cut off */                                                           \
-    X(list_requests)      /* LIST requests answered */                                                                 \
-    X(turns)              /* of the worker's loop: see heartbeat.h */                                                  \
-    X(store_blocks_used)  /* gauge: blocks of the arena held by connections and queues */                              \
-    X(segments_used)      /* gauge: queue entries in use */
-
-struct statistics {
-#define X(name) _Atomic uint64_t name;
-    STATISTICS(X)
-#undef X
-};
+#define CLIENT_SIZE 216u /* what a worker knows of a client: struct connection in state.h */
 
 /* A worker's own part of the scoreboard. Only that worker writes it. */
 struct scoreboard {
@@ -81,7 +58,10 @@ struct shared {
     uint32_t slot_mask;         /* which are these */
     uint64_t id_clock_start;    /* what has to be added to CLOCK_MONOTONIC, see id_clock.h */
     uint32_t addresses;         /* entries for source addresses, a power of two */
+    struct statistics_header *header;
+    struct hub_statistics *hub;
     struct scoreboard *scoreboards;
+    uint8_t *clients; /* [slots], of CLIENT_SIZE bytes each */
     _Atomic uint64_t *ids;
     struct congestion *congestion;         /* [slots + workers]: the last ones are the workers' own */
     _Atomic uint32_t *references_given;    /* [owner][holder][block of the owner] */
@@ -90,6 +70,7 @@ struct shared {
     uint8_t *arenas;
     void *base;
     size_t size;
+    size_t counters_end, clients_end; /* of what statistics.h describes, in bytes from the base, and of the clients */
 };
 
 /* The scoreboard of a worker. */

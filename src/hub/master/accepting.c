@@ -118,7 +118,6 @@ static void turn_away(struct accepting *accepting, int fd, const char *reason)
     frame_store_word(frame, frame_word(FRAME_ERROR, 0, length));
     memcpy(frame + FRAME_WORD_SIZE, reason, length);
     farewell_send(&accepting->workers->farewells, fd, frame, FRAME_WORD_SIZE + length, accepting->workers->now);
-    accepting->turned_away++;
 }
 
 static void pause_accepting(struct accepting *accepting, const char *why)
@@ -186,13 +185,22 @@ void accepting_hand_over(struct accepting *accepting)
         send_batch(workers, &workers->processes[i]);
 }
 
-/* Why a client of this address is turned away, or NULL. */
-static const char *verdict_on(struct workers *workers, const struct sockaddr *source, uint32_t *address)
+/* Why a client of this address is turned away, or NULL. There is room for so many more clients. */
+static const char *verdict_on(struct workers *workers, const struct sockaddr *source, uint64_t room, uint32_t *address)
 {
+    struct hub_statistics *statistics = workers->shared.hub;
+
+    *address = ADDRESS_NONE;
+    if (room == 0) {
+        statistics_add(&statistics->refused_full, 1);
+        return "too many connections";
+    }
     switch (addresses_admit(&workers->addresses, source, workers->now, address)) {
     case ADDRESSES_TOO_MANY:
+        statistics_add(&statistics->refused_address, 1);
         return "too many connections from your address";
     case ADDRESSES_TOO_FAST:
+        statistics_add(&statistics->refused_rate, 1);
         return "too many new connections from your address";
     case ADDRESSES_WELCOME:
         break;
@@ -225,10 +233,8 @@ void accepting_take(struct accepting *accepting, unsigned listener)
                 pause_accepting(accepting, strerror(errno));
             return;
         }
-        const char *refusal = room == 0 ? "too many connections" : NULL;
-        uint32_t address = ADDRESS_NONE;
-        if (refusal == NULL)
-            refusal = verdict_on(workers, (struct sockaddr *)&source, &address);
+        uint32_t address;
+        const char *refusal = verdict_on(workers, (struct sockaddr *)&source, room, &address);
         if (refusal != NULL) {
             log_refusal(&source, size, refusal);
             turn_away(accepting, fd, refusal);
@@ -236,7 +242,7 @@ void accepting_take(struct accepting *accepting, unsigned listener)
         }
         room--;
         accepting->told = false;
-        accepting->accepted++;
+        statistics_add(&workers->shared.hub->accepted, 1);
         addresses_handed(&workers->addresses, address, (unsigned)(process - workers->processes));
         process->clients.addresses[process->clients.count] = address;
         process->clients.fds[process->clients.count++] = fd;

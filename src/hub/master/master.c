@@ -8,10 +8,12 @@
 #include "hub/master/heartbeat.h"
 #include "hub/master/inherited.h"
 #include "hub/master/notify.h"
+#include "hub/master/statistics_file.h"
 #include "hub/master/workers.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +39,7 @@ static struct id_clock id_clock = {.file = -1};
 static struct heartbeat heartbeat = {.workers = &workers};
 static bool serving; /* everybody was told that the hub is ready */
 static int pid_file = -1;
+static struct statistics_file statistics_file = {.lock = -1};
 static uint32_t most_connections;        /* that the hub was made for */
 static uint64_t served_at, ending_since; /* milliseconds */
 
@@ -51,12 +54,13 @@ static uint64_t milliseconds(void)
 
 static void log_statistics(void)
 {
-    char line[1000];
+    char line[1500];
+    const struct hub_statistics *hub = workers.shared.hub;
     uint64_t sums[64] = {0};
     unsigned which = 0;
     int length;
 
-#define X(name)                                                                                                        \
+#define X(name, ...)                                                                                                   \
     for (unsigned i = 0; i < workers.shared.workers; i++)                                                              \
         sums[which] +=                                                                                                 \
             atomic_load_explicit(&shared_scoreboard(&workers.shared, i)->statistics.name, memory_order_relaxed);       \
@@ -64,11 +68,12 @@ static void log_statistics(void)
     STATISTICS(X)
 #undef X
     length = snprintf(line, sizeof line, "workers=%d accepted=%llu turned_away=%llu worker_deaths=%llu store_blocks=%u",
-                      __builtin_popcountll(workers_ready(&workers)), (unsigned long long)accepting.accepted,
-                      (unsigned long long)accepting.turned_away, (unsigned long long)workers.deaths,
-                      shared_blocks(&workers.shared));
+                      __builtin_popcountll(workers_ready(&workers)), (unsigned long long)statistics_get(&hub->accepted),
+                      (unsigned long long)(statistics_get(&hub->refused_full) + statistics_get(&hub->refused_address) +
+                                           statistics_get(&hub->refused_rate)),
+                      (unsigned long long)workers.deaths, shared_blocks(&workers.shared));
     which = 0;
-#define X(name)                                                                                                        \
+#define X(name, ...)                                                                                                   \
     length +=                                                                                                          \
         snprintf(line + length, sizeof line - (size_t)length, " " #name "=%llu", (unsigned long long)sums[which++]);
     STATISTICS(X)
@@ -92,6 +97,8 @@ static void take_options(struct options *fresh)
     workers.addresses.rate = fresh->connection_rate;
     memcpy(options->config, fresh->config, sizeof options->config);
     log_set_verbose(fresh->limits.verbose);
+    statistics_set(&workers.shared.hub->connections_most, options->max_connections);
+    statistics_set(&workers.shared.hub->reread, (uint64_t)time(NULL));
     workers_send_limits(&workers);
     heartbeat_begin(&heartbeat);
     log_line(LOG_NOTICE, "configuration reread");
@@ -206,6 +213,25 @@ static void compare_store_with_memory(void)
                  (unsigned long long)(options->store_size >> 20), (unsigned long long)(memory >> 20));
 }
 
+/* The group of the user that the hub becomes, or has. */
+static gid_t own_group(const char *user)
+{
+    const struct passwd *entry = user[0] != '\0' ? getpwnam(user) : NULL;
+    return entry != NULL ? entry->pw_gid : getegid();
+}
+
+static void note_start(void)
+{
+    struct hub_statistics *hub = workers.shared.hub;
+
+    statistics_set(&hub->pid, (uint64_t)getpid());
+    statistics_set(&hub->started, (uint64_t)time(NULL));
+    statistics_set(&hub->connections_most, options->max_connections);
+    statistics_set(&hub->store_blocks, shared_blocks(&workers.shared));
+    for (unsigned i = 0; i < workers.shared.workers; i++)
+        statistics_set(&hub->worker_first_client[i], shared_first_slot(&workers.shared, i));
+}
+
 static int set_up(struct options *chosen)
 {
     options = chosen;
@@ -232,6 +258,11 @@ static int set_up(struct options *chosen)
         log_line(LOG_ERR, "cannot make the shared memory and pipes: %s", strerror(-result));
         return EX_OSERR;
     }
+    statistics_describe(&workers.shared);
+    if (!statistics_file_open(&statistics_file, &workers.shared, options->statistics_file, own_group(options->user),
+                              false))
+        return EX_CANTCREAT;
+    note_start();
     result = id_clock_start(&id_clock, &workers.shared, options->id_file);
     if (result < 0) {
         log_line(LOG_ERR, "--id-file: cannot use %s: %s", options->id_file,
@@ -262,6 +293,8 @@ static void tell_status(void)
     unsigned count = (unsigned)__builtin_popcountll(ready);
     char state[200];
 
+    statistics_set(&workers.shared.hub->workers_ready, count);
+    statistics_set(&workers.shared.hub->worker_deaths, workers.deaths);
     if (workers.ending || (ready == told_ready && workers.deaths == told_deaths))
         return;
     told_ready = ready;
@@ -340,6 +373,7 @@ int master_run(struct options *chosen, master_reread *reread, int background)
         workers_kill(&workers, i);
     id_clock_stop(&id_clock);
     remove_pid_file();
+    statistics_file_close(&statistics_file);
     shared_destroy(&workers.shared);
     return status;
 }

@@ -76,6 +76,7 @@ static const struct entry entries[] = {
     {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
     {"pid-file", PATH, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
     {"id-file", PATH, AT(id_file), false, 0, PATH_MAX, "a path", "file that keeps ids unique over restarts"},
+    {"statistics-file", PATH, AT(statistics_file), false, 0, PATH_MAX, "a path", "file that relayhub-stat reads"},
     {"config", PATH, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
     {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
     {"sandbox", WORD, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give up their rights"},

@@ -28,11 +28,12 @@ struct options {
     uint32_t max_per_address; /* clients of one source address at the same time; 0: no limit */
     uint32_t connection_rate; /* new clients of one source address a second; 0: no limit */
     uint64_t store_size;
-    char user[NAME_TEXT];    /* empty: no change of the user */
-    uint32_t peer_timeout;   /* milliseconds after which the kernel gives up a client of which nothing comes */
-    char pid_file[PATH_MAX]; /* empty: none; this and the next two are absolute */
-    char id_file[PATH_MAX];  /* empty: none; see id_clock.h */
-    char config[PATH_MAX];   /* the file that was read; empty: none was named, and there is no default one */
+    char user[NAME_TEXT];           /* empty: no change of the user */
+    uint32_t peer_timeout;          /* milliseconds after which the kernel gives up a client of which nothing comes */
+    char pid_file[PATH_MAX];        /* empty: none; this and the next three are absolute */
+    char id_file[PATH_MAX];         /* empty: none; see id_clock.h */
+    char statistics_file[PATH_MAX]; /* empty: none; see statistics.h */
+    char config[PATH_MAX];          /* the file that was read; empty: none was named, and there is no default one */
     bool foreground;
     uint32_t sandbox; /* enum sandbox_mode of sandbox.h */
 };

@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 /*
@@ -163,6 +164,9 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
     process->asked = process->given_up = false;
     process->closed_before = atomic_load_explicit(&statistics->closed, memory_order_relaxed);
     process->started = workers->now;
+    statistics_set(&workers->shared.hub->worker_pid[index], (uint64_t)pid);
+    statistics_set(&workers->shared.hub->worker_started[index], (uint64_t)time(NULL));
+    statistics_add(&workers->shared.hub->worker_generation[index], 1);
     log_line(LOG_NOTICE, "worker %u started, pid %d", index, (int)pid);
     return true;
 }
@@ -324,6 +328,7 @@ static void worker_died(struct workers *workers, unsigned index, int status)
     process->channel = -1;
     process->pid = -1;
     process->state = PROCESS_DYING;
+    statistics_set(&workers->shared.hub->worker_pid[index], 0);
     reset_gauges(&workers->shared, index);
     routes_reset_range(&workers->shared, index);
     addresses_forget_worker(&workers->addresses, index);
@@ -397,9 +402,21 @@ static void warn_of_refusals(struct workers *workers, const uint32_t refused[SAN
     workers->refusals_logged = true;
 }
 
+static void note_layers(const struct workers *workers, const uint32_t refused[SANDBOX_LAYERS])
+{
+    bool entered = workers->options->sandbox != SANDBOX_OFF;
+    struct hub_statistics *hub = workers->shared.hub;
+
+    statistics_set(&hub->sandbox_memory, entered && refused[SANDBOX_MEMORY] == 0);
+    statistics_set(&hub->sandbox_privileges, entered && refused[SANDBOX_PRIVILEGES] == 0);
+    statistics_set(&hub->sandbox_files, entered && refused[SANDBOX_FILES] == 0);
+    statistics_set(&hub->sandbox_calls, entered && refused[SANDBOX_CALLS] == 0);
+}
+
 static void receive_ready(struct workers *workers, unsigned index, const struct handoff *message)
 {
     workers->processes[index].ready = true;
+    note_layers(workers, message->refused);
     warn_of_refusals(workers, message->refused);
     workers->started |= workers_ready(workers) == everybody(workers);
 }

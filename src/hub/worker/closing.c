@@ -17,30 +17,42 @@
 /* The most segments that one visit takes out of the queue of a connection that is to be closed. */
 #define RETURNED_A_VISIT 4096u
 
-/* Who ended it, and how. */
-static const char *cause_of(const struct connection *connection)
+/* Who ended it, and how, for the log; and the counter of that. */
+static const char *cause_of(const struct worker *worker, const struct connection *connection,
+                            _Atomic uint64_t **counter)
 {
-    if (connection->flags & CONNECTION_CUT_OFF)
+    struct statistics *statistics = worker->statistics;
+
+    if (connection->flags & CONNECTION_CUT_OFF) {
+        *counter = &statistics->closed_by_cut_off;
         return "hub how=cut-off";
-    if (connection->flags & CONNECTION_REJECTED)
+    }
+    if (connection->flags & CONNECTION_REJECTED) {
+        *counter = &statistics->closed_by_error;
         return "hub how=error-or-shutdown";
-    return connection->flags & CONNECTION_ENDED ? "client how=end" : "client how=reset";
+    }
+    bool ended = connection->flags & CONNECTION_ENDED;
+    *counter = ended ? &statistics->closed_by_client : &statistics->closed_by_reset;
+    return ended ? "client how=end" : "client how=reset";
 }
 
-static void log_closed(const struct worker *worker, const struct connection *connection)
+static void note_closed(const struct worker *worker, const struct connection *connection)
 {
     char name[CONNECTION_NAME];
+    _Atomic uint64_t *counter;
+    const char *cause = cause_of(worker, connection, &counter);
 
+    count(counter, 1);
     if (log_is_verbose())
         log_line(LOG_DEBUG, "%s closed worker=%u by=%s messages=%llu", connection_name(connection, name), worker->index,
-                 cause_of(connection), (unsigned long long)connection->messages);
+                 cause, (unsigned long long)connection->messages);
 }
 
 /* Closes a connection that is on no list, and whose queue is empty, or of no interest any more; frees its slot. */
 static void close_now(struct worker *worker, struct connection *connection)
 {
     INVARIANT(!(connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING)), connection->flags);
-    log_closed(worker, connection);
+    note_closed(worker, connection);
     connection_withdraw(worker, connection);
     backpressure_forget(worker, connection);
     deadline_clear_input(worker, connection);

@@ -54,7 +54,8 @@ static void start_watching(struct worker *worker, struct connection *connection)
 
 /* ---- from the beginning to the end ---- */
 
-const char *connection_name(const struct connection *connection, char name[CONNECTION_NAME])
+/* Notes its address. One that is gone already has none: all zero. */
+static void note_source(struct connection *connection)
 {
     union {
         struct sockaddr any;
@@ -62,21 +63,33 @@ const char *connection_name(const struct connection *connection, char name[CONNE
         struct sockaddr_in6 v6;
     } address;
     socklen_t size = sizeof address;
-    char text[INET6_ADDRSTRLEN] = "unknown";
-    unsigned port = 0;
 
-    memset(&address, 0, sizeof address);
     if (getpeername(connection->fd, &address.any, &size) < 0)
-        address.any.sa_family = AF_UNSPEC; /* it is gone */
-    if (address.any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &address.v4.sin_addr, text, sizeof text);
-        port = ntohs(address.v4.sin_port);
-    } else if (address.any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &address.v6.sin6_addr, text, sizeof text);
-        port = ntohs(address.v6.sin6_port);
+        return;
+    if (address.any.sa_family == AF_INET6) {
+        memcpy(connection->source, &address.v6.sin6_addr, sizeof connection->source);
+        connection->port = ntohs(address.v6.sin6_port);
+    } else if (address.any.sa_family == AF_INET) {
+        connection->source[10] = connection->source[11] = 0xff;
+        memcpy(connection->source + 12, &address.v4.sin_addr, sizeof address.v4.sin_addr);
+        connection->port = ntohs(address.v4.sin_port);
     }
-    snprintf(name, CONNECTION_NAME, strchr(text, ':') ? "client=%llu address=[%s]:%u" : "client=%llu address=%s:%u",
-             (unsigned long long)connection->id, text, port);
+}
+
+const char *connection_name(const struct connection *connection, char name[CONNECTION_NAME])
+{
+    struct in6_addr address;
+    char text[INET6_ADDRSTRLEN] = "unknown";
+    const char *form = "client=%llu address=%s:%u";
+
+    memcpy(&address, connection->source, sizeof address);
+    if (IN6_IS_ADDR_V4MAPPED(&address)) {
+        inet_ntop(AF_INET, connection->source + 12, text, sizeof text);
+    } else if (!IN6_IS_ADDR_UNSPECIFIED(&address)) {
+        inet_ntop(AF_INET6, &address, text, sizeof text);
+        form = "client=%llu address=[%s]:%u";
+    }
+    snprintf(name, CONNECTION_NAME, form, (unsigned long long)connection->id, text, (unsigned)connection->port);
     return name;
 }
 
@@ -107,6 +120,7 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
     connection->fd = fd;
     connection->address = address;
     connection->waits_for = NO_KEY;
+    note_source(connection);
     connection->id = routes_publish(&worker->routes, slot);
     worker->connection_count++;
     count(&worker->statistics->connections, 1);

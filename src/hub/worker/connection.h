@@ -17,7 +17,7 @@ void connection_lose(struct worker *worker, uint32_t address);
 
 #define CONNECTION_NAME 96u
 
-/* Writes the name of a client in the log: "client=ID address=ADDRESS:PORT". Costs a system call. Returns `name`. */
+/* Writes the name of a client in the log: "client=ID address=ADDRESS:PORT". Returns `name`. */
 const char *connection_name(const struct connection *connection, char name[CONNECTION_NAME]);
 
 /* Has epoll watch the connection for what it waits for now. */

@@ -461,6 +461,12 @@ static void take_off(struct worker *worker, struct connection *connection, uint3
     }
 }
 
+static void count_in(struct worker *worker, struct connection *connection, uint32_t bytes)
+{
+    connection->bytes_in += bytes;
+    count(&worker->statistics->bytes_in, bytes);
+}
+
 /*
  * Handles bytes that were only looked at, and takes what was handled from the socket. An incomplete frame gets memory,
  * or waits for it.
@@ -471,6 +477,7 @@ static void handle_peeked(struct worker *worker, struct connection *connection, 
     uint32_t handled = handle_frames(worker, connection, at, length);
 
     take_off(worker, connection, handled);
+    count_in(worker, connection, handled);
     area_advance(&worker->store, &worker->read_area, handled);
     bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_TURN_PENDING;
     if (handled < length && !waits && !(connection->flags & (CONNECTION_CLOSE | CONNECTION_REJECTED)) &&
@@ -489,6 +496,8 @@ static bool read_and_handle(struct worker *worker, struct connection *connection
 
     if (got > 0) {
         worker->work += (uint32_t)got;
+        if (!place->peek)
+            count_in(worker, connection, (uint32_t)got);
         if (place->peek)
             handle_peeked(worker, connection, start, (uint32_t)got);
         else

@@ -178,6 +178,8 @@ static uint32_t take_first(struct worker *worker, struct connection *connection)
 static void advance(struct worker *worker, struct connection *connection, size_t written)
 {
     connection->queued -= (uint32_t)written;
+    connection->bytes_out += written;
+    count(&worker->statistics->bytes_out, written);
     written += connection->written;
     while (connection->first_segment != NO_SEGMENT && written >= worker->segments[connection->first_segment].length) {
         uint32_t index = take_first(worker, connection);

@@ -86,6 +86,7 @@ enum {
     CONNECTION_BROKEN = 1 << 4,      /* nothing can be written any more */
     CONNECTION_CLOSE = 1 << 5,       /* it is to be closed */
     CONNECTION_CUT_OFF = 1 << 14,    /* by a reset, for the log */
+    CONNECTION_PAUSED = 1 << 15,     /* waits_for is a key, for readers */
 
     /* Where it is listed. */
     CONNECTION_CLOSE_LISTED = 1 << 6,  /* in `closing` */
@@ -114,7 +115,10 @@ struct connection_list {
     uint32_t first, last, count;
 };
 
-/* One client. An idle one has this and its route, and nothing else: no buffer and no queue. */
+/*
+ * One client. An idle one has this and its route, and nothing else: no buffer and no queue. It lies in shared memory,
+ * where readers of the statistics see it (client_fields.c).
+ */
 struct connection {
     uint64_t id;          /* 0: not in use */
     uint64_t messages;    /* MESSAGE frames taken from it: the number of the next one */
@@ -145,10 +149,15 @@ struct connection {
     uint32_t frame_since;     /* when its incomplete frame began */
     uint32_t frame_wanted;    /* while it waits for the store: the size of its frame, as far as known */
     struct deadline_link output_deadline, input_deadline;
+
+    /* For readers. */
+    uint64_t bytes_in, bytes_out;
+    uint32_t paused_since; /* milliseconds of CLOCK_MONOTONIC */
+    uint16_t port;
+    uint8_t source[16]; /* its address, as in KIND_ADDRESS */
 };
 
-#define CONNECTION_SIZE 176u
-_Static_assert(sizeof(struct connection) <= CONNECTION_SIZE, "what a connection costs; the README names it");
+_Static_assert(sizeof(struct connection) == CLIENT_SIZE, "what a connection costs; relayhubd(8) names it");
 
 /*
  * A piece of the store, with a reference to each of its blocks, in one of two places:
@@ -203,10 +212,11 @@ struct worker {
     uint64_t watched; /* outboxes whose pipe is full: epoll watches it, a bit each */
     int channel;      /* to the master, see handoff.h */
     int epoll;
-    uint32_t clock;  /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps, as the next */
-    uint32_t now;    /* milliseconds that this process has run, see take_time() in worker.c */
-    uint32_t looked; /* when deadlines were looked at last */
-    uint32_t cooled; /* when memory of the store was given back last, and how long until the next time */
+    uint64_t turn_began; /* microseconds of CLOCK_MONOTONIC */
+    uint32_t clock;      /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps, as the next */
+    uint32_t now;        /* milliseconds that this process has run, see take_time() in worker.c */
+    uint32_t looked;     /* when deadlines were looked at last */
+    uint32_t cooled;     /* when memory of the store was given back last, and how long until the next time */
     uint32_t cool_pause;
     uint64_t stamp; /* of the last batch */
 
@@ -273,10 +283,10 @@ struct worker {
 #define WORK_REPLY 160u         /* one of the hub's own frames */
 #define WRITE_TURN (4u << 20)   /* bytes that are written to large queues */
 
-/* Adds to a counter or gauge of which this process is the only writer, so no atomic read-modify-write is needed. */
+/* Adds to a counter or gauge of this worker. */
 static inline void count(_Atomic uint64_t *counter, uint64_t more)
 {
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+    statistics_add(counter, more);
 }
 
 static inline uint32_t place_of(const struct worker *worker, const struct connection *connection)

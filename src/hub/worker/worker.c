@@ -51,11 +51,11 @@
 
 /* ---- setting up ---- */
 
-static uint32_t milliseconds(void)
+static uint64_t microseconds(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 static void *reserve(size_t size)
@@ -80,7 +80,7 @@ static void set_fields(struct worker *worker, const struct worker_setup *setup)
     worker->statistics = &shared_scoreboard(setup->shared, setup->index)->statistics;
     worker->up = setup->up & ~(UINT64_C(1) << setup->index);
     worker->fresh_segment = 1;
-    worker->clock = worker->now = milliseconds();
+    worker->clock = worker->now = (uint32_t)(microseconds() / 1000);
     memset(worker->waiting, 0xff, sizeof worker->waiting);
     memset(worker->deadlines, 0xff, sizeof worker->deadlines);
     backpressure_set_credit(worker);
@@ -100,11 +100,12 @@ static bool open_memory(struct worker *worker, const struct worker_setup *setup)
         if ((error = outbox_open(&worker->outboxes[i], setup->index, i == setup->index ? -1 : setup->outboxes[i])) < 0)
             return fail(setup, "memory for its outboxes", -error);
     }
-    worker->connections = reserve(worker->routes.range * sizeof *worker->connections);
+    worker->connections = (void *)(setup->shared->clients + (size_t)worker->routes.first * CLIENT_SIZE);
+    /* As far as a predecessor used them. What nobody has touched yet is to stay so. */
+    uint32_t used = atomic_load(&shared_scoreboard(setup->shared, setup->index)->slots_used);
+    memset(worker->connections, 0, used * sizeof *worker->connections);
     worker->segments = reserve(SEGMENTS * sizeof *worker->segments);
-    if (worker->connections == NULL || worker->segments == NULL)
-        return fail(setup, "memory for connections and their queues", errno);
-    return true;
+    return worker->segments != NULL || fail(setup, "memory for queues", errno);
 }
 
 static bool open_epoll(struct worker *worker, const struct worker_setup *setup)
@@ -145,7 +146,6 @@ void worker_close(struct worker *worker)
         outbox_close(&worker->outboxes[i]);
     inbox_close(&worker->inbox);
     store_close(&worker->store);
-    munmap(worker->connections, worker->routes.range * sizeof *worker->connections);
     munmap(worker->segments, SEGMENTS * sizeof *worker->segments);
     routes_close(&worker->routes);
     close(worker->epoll);
@@ -165,9 +165,11 @@ static void publish_gauges(struct worker *worker)
     struct statistics *statistics = worker->statistics;
     uint32_t used = worker->store.blocks - worker->store.free_blocks - area_blocks(&worker->read_area) -
                     area_blocks(&worker->reply_area);
-    atomic_store_explicit(&statistics->store_blocks_used, used, memory_order_relaxed);
-    atomic_store_explicit(&statistics->segments_used, worker->segments_used, memory_order_relaxed);
-    atomic_store_explicit(&statistics->waiting_for_store, worker->store_waiters, memory_order_relaxed);
+    statistics_set(&statistics->store_blocks_used, used);
+    if (used > statistics_get(&statistics->store_blocks_most))
+        statistics_set(&statistics->store_blocks_most, used);
+    statistics_set(&statistics->segments_used, worker->segments_used);
+    statistics_set(&statistics->waiting_for_store, worker->store_waiters);
 }
 
 static bool has_more_to_do(const struct worker *worker)
@@ -266,10 +268,22 @@ static int next_timeout(const struct worker *worker)
  */
 static void take_time(struct worker *worker, int timeout)
 {
-    uint32_t clock = milliseconds(), gone = clock - worker->clock;
+    worker->turn_began = microseconds();
+    uint32_t clock = (uint32_t)(worker->turn_began / 1000), gone = clock - worker->clock;
 
     worker->clock = clock;
     worker->now += timeout >= 0 && gone > (uint32_t)timeout + FROZEN ? (uint32_t)timeout : gone;
+}
+
+/* How long the turn took: what an event may wait for that comes while it lasts. */
+static void count_turn(struct worker *worker)
+{
+    uint64_t took = microseconds() - worker->turn_began;
+    unsigned bucket = took < 16 ? 0 : 64 - 4 - (unsigned)__builtin_clzll(took);
+
+    count(&worker->statistics->turns, 1);
+    count(&worker->statistics->turn_time[bucket < TURN_BUCKETS ? bucket : TURN_BUCKETS - 1], 1);
+    count(&worker->statistics->turn_time_sum, took);
 }
 
 /* ---- the loop ---- */
@@ -315,11 +329,11 @@ void worker_turn(struct worker *worker, int longest)
     INVARIANT(ready >= 0 || errno == EINTR, (unsigned long long)errno);
     take_time(worker, timeout);
     turn_begin(worker);
-    count(&worker->statistics->turns, 1);
     for (int i = 0; i < ready; i++)
         handle_event(worker, &events[i]);
     handle_time(worker);
     end_turn(worker);
+    count_turn(worker);
 }
 
 /* Gives away what the loop does not need. False after an error was logged. */

@@ -20,6 +20,10 @@ struct worker_setup {
     uint32_t sandbox; /* enum sandbox_mode */
 };
 
+/* What readers find in a worker's part of shared->clients. */
+#define CLIENT_FIELDS 16u
+extern const struct statistics_field client_fields[CLIENT_FIELDS];
+
 /* All that a worker owns; see state.h. */
 struct worker;
 

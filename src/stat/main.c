@@ -1,0 +1,206 @@
+/* main.c: relayhub-stat(1): shows the statistics of a running hub. */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "standard_fds.h"
+#include "stat/serve.h"
+#include "stat/show.h"
+#include "stat/watch.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
+
+#define CHECK_UNKNOWN 3 /* of Nagios: it cannot be told */
+
+enum form { TEXT, JSON, PROMETHEUS, CHECK, WATCH, LISTEN };
+
+struct settings {
+    enum form form;
+    const char *path, *listen;
+    uint32_t clients;
+    enum client_order order;
+    double interval;
+    unsigned warning, critical;
+};
+
+static const struct option options[] = {
+    {"file", required_argument, NULL, 'f'},     {"json", no_argument, NULL, 'j'},
+    {"prometheus", no_argument, NULL, 'p'},     {"check", no_argument, NULL, 'k'},
+    {"watch", no_argument, NULL, 'w'},          {"listen", required_argument, NULL, 'l'},
+    {"clients", required_argument, NULL, 'c'},  {"sort", required_argument, NULL, 's'},
+    {"interval", required_argument, NULL, 'i'}, {"warning", required_argument, NULL, 'W'},
+    {"critical", required_argument, NULL, 'C'}, {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},        {0}};
+
+static void print_help(void)
+{
+    puts("Usage: relayhub-stat [OPTION]...\n"
+         "Shows the statistics of a running hub. See relayhub-stat(1).\n\n"
+         "  --file PATH          the --statistics-file of the hub; default: " STATISTICS_FILE "\n"
+         "  --json               one JSON object\n"
+         "  --prometheus         the text format of Prometheus\n"
+         "  --listen HOST:PORT   serve that at /metrics\n"
+         "  --watch              show it on the terminal, renewed all the time\n"
+         "  --interval SECONDS   how often; default: 1\n"
+         "  --clients N          also up to N clients, in text or JSON; default: 0\n"
+         "  --sort ORDER         which first: queued, in, out, messages or pause; default: queued\n"
+         "  --check              one line, and the exit status of a Nagios plugin\n"
+         "  --warning PERCENT    of clients or store in use; default: 80\n"
+         "  --critical PERCENT   the same; default: 95\n"
+         "  --help, --version    print this or the version, and exit");
+}
+
+static int bad(const struct settings *settings, const char *name, const char *takes, const char *text)
+{
+    fprintf(stderr, "relayhub-stat: --%s takes %s, not '%s'\n", name, takes, text);
+    return settings->form == CHECK ? CHECK_UNKNOWN : EX_USAGE;
+}
+
+/* A number from `least` to `most`, or -1. */
+static double number(const char *text, double least, double most)
+{
+    char *end;
+    double value = strtod(text, &end);
+    return strspn(text, "0123456789.") > 0 && *end == '\0' && value >= least && value <= most ? value : -1;
+}
+
+static int set_order(struct settings *settings, const char *text)
+{
+    for (int i = 0; i < CLIENT_ORDERS; i++) {
+        if (strcmp(text, client_orders[i]) == 0) {
+            settings->order = (enum client_order)i;
+            return EX_OK;
+        }
+    }
+    return bad(settings, "sort", "queued, in, out, messages or pause", text);
+}
+
+/* An option with a number. */
+static int set_number(struct settings *settings, int option, const char *text)
+{
+    double value = option == 'i'   ? number(text, 0.1, 3600)
+                   : option == 'c' ? number(text, 0, UINT32_MAX)
+                                   : number(text, 0, 100);
+
+    if (option == 'i' && value >= 0)
+        settings->interval = value;
+    else if (option == 'c' && value >= 0)
+        settings->clients = (uint32_t)value;
+    else if (option == 'W' && value >= 0)
+        settings->warning = (unsigned)value;
+    else if (option == 'C' && value >= 0)
+        settings->critical = (unsigned)value;
+    else if (option == 'i')
+        return bad(settings, "interval", "seconds from 0.1 to 3600", text);
+    else if (option == 'c')
+        return bad(settings, "clients", "a number", text);
+    else
+        return bad(settings, option == 'W' ? "warning" : "critical", "a percentage from 0 to 100", text);
+    return EX_OK;
+}
+
+static int set_option(struct settings *settings, int option, const char *text)
+{
+    switch (option) {
+    case 'f':
+        settings->path = text;
+        return EX_OK;
+    case 'j':
+        settings->form = JSON;
+        return EX_OK;
+    case 'p':
+        settings->form = PROMETHEUS;
+        return EX_OK;
+    case 'k':
+        settings->form = CHECK;
+        return EX_OK;
+    case 'w':
+        settings->form = WATCH;
+        return EX_OK;
+    case 'l':
+        settings->form = LISTEN;
+        settings->listen = text;
+        return EX_OK;
+    case 's':
+        return set_order(settings, text);
+    default:
+        return set_number(settings, option, text);
+    }
+}
+
+/* Returns EX_OK, or the status to exit with; -1: all is done. */
+static int read_arguments(struct settings *settings, int argc, char *argv[])
+{
+    int option, status = EX_OK;
+
+    while (status == EX_OK && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'h') {
+            print_help();
+            return -1;
+        }
+        if (option == 'v') {
+            puts("relayhub-stat " PACKAGE_VERSION);
+            return -1;
+        }
+        status = option == '?' ? EX_USAGE : set_option(settings, option, optarg);
+    }
+    if (status == EX_OK && optind < argc) {
+        fprintf(stderr, "relayhub-stat takes options only, not '%s'\n", argv[optind]);
+        status = EX_USAGE;
+    }
+    return status;
+}
+
+/* What is shown once. */
+static int show(const struct settings *settings)
+{
+    char reason[READER_REASON];
+    struct reader reader;
+    int status = EX_OK;
+
+    if (!reader_open(&reader, settings->path, reason)) {
+        if (settings->form == CHECK)
+            printf("RELAYHUB CRITICAL - %s\n", reason);
+        else
+            fprintf(stderr, "relayhub-stat: %s\n", reason);
+        return settings->form == CHECK ? 2 : EX_UNAVAILABLE;
+    }
+    if (settings->form == JSON)
+        show_json(stdout, &reader, settings->clients, settings->order);
+    else if (settings->form == PROMETHEUS)
+        show_prometheus(stdout, &reader);
+    else if (settings->form == CHECK)
+        status = show_check(stdout, &reader, settings->warning, settings->critical);
+    else
+        show_text(stdout, &reader, settings->clients, settings->order);
+    reader_close(&reader);
+    return status;
+}
+
+int main(int argc, char *argv[])
+{
+    struct settings settings = {.path = STATISTICS_FILE, .interval = 1, .warning = 80, .critical = 95};
+
+    standard_fds_fill();
+    int status = read_arguments(&settings, argc, argv);
+    if (status != EX_OK)
+        return status < 0 ? EX_OK : status;
+    if (settings.form == WATCH)
+        return watch(settings.path, settings.interval, settings.order);
+    if (settings.form == LISTEN)
+        return serve(settings.listen, settings.path);
+    status = show(&settings);
+    if (fflush(stdout) == EOF || ferror(stdout)) {
+        fprintf(stderr, "relayhub-stat: cannot write: %s\n", strerror(errno));
+        return settings.form == CHECK ? CHECK_UNKNOWN : EX_IOERR;
+    }
+    return status;
+}

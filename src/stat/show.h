@@ -1,0 +1,41 @@
+/*
+ * show.h: the forms in which relayhub-stat shows the statistics of a hub. Each writes to a stream, once.
+ */
+#ifndef RELAYHUB_STAT_SHOW_H
+#define RELAYHUB_STAT_SHOW_H
+
+#include "stat/clients.h"
+
+#include <stdio.h>
+
+/* For people: each value with its meaning, then up to `clients` clients. */
+void show_text(FILE *to, const struct reader *reader, uint32_t clients, enum client_order order);
+
+/* One JSON object (RFC 8259), with up to `clients` clients. */
+void show_json(FILE *to, const struct reader *reader, uint32_t clients, enum client_order order);
+
+/* Prometheus's text format, version 0.0.4. `reader` NULL: the hub does not run. */
+void show_prometheus(FILE *to, const struct reader *reader);
+
+/*
+ * One line for a monitoring system, and the exit status that the plugins of Nagios have: 0 good, 1 warning, 2 critical.
+ * `warning` and `critical` are parts of the store or of the maximum of clients that are in use, in per cent.
+ */
+int show_check(FILE *to, const struct reader *reader, unsigned warning, unsigned critical);
+
+/* What a part of `all` is in per cent. */
+static inline unsigned per_cent(uint64_t part, uint64_t all)
+{
+    return all == 0 ? 0 : (unsigned)(part * 100 / all);
+}
+
+/* The upper bound of a histogram's bucket, in its unit; the last one has none. */
+static inline uint64_t bucket_bound(uint32_t bucket)
+{
+    return UINT64_C(16) << bucket;
+}
+
+/* A bound that at least `part` per cent of what a worker's histogram has counted is below; 0 if that is nothing. */
+uint64_t quantile(const struct reader *reader, const char *name, uint32_t worker, unsigned part);
+
+#endif

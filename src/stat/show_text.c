@@ -1,0 +1,119 @@
+/* show_text.c: the statistics for people, and for monitoring systems that run a command; see show.h. */
+#include "stat/show.h"
+
+#include <inttypes.h>
+#include <time.h>
+
+uint64_t quantile(const struct reader *reader, const char *name, uint32_t worker, unsigned part)
+{
+    struct statistics_field field = reader_find(reader, PART_WORKER, name);
+    uint64_t all = 0, some = 0;
+
+    for (uint32_t i = 0; i < field.count; i++)
+        all += reader_value(reader, &field, worker, i);
+    for (uint32_t i = 0; i < field.count && all > 0; i++) {
+        some += reader_value(reader, &field, worker, i);
+        if (some * 100 >= all * part)
+            return bucket_bound(i);
+    }
+    return 0;
+}
+
+static void show_number(FILE *to, const struct statistics_field *field, uint64_t value)
+{
+    time_t when = (time_t)value;
+    struct tm parts;
+    char text[32];
+
+    if (field->kind == KIND_TIME && value == 0)
+        snprintf(text, sizeof text, "never");
+    else if (field->kind == KIND_TIME && localtime_r(&when, &parts) != NULL)
+        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
+    else
+        snprintf(text, sizeof text, "%" PRIu64, value);
+    fprintf(to, " %19s", text);
+}
+
+/* A line for each value: one number, or one for each worker. */
+static void show_part(FILE *to, const struct reader *reader, enum statistics_part part)
+{
+    struct statistics_field field;
+
+    for (uint32_t index = 0; reader_next(reader, part, &index, &field);) {
+        uint32_t columns = part == PART_WORKER ? reader->header.workers : field.count;
+        if (field.kind == KIND_HISTOGRAM)
+            continue;
+        fprintf(to, "%-20s", field.name);
+        for (uint32_t i = 0; i < columns; i++)
+            show_number(to, &field,
+                        part == PART_WORKER ? reader_value(reader, &field, i, 0) : reader_value(reader, &field, 0, i));
+        fprintf(to, "  %s\n", field.help);
+    }
+}
+
+static void show_turns(FILE *to, const struct reader *reader)
+{
+    static const unsigned parts[] = {50, 99, 100};
+
+    for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
+        char name[32];
+        snprintf(name, sizeof name, parts[k] == 100 ? "turn_time_most" : "turn_time_p%u", parts[k]);
+        fprintf(to, "%-20s", name);
+        for (uint32_t i = 0; i < reader->header.workers; i++)
+            fprintf(to, " %19" PRIu64, quantile(reader, "turn_time", i, parts[k]));
+        fprintf(to, "  %u%% of the turns took less than this, in microseconds\n", parts[k]);
+    }
+}
+
+static void show_clients(FILE *to, const struct reader *reader, uint32_t most, enum client_order order)
+{
+    struct clients clients;
+    char address[CLIENT_ADDRESS], state[CLIENT_STATE];
+
+    if (most == 0 || !clients_take(&clients, reader, NULL, order))
+        return;
+    fprintf(to, "\n%-20s %-21s %6s %12s %12s %14s %14s %s\n", "CLIENT", "ADDRESS", "WORKER", "MESSAGES", "QUEUED",
+            "BYTES IN", "BYTES OUT", "STATE");
+    for (uint32_t i = 0; i < clients.count && i < most; i++) {
+        const struct client_sample *sample = &clients.samples[i];
+        fprintf(to, "%-20" PRIu64 " %-21s %6u %12" PRIu64 " %12" PRIu64 " %14" PRIu64 " %14" PRIu64 " %s\n", sample->id,
+                client_address(reader, sample->place, address), client_worker(reader, sample->place), sample->messages,
+                sample->queued, sample->bytes_in, sample->bytes_out, client_state(reader, sample->place, state));
+    }
+    clients_free(&clients);
+}
+
+void show_text(FILE *to, const struct reader *reader, uint32_t clients, enum client_order order)
+{
+    fprintf(to, "%s\n", reader->header.program);
+    show_part(to, reader, PART_HUB);
+    fprintf(to, "\n%-20s", "worker");
+    for (uint32_t i = 0; i < reader->header.workers; i++)
+        fprintf(to, " %19u", i);
+    fputc('\n', to);
+    show_part(to, reader, PART_WORKER);
+    show_turns(to, reader);
+    show_clients(to, reader, clients, order);
+}
+
+int show_check(FILE *to, const struct reader *reader, unsigned warning, unsigned critical)
+{
+    static const char *const words[] = {"OK", "WARNING", "CRITICAL"};
+    uint64_t connections = reader_workers(reader, "connections"), most = reader_hub(reader, "connections_most");
+    uint64_t used = reader_workers(reader, "store_blocks_used"), blocks = reader_hub(reader, "store_blocks");
+    uint64_t ready = reader_hub(reader, "workers_ready");
+    unsigned full = per_cent(connections, most), store = per_cent(used, blocks);
+    unsigned highest = full > store ? full : store;
+    int status = highest >= critical ? 2 : highest >= warning ? 1 : 0;
+
+    if (ready == 0)
+        status = 2;
+    else if (ready < reader->header.workers && status == 0)
+        status = 1;
+    fprintf(to, "RELAYHUB %s - %" PRIu64 " of %u workers ready, %" PRIu64 " of %" PRIu64 " clients, store %u%% full",
+            words[status], ready, reader->header.workers, connections, most, store);
+    fprintf(to, " | clients=%" PRIu64 ";;;0;%" PRIu64 " store=%u%%;%u;%u messages=%" PRIu64 "c deaths=%" PRIu64 "c\n",
+            connections, most, store, warning, critical, reader_workers(reader, "messages"),
+            reader_hub(reader, "worker_deaths"));
+    return status;
+}

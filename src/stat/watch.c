@@ -1,0 +1,251 @@
+/* watch.c: see watch.h. */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "stat/watch.h"
+
+#include "stat/show.h"
+
+#include <sysexits.h>
+
+#ifdef HAVE_NCURSES
+
+#include <curses.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What rates are made of: the sums at one moment. */
+struct moment {
+    double when;
+    uint64_t messages, deliveries, undelivered, bytes_in, bytes_out, accepted;
+};
+
+static volatile sig_atomic_t ended;
+
+static void note_end(int number)
+{
+    (void)number;
+    ended = 1;
+}
+
+static double seconds(clockid_t which)
+{
+    struct timespec now;
+    clock_gettime(which, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static struct moment take(const struct reader *reader)
+{
+    return (struct moment){
+        .when = seconds(CLOCK_MONOTONIC),
+        .messages = reader_workers(reader, "messages"),
+        .deliveries = reader_workers(reader, "deliveries"),
+        .undelivered = reader_workers(reader, "undelivered"),
+        .bytes_in = reader_workers(reader, "bytes_in"),
+        .bytes_out = reader_workers(reader, "bytes_out"),
+        .accepted = reader_hub(reader, "accepted"),
+    };
+}
+
+/* A number in at most five columns: 99999, 9.9M, 999M. */
+static const char *brief(uint64_t value, char text[16])
+{
+    static const char units[] = " KMGTPE";
+    double shown = (double)value;
+    int unit = 0;
+
+    for (; shown >= (unit == 0 ? 100000 : 999.5) && units[unit + 1] != '\0'; unit++)
+        shown /= 1000;
+    if (unit == 0)
+        snprintf(text, 16, "%" PRIu64, value);
+    else
+        snprintf(text, 16, shown < 9.95 ? "%.1f%c" : "%.0f%c", shown, units[unit]);
+    return text;
+}
+
+static uint64_t rate(uint64_t now, uint64_t before, double gone)
+{
+    return now > before && gone > 0 ? (uint64_t)((double)(now - before) / gone + 0.5) : 0;
+}
+
+/* ---- the parts of the screen; each returns the line after it ---- */
+
+static int draw_hub(const struct reader *reader, const struct moment *now, const struct moment *before)
+{
+    char a[16], b[16], c[16], d[16], e[16], f[16];
+    double gone = now->when - before->when;
+    uint64_t up = (uint64_t)(seconds(CLOCK_REALTIME) - (double)reader_hub(reader, "started"));
+    uint64_t used = reader_workers(reader, "store_blocks_used"), blocks = reader_hub(reader, "store_blocks");
+
+    mvprintw(0, 0, "%s  pid %" PRIu64 "  up %" PRIu64 "d %02u:%02u:%02u", reader->header.program,
+             reader_hub(reader, "pid"), up / 86400, (unsigned)(up / 3600 % 24), (unsigned)(up / 60 % 60),
+             (unsigned)(up % 60));
+    mvprintw(1, 0, "clients %" PRIu64 " of %" PRIu64 "   new %s/s   workers %" PRIu64 " of %u   deaths %" PRIu64,
+             reader_workers(reader, "connections"), reader_hub(reader, "connections_most"),
+             brief(rate(now->accepted, before->accepted, gone), a), reader_hub(reader, "workers_ready"),
+             reader->header.workers, reader_hub(reader, "worker_deaths"));
+    mvprintw(2, 0, "messages %s/s   deliveries %s/s   undelivered %s/s   in %sB/s   out %sB/s",
+             brief(rate(now->messages, before->messages, gone), b),
+             brief(rate(now->deliveries, before->deliveries, gone), c),
+             brief(rate(now->undelivered, before->undelivered, gone), d),
+             brief(rate(now->bytes_in, before->bytes_in, gone), e),
+             brief(rate(now->bytes_out, before->bytes_out, gone), f));
+    mvprintw(3, 0, "store %u%% of %" PRIu64 " MiB   congested %" PRIu64 "   waiting for the store %" PRIu64,
+             per_cent(used, blocks), blocks / 256, reader_workers(reader, "congested"),
+             reader_workers(reader, "waiting_for_store"));
+    return 5;
+}
+
+static uint64_t of_worker(const struct reader *reader, const char *name, uint32_t worker)
+{
+    struct statistics_field field = reader_find(reader, PART_WORKER, name);
+    return reader_value(reader, &field, worker, 0);
+}
+
+static int draw_workers(const struct reader *reader, int line)
+{
+    struct statistics_field pid = reader_find(reader, PART_HUB, "worker_pid");
+    struct statistics_field starts = reader_find(reader, PART_HUB, "worker_generation");
+    char a[16], b[16], c[16], d[16], e[16];
+
+    attron(A_REVERSE);
+    mvprintw(line++, 0, "%-6s %8s %6s %8s %8s %8s %8s %9s %8s", "WORKER", "PID", "STARTS", "CLIENTS", "BLOCKS",
+             "CONGEST", "TURNS", "TURN p99", "MOST us");
+    attroff(A_REVERSE);
+    for (uint32_t i = 0; i < reader->header.workers && line < LINES - 4; i++)
+        mvprintw(line++, 0, "%-6u %8" PRIu64 " %6" PRIu64 " %8s %8s %8s %8s %9" PRIu64 " %8s", i,
+                 reader_value(reader, &pid, 0, i), reader_value(reader, &starts, 0, i),
+                 brief(of_worker(reader, "connections", i), a), brief(of_worker(reader, "store_blocks_used", i), b),
+                 brief(of_worker(reader, "congested", i), c), brief(of_worker(reader, "turns", i), d),
+                 quantile(reader, "turn_time", i, 99), brief(quantile(reader, "turn_time", i, 100), e));
+    return line + 1;
+}
+
+static void draw_clients(const struct reader *reader, const struct clients *clients, enum client_order order, int line)
+{
+    char address[CLIENT_ADDRESS], state[CLIENT_STATE], a[16], b[16], c[16];
+
+    attron(A_REVERSE);
+    mvprintw(line++, 0, "%-20s %-21s %2s %6s %6s %6s %-12s", "CLIENT", "ADDRESS", "W", "QUEUED", "IN/s", "OUT/s",
+             "STATE");
+    attroff(A_REVERSE);
+    for (uint32_t i = 0; i < clients->count && line < LINES - 1; i++) {
+        const struct client_sample *sample = &clients->samples[i];
+        mvprintw(line++, 0, "%-20" PRIu64 " %-21.21s %2u %6s %6s %6s %.*s", sample->id,
+                 client_address(reader, sample->place, address), client_worker(reader, sample->place),
+                 brief(sample->queued, a), brief(sample->in_rate, b), brief(sample->out_rate, c),
+                 COLS > 68 ? COLS - 68 : 0, client_state(reader, sample->place, state));
+    }
+    mvprintw(LINES - 1, 0, "sorted by %s   keys: s other order, q quit", client_orders[order]);
+}
+
+/* ---- the loop ---- */
+
+struct screen {
+    const char *path;
+    struct reader reader;
+    bool connected;
+    struct moment before;
+    struct clients clients;
+    enum client_order order;
+};
+
+/* Opens the file again when the hub that wrote it is gone, perhaps for a successor. */
+static void connect_again(struct screen *screen, char reason[READER_REASON])
+{
+    if (screen->connected && !reader_is_alive(&screen->reader)) {
+        reader_close(&screen->reader);
+        screen->connected = false;
+    }
+    if (screen->connected)
+        return;
+    clients_free(&screen->clients);
+    screen->connected = reader_open(&screen->reader, screen->path, reason);
+    if (screen->connected)
+        screen->before = take(&screen->reader);
+}
+
+static void draw(struct screen *screen)
+{
+    char reason[READER_REASON] = "";
+
+    connect_again(screen, reason);
+    erase();
+    if (!screen->connected) {
+        mvprintw(0, 0, "%.*s", COLS, reason);
+        refresh();
+        return;
+    }
+    struct moment now = take(&screen->reader);
+    struct clients clients;
+    if (clients_take(&clients, &screen->reader, &screen->clients, screen->order)) {
+        clients_free(&screen->clients);
+        screen->clients = clients;
+    }
+    int line = draw_workers(&screen->reader, draw_hub(&screen->reader, &now, &screen->before));
+    draw_clients(&screen->reader, &screen->clients, screen->order, line);
+    screen->before = now;
+    refresh();
+}
+
+static void set_signals(void)
+{
+    const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = note_end}; /* no SA_RESTART: the wait for a key ends */
+
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        sigaction(ends[i], &action, NULL);
+}
+
+int watch(const char *path, double interval, enum client_order order)
+{
+    struct screen screen = {.path = path, .order = order};
+    char reason[READER_REASON];
+
+    connect_again(&screen, reason);
+    if (!screen.connected) {
+        fprintf(stderr, "relayhub-stat: %s\n", reason);
+        return EX_UNAVAILABLE;
+    }
+    if (!isatty(STDOUT_FILENO)) {
+        fputs("relayhub-stat: --watch needs a terminal\n", stderr);
+        return EX_USAGE;
+    }
+    if (newterm(NULL, stdout, stdin) == NULL) {
+        fputs("relayhub-stat: --watch: the terminal named by TERM is not known\n", stderr);
+        return EX_UNAVAILABLE;
+    }
+    set_signals();
+    cbreak();
+    noecho();
+    curs_set(0);
+    timeout((int)(interval * 1000));
+    int key = ERR;
+    do {
+        if (key == 's')
+            screen.order = (enum client_order)((screen.order + 1) % CLIENT_ORDERS);
+        draw(&screen);
+        key = getch(); /* also after a change of the size, and at the end of the interval */
+    } while (key != 'q' && !ended);
+    endwin();
+    clients_free(&screen.clients);
+    if (screen.connected)
+        reader_close(&screen.reader);
+    return EX_OK;
+}
+
+#else
+
+int watch(const char *path, double interval, enum client_order order)
+{
+    (void)path, (void)interval, (void)order;
+    fputs("relayhub-stat: --watch: it was built without ncurses\n", stderr);
+    return EX_UNAVAILABLE;
+}
+
+#endif
