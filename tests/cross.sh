@@ -24,7 +24,7 @@ build() {
         cd "cross/$name"
         "$srcdir/configure" --quiet --without-systemd --without-seccomp --without-readline \
             --with-systemdsystemunitdir=no "$@" >configure.log 2>&1 || { cat configure.log && exit 1; }
-        ${MAKE:-make} relayhubd relayhub relayhub-bench tests/vectors/make_vectors >make.log 2>&1 ||
+        ${MAKE:-make} relayhubd relayhub relayhub-bench relayhub-stat tests/vectors/make_vectors >make.log 2>&1 ||
             { cat make.log && exit 1; }
         ! grep warning make.log
     )

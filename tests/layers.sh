@@ -66,7 +66,8 @@ room_may_use() {
     protocol) echo 'protocol' ;;
     hub/common) echo 'hub/common protocol' ;;
     hub/worker) echo 'hub/worker hub/common protocol' ;;
-    hub/master) echo 'hub/master hub/common protocol . hub/worker/worker' ;;
+    hub/master) echo 'hub/master hub/common protocol . hub/worker/worker hub/worker/client_fields' ;;
+    stat) echo 'stat protocol . hub/common/statistics' ;;
     client) echo 'client protocol .' ;;
     bench) echo 'bench protocol .' ;;
     .) echo '.' ;;

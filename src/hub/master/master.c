@@ -56,7 +56,8 @@ static void log_statistics(void)
 {
     char line[1500];
     const struct hub_statistics *hub = workers.shared.hub;
-    uint64_t sums[64] = {0};
+    uint64_t sums[64] = {0}, turned_away = statistics_get(&hub->refused_full) + statistics_get(&hub->refused_address) +
+                                           statistics_get(&hub->refused_rate);
     unsigned which = 0;
     int length;
 
@@ -67,11 +68,10 @@ static void log_statistics(void)
     which++;
     STATISTICS(X)
 #undef X
-    length = snprintf(line, sizeof line, "workers=%d accepted=%llu turned_away=%llu worker_deaths=%llu store_blocks=%u",
-                      __builtin_popcountll(workers_ready(&workers)), (unsigned long long)statistics_get(&hub->accepted),
-                      (unsigned long long)(statistics_get(&hub->refused_full) + statistics_get(&hub->refused_address) +
-                                           statistics_get(&hub->refused_rate)),
-                      (unsigned long long)workers.deaths, shared_blocks(&workers.shared));
+    length =
+        snprintf(line, sizeof line, "workers=%d accepted=%llu turned_away=%llu worker_deaths=%llu store_blocks=%u",
+                 __builtin_popcountll(workers_ready(&workers)), (unsigned long long)statistics_get(&hub->accepted),
+                 (unsigned long long)turned_away, (unsigned long long)workers.deaths, shared_blocks(&workers.shared));
     which = 0;
 #define X(name, ...)                                                                                                   \
     length +=                                                                                                          \

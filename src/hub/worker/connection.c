@@ -64,6 +64,7 @@ static void note_source(struct connection *connection)
     } address;
     socklen_t size = sizeof address;
 
+    memset(&address, 0, sizeof address);
     if (getpeername(connection->fd, &address.any, &size) < 0)
         return;
     if (address.any.sa_family == AF_INET6) {

@@ -1,0 +1,257 @@
+#!/bin/sh
+# test_stat.sh: the statistics file of a hub, and relayhub-stat in each of its forms, against real hubs: one that serves,
+# one that is killed, and one that takes its place.
+# RELAYHUBD, RELAYHUB and RELAYHUB_STAT are the programs; without them this test is skipped.
+set -u
+[ -n "${RELAYHUBD:-}" ] && [ -n "${RELAYHUB:-}" ] && [ -n "${RELAYHUB_STAT:-}" ] || exit 77
+unset RELAYHUB_HUB TMUX
+# shellcheck source=hub.sh
+. "$(dirname "$0")/hub.sh"
+
+memory=$(mktemp -d /dev/shm/relayhub.XXXXXX) || exit 77
+trap 'clean_up; rm -rf "$memory"' EXIT
+file=$memory/statistics
+
+start_counting_hub() {
+    "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --statistics-file "$file" 2>"$dir/hub.err" &
+    hub_pid=$!
+    RELAYHUB_HUB=$(await_line "$dir/hub.err" '.*listening on \(127.0.0.1:[0-9]*\)') || fail "the hub does not listen"
+    await_line "$dir/hub.err" '.*\(ready\).*' >/dev/null || fail "the hub is not ready"
+    export RELAYHUB_HUB
+}
+
+stat() {
+    "$RELAYHUB_STAT" --file "$file" "$@"
+}
+
+# The sum of a worker's value over both workers.
+value() {
+    stat | awk -v name="$1" '$1 == name { print $2 + $3 }'
+}
+
+await_value() {
+    for _ in $(seq 200); do
+        [ "$(value "$1")" = "$2" ] && return 0
+        sleep 0.05
+    done
+    fail "$1 is $(value "$1") instead of $2"
+}
+
+# expect STATUS TEXT COMMAND...: the command ends with this status, and its output and errors contain this text.
+expect() {
+    wanted=$1 text=$2
+    shift 2
+    "$@" >"$dir/out" 2>&1
+    status=$?
+    [ $status -eq "$wanted" ] || fail "$*: status $status instead of $wanted: $(cat "$dir/out")"
+    grep -qF -- "$text" "$dir/out" || fail "$*: no \"$text\" in: $(cat "$dir/out")"
+}
+
+# ---- no hub, bad options
+
+expect 69 'no hub runs with this --statistics-file' stat
+expect 2 'CRITICAL' stat --check
+expect 64 '--sort takes' stat --sort nonsense
+expect 64 '--interval takes' stat --interval 0
+expect 64 '--clients takes' stat --clients -1
+expect 64 'takes options only' stat nonsense
+expect 3 '--warning takes' stat --check --warning 101
+expect 0 '--prometheus' stat --help
+expect 0 'relayhub-stat ' stat --version
+
+# ---- what a hub counts
+
+start_counting_hub
+[ "$(command stat -c %a "$file")" = 640 ] || fail "the file has the rights $(command stat -c %a "$file")"
+"$RELAYHUB" listen --count 3 >"$dir/listen" 2>"$dir/listen.err" &
+pids="$pids $!" listener=$!
+id=$(await_line "$dir/listen" '.*id \([0-9]*\).*') || fail "the listener has no id"
+"$RELAYHUB" send "$id" one || fail "cannot send"
+"$RELAYHUB" send "$id" two || fail "cannot send"
+await_value messages 2
+await_value deliveries 2
+await_value connections 1
+await_value closed_by_client 2
+[ "$(value bytes_in)" -ge 30 ] || fail "bytes_in is $(value bytes_in)"
+[ "$(value bytes_out)" -ge 30 ] || fail "bytes_out is $(value bytes_out)"
+stat --clients 5 | grep -E "^$id +127.0.0.1:[0-9]+ +[01] +0 +0 +[0-9]+ +[0-9]+ open$" >/dev/null ||
+    fail "the listener is not shown: $(stat --clients 5)"
+[ "$(stat | awk '$1 == "accepted" { print $2 }')" = 3 ] || fail "accepted is wrong: $(stat)"
+turns=$(value turns)
+stat --json >/dev/null
+[ "$(value turns)" = "$turns" ] || fail "a reader costs the hub turns"
+
+# ---- JSON, Prometheus, Nagios
+
+if command -v python3 >/dev/null; then
+    stat --json --clients 9 | python3 -c '
+import json, sys
+shown = json.load(sys.stdin)
+assert shown["program"].startswith("relayhubd "), shown["program"]
+assert sum(worker["messages"] for worker in shown["workers"]) == 2
+assert shown["hub"]["accepted"] == 3 and len(shown["hub"]["worker_pid"]) == 2
+assert all(sum(worker["turn_time"]) == worker["turns"] for worker in shown["workers"])
+assert [client["id"] for client in shown["clients"]] == [sys.argv[1]]' "$id" || fail "the JSON is wrong: $(stat --json)"
+fi
+stat --prometheus >"$dir/metrics" || fail "--prometheus"
+if command -v promtool >/dev/null; then
+    promtool check metrics <"$dir/metrics" >"$dir/promtool" 2>&1 || fail "promtool: $(cat "$dir/promtool")"
+    [ ! -s "$dir/promtool" ] || fail "promtool: $(cat "$dir/promtool")"
+fi
+grep -qx 'relayhub_up 1' "$dir/metrics" || fail "no relayhub_up"
+grep -qx 'relayhub_accepted_total 3' "$dir/metrics" || fail "no relayhub_accepted_total"
+[ "$(sed -n 's/^relayhub_messages_total{.*} //p' "$dir/metrics" | awk '{ sum += $1 } END { print sum }')" = 2 ] || fail "no relayhub_messages_total"
+grep -q '^relayhub_turn_time_seconds_bucket{worker="1",le="+Inf"} [1-9]' "$dir/metrics" || fail "no histogram"
+expect 0 'RELAYHUB OK - 2 of 2 workers ready, 1 of 10000 clients' stat --check
+expect 1 'RELAYHUB WARNING' stat --check --warning 0
+expect 2 'RELAYHUB CRITICAL' stat --check --critical 0
+expect 74 'cannot write' sh -c "'$RELAYHUB_STAT' --file '$file' >/dev/full"
+
+# ---- over HTTP
+
+if ldd "$RELAYHUB_STAT" | grep -q libmicrohttpd && command -v curl >/dev/null; then
+    for _ in 1 2 3 4 5 6 7 8; do
+        port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 20000))
+        "$RELAYHUB_STAT" --file "$file" --listen "127.0.0.1:$port" 2>"$dir/serve.err" &
+        server=$!
+        sleep 0.2
+        curl -s "http://127.0.0.1:$port/metrics" >"$dir/scraped" && break
+    done
+    pids="$pids $server"
+    grep -qx 'relayhub_up 1' "$dir/scraped" || fail "the scrape: $(cat "$dir/scraped")"
+    [ "$(curl -s -o /dev/null -w '%{http_code} %{content_type}' "http://127.0.0.1:$port/metrics")" = '200 text/plain; version=0.0.4; charset=utf-8' ] || fail "the type of the scrape"
+    [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/")" = 404 ] || fail "no 404"
+    [ "$(curl -s -o /dev/null -w '%{http_code}' -d x "http://127.0.0.1:$port/metrics")" = 405 ] || fail "no 405"
+    expect 69 'Address already in use' stat --listen "127.0.0.1:$port"
+    expect 69 '--listen takes' stat --listen nonsense
+fi
+
+# ---- another hub, a disk, a death, a successor, an end
+
+expect 73 'another hub uses it' "$RELAYHUBD" --foreground --listen 127.0.0.1:0 --statistics-file "$file"
+expect 73 'No such file' "$RELAYHUBD" --foreground --listen 127.0.0.1:0 --statistics-file "$memory/none/statistics"
+[ "$(command stat -f -c %T "$dir")" = tmpfs ] ||
+    expect 73 'is on a disk' "$RELAYHUBD" --foreground --listen 127.0.0.1:0 --statistics-file "$dir/statistics"
+worker=$(stat | awk '$1 == "worker_pid" { print $2 }')
+kill -9 "$worker"
+for _ in $(seq 200); do
+    stat | grep -qE '^worker_generation +2 +1 ' && break
+    sleep 0.05
+done
+stat | grep -qE '^worker_generation +2 +1 ' || fail "the successor is not shown: $(stat)"
+workers=$(stat | awk '$1 == "worker_pid" { print $2, $3 }')
+kill -9 "$hub_pid"
+# shellcheck disable=SC2086 # two of them
+kill -9 $workers
+wait "$hub_pid" 2>/dev/null
+for _ in $(seq 200); do
+    stat >/dev/null 2>&1 || break
+    sleep 0.05
+done
+expect 69 'does not run any more' stat
+expect 2 'does not run any more' stat --check
+[ -z "${server:-}" ] || [ "$(curl -s "http://127.0.0.1:$port/metrics" | grep -v '^#')" = 'relayhub_up 0' ] || fail "the scrape says that the hub is up"
+wait $listener
+start_counting_hub
+await_value connections 0
+[ -z "${server:-}" ] || curl -s "http://127.0.0.1:$port/metrics" | grep -qx 'relayhub_up 1' || fail "the scrape does not find the successor"
+if [ -n "${server:-}" ]; then
+    kill "$server"
+    await_exit 0 "$server" "relayhub-stat --listen"
+fi
+stop_hub
+[ ! -e "$file" ] || fail "the file is left behind"
+
+# ---- no room for the clients: they are left out
+
+if [ "$(id -u)" -eq 0 ] && mkdir "$memory/small" && mount -t tmpfs -o size=512k none "$memory/small" 2>/dev/null; then
+    file=$memory/small/statistics
+    start_counting_hub
+    grep -q 'no room for the clients' "$dir/hub.err" || fail "no warning: $(cat "$dir/hub.err")"
+    stat --clients 5 >"$dir/out" || fail "the counters are not there either"
+    stop_hub
+    umount "$memory/small"
+    file=$memory/statistics
+fi
+
+# ---- what no hub wrote: never more than an error
+
+start_counting_hub
+cp "$file" "$memory/copy"
+if command -v python3 >/dev/null; then
+    python3 - "$RELAYHUB_STAT" "$memory/copy" <<'END' || fail "a file with mistakes"
+import fcntl, random, subprocess, sys
+random.seed(1)
+good = open(sys.argv[2], 'rb').read()
+for round in range(150):
+    bad = bytearray(good[:random.choice([len(good), 20000, 5000, 100])])
+    for _ in range(random.choice([0, 1, 3, 30])):
+        bad[random.randrange(min(len(bad), random.choice([112, 16384])))] = random.choice([0, 1, 0x7f, 0xff, random.randrange(256)])
+    with open(sys.argv[2] + '.bad', 'wb') as file:
+        file.write(bad)
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for form in ['--json', '--prometheus', '--check']:
+            ended = subprocess.run([sys.argv[1], '--file', sys.argv[2] + '.bad', form, '--clients', '3'],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+            if ended.returncode not in (0, 1, 2, 69):
+                sys.exit('%s: status %d' % (form, ended.returncode))
+END
+fi
+printf 'something else' >"$memory/other"
+expect 69 'no hub wrote it' "$RELAYHUB_STAT" --file "$memory/other"
+expect 69 'no hub wrote it' "$RELAYHUB_STAT" --file /dev/null
+stop_hub
+
+# ---- on a terminal
+
+command -v tmux >/dev/null && ldd "$RELAYHUB_STAT" | grep -q libncurses || exit 0
+
+terminal() {
+    tmux -S "$dir/tmux" -f /dev/null "$@"
+}
+
+screen() {
+    terminal capture-pane -p -t 0
+}
+
+await_screen() {
+    for _ in $(seq 200); do
+        screen | grep -qE -- "$1" && return 0
+        sleep 0.05
+    done
+    fail "the screen has no \"$1\":
+$(screen)"
+}
+
+start_counting_hub
+"$RELAYHUB" listen >"$dir/listen" 2>"$dir/listen.err" &
+pids="$pids $!"
+await_value connections 1
+terminal new-session -d -x 80 -y 24 sh
+trap 'terminal kill-server 2>/dev/null; clean_up; rm -rf "$memory"' EXIT
+expect 64 'needs a terminal' stat --watch
+terminal send-keys -t 0 "'$RELAYHUB_STAT' --file '$file' --watch --interval 0.2; echo status=\$?" Enter
+await_screen '^clients 1 of 10000 .*workers 2 of 2'
+await_screen '^[0-9]+ +127\.0\.0\.1:[0-9]+ +[01] +0 +[0-9]+ +[0-9]+ open *$'
+screen | awk 'length > 80 { exit 1 }' || fail "a line is too long: $(screen)"
+terminal send-keys -t 0 s
+await_screen '^sorted by in '
+terminal resize-window -t 0 -x 60 -y 12
+await_screen '^clients 1 of 10000'
+terminal resize-window -t 0 -x 120 -y 40
+await_screen 'CLIENT +ADDRESS'
+stop_hub
+await_screen 'no hub runs with this'
+start_counting_hub
+await_screen '^clients 0 of 10000 .*workers 2 of 2'
+terminal send-keys -t 0 q
+await_screen '^status=0'
+terminal send-keys -t 0 "'$RELAYHUB_STAT' --file '$file' --watch; echo status=\$? again" Enter
+await_screen '^sorted by queued'
+terminal send-keys -t 0 C-c
+await_screen '^status=0 again'
+terminal send-keys -t 0 'echo typed' Enter
+await_screen '^typed'
+stop_hub
+echo 'the statistics are as they should be'
