@@ -5,7 +5,7 @@ set -u
 cd "${srcdir:-.}" || exit 1
 failures=0
 
-flags='-std=c17 -D_GNU_SOURCE -DHAVE_LIBSECCOMP -DHAVE_LIBSYSTEMD -Isrc -Isrc/client'
+flags='-std=c17 -D_GNU_SOURCE -DHAVE_LIBSECCOMP -DHAVE_LIBSYSTEMD -DHAVE_NCURSES -DHAVE_MICROHTTPD -Isrc -Isrc/client'
 sources=$(find src -name '*.c' | sort)
 # The analyzer takes what hangs on a struct on the heap for lost; valgrind and LeakSanitizer find what really is.
 leaks=-Wno-analyzer-malloc-leak
