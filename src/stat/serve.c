@@ -23,19 +23,20 @@
 #define CLIENTS_MOST 16u /* at the same time */
 #define SECONDS_MOST 10u /* that one may take */
 
-static int answer_with(struct MHD_Connection *connection, unsigned status, char *text, size_t length, const char *type)
+static enum MHD_Result answer_with(struct MHD_Connection *connection, unsigned status, char *text, size_t length,
+                                   const char *type)
 {
     struct MHD_Response *response = MHD_create_response_from_buffer(length, text, MHD_RESPMEM_MUST_COPY);
     if (response == NULL)
         return MHD_NO;
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-    int result = (int)MHD_queue_response(connection, status, response);
+    enum MHD_Result result = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
     return result;
 }
 
 /* The file is opened for each scrape, as the hub may have been started again. */
-static int answer_metrics(struct MHD_Connection *connection, const char *path)
+static enum MHD_Result answer_metrics(struct MHD_Connection *connection, const char *path)
 {
     char reason[READER_REASON], *text = NULL;
     struct reader reader;
@@ -49,7 +50,8 @@ static int answer_metrics(struct MHD_Connection *connection, const char *path)
     if (up)
         reader_close(&reader);
     fclose(to);
-    int result = answer_with(connection, MHD_HTTP_OK, text, length, "text/plain; version=0.0.4; charset=utf-8");
+    enum MHD_Result result =
+        answer_with(connection, MHD_HTTP_OK, text, length, "text/plain; version=0.0.4; charset=utf-8");
     free(text);
     return result;
 }

@@ -233,8 +233,7 @@ START_TEST(test_a_hub_whose_workers_get_no_memory_does_not_start)
     int status = hub_wait(&hub);
     ck_assert(WIFEXITED(status));
     ck_assert_int_eq(WEXITSTATUS(status), 71);
-    ck_assert_ptr_nonnull(
-        strstr(hub.text, "cannot be set up: memory for connections and their queues: Cannot allocate memory"));
+    ck_assert_ptr_nonnull(strstr(hub.text, "cannot be set up: memory for queues: Cannot allocate memory"));
     ck_assert_ptr_nonnull(strstr(hub.text, "cannot start without worker "));
     ck_assert_ptr_null(strstr(hub.text, "ready,"));
 }
@@ -259,8 +258,7 @@ START_TEST(test_a_worker_that_keeps_failing_is_started_ever_more_seldom)
         if (delay > 0)
             ck_assert_int_ge(now - last, delay - 100);
         last = now;
-        hub_await(&hub, "worker 1 cannot be set up: memory for connections and their queues: Cannot allocate memory",
-                  from);
+        hub_await(&hub, "worker 1 cannot be set up: memory for queues: Cannot allocate memory", from);
     }
     /* Meanwhile the other one has all clients. */
     for (int i = 0; i < 10; i++)

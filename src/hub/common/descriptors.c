@@ -2,6 +2,7 @@
 #include "hub/common/descriptors.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,15 +16,10 @@ static void close_from_to(unsigned first, unsigned last)
         close((int)fd);
 }
 
-/* The least one that is kept, from `from` on, or UINT_MAX. */
-static unsigned next_kept(const int kept[], unsigned count, unsigned from)
+static int by_number(const void *left, const void *right)
 {
-    unsigned next = UINT_MAX;
-    for (unsigned i = 0; i < count; i++) {
-        if (kept[i] >= 0 && (unsigned)kept[i] >= from && (unsigned)kept[i] < next)
-            next = (unsigned)kept[i];
-    }
-    return next;
+    const int *a = left, *b = right;
+    return *a < *b ? -1 : *a > *b;
 }
 
 void descriptors_close_from(unsigned first)
@@ -31,14 +27,17 @@ void descriptors_close_from(unsigned first)
     close_from_to(first, UINT_MAX);
 }
 
-void descriptors_keep(const int kept[], unsigned count)
+void descriptors_keep(int kept[], unsigned count)
 {
-    unsigned from = STDERR_FILENO + 1, next;
+    int from = STDERR_FILENO + 1;
 
-    while ((next = next_kept(kept, count, from)) != UINT_MAX) {
-        if (next > from)
-            close_from_to(from, next - 1);
-        from = next + 1;
+    qsort(kept, count, sizeof *kept, by_number);
+    for (unsigned i = 0; i < count; i++) {
+        if (kept[i] < from)
+            continue;
+        if (kept[i] > from)
+            close_from_to((unsigned)from, (unsigned)kept[i] - 1);
+        from = kept[i] + 1;
     }
-    descriptors_close_from(from);
+    descriptors_close_from((unsigned)from);
 }

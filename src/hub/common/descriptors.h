@@ -8,7 +8,10 @@
 /* Closes all from `first` on. */
 void descriptors_close_from(unsigned first);
 
-/* Closes all but standard input, output and error and the `count` in `kept`, which may name one twice, or -1. */
-void descriptors_keep(const int kept[], unsigned count);
+/*
+ * Closes all but standard input, output and error and the `count` in `kept`, which may name one twice, or -1, and are
+ * sorted then.
+ */
+void descriptors_keep(int kept[], unsigned count);
 
 #endif

@@ -24,7 +24,7 @@ int handoff_send(int channel, const struct handoff *message)
     struct iovec payload = {.iov_base = (void *)message, .iov_len = PAYLOAD};
     struct msghdr header = {.msg_iov = &payload, .msg_iovlen = 1};
 
-    if (message->kind == HANDOFF_CLIENTS) {
+    if (handoff_has_fds(message->kind)) {
         size_t size = message->count * sizeof(int);
         header.msg_control = control.bytes;
         memset(&control, 0, CMSG_SPACE(size));
@@ -78,14 +78,14 @@ int handoff_receive(int channel, struct handoff *message)
     if (got == 0 && count == 0)
         return 0;
     if (got != (ssize_t)PAYLOAD || header.msg_flags & MSG_TRUNC || message->kind < HANDOFF_CLIENTS ||
-        message->kind > HANDOFF_READY || (count > 0 && message->kind != HANDOFF_CLIENTS) ||
-        (message->kind == HANDOFF_CLIENTS && (message->count < count || message->count > HANDOFF_CLIENTS_MAX))) {
+        message->kind > HANDOFF_THAW || (count > 0 && !handoff_has_fds(message->kind)) ||
+        (handoff_has_fds(message->kind) && (message->count < count || message->count > HANDOFF_CLIENTS_MAX))) {
         while (count > 0)
             close(message->fds[--count]);
         return -EPROTO;
     }
     /* Fewer arrive than were sent when this process is out of descriptors. Those clients see a close. */
-    message->lost = message->kind == HANDOFF_CLIENTS ? message->count - count : 0;
+    message->lost = handoff_has_fds(message->kind) ? message->count - count : 0;
     message->count = count;
     return 1;
 }

@@ -29,7 +29,20 @@ enum handoff_kind {
     HANDOFF_PING,   /* to a worker: take a turn */
     HANDOFF_LOG,    /* to the master: a line for the log */
     HANDOFF_READY,  /* to the master: the loop runs, in a sandbox without what is `refused` */
+    /* An upgrade: see saving.h. */
+    HANDOFF_FREEZE, /* to a worker: handle nothing but records; answered when all are out, with whether there were any
+                     */
+    HANDOFF_SAVE,   /* to a worker: write all connections down in the file that comes with it, and send their sockets;
+                       answered after that, with whether it failed */
+    HANDOFF_HELD,   /* to the master: `count` of these sockets come with it */
+    HANDOFF_THAW,   /* to a worker: go on as before */
 };
+
+/* Whether descriptors come with a message of this kind. */
+static inline int handoff_has_fds(uint32_t kind)
+{
+    return kind == HANDOFF_CLIENTS || kind == HANDOFF_SAVE || kind == HANDOFF_HELD;
+}
 
 struct handoff {
     uint32_t kind;

@@ -112,6 +112,17 @@ int id_clock_start(struct id_clock *clock, struct shared *shared, const char *pa
     return result;
 }
 
+void id_clock_go_on(struct id_clock *clock, struct shared *shared, const char *path, int file, uint64_t start,
+                    uint64_t *rest)
+{
+    *clock = (struct id_clock){.shared = shared, .path = path, .file = path[0] != '\0' ? file : -1};
+    shared->id_clock_start = start;
+    uint64_t now = absolute_now(shared);
+    *rest = ((now | shared->slot_mask) - now) * 1000 / SECOND + 10; /* CLOCK_MONOTONIC_COARSE is behind by up to 10 */
+    if (clock->file >= 0 && read_promise(clock) < 0)
+        clock->promise = 0; /* is written anew */
+}
+
 void id_clock_promise(struct id_clock *clock)
 {
     uint64_t now = absolute_now(clock->shared);

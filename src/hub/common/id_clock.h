@@ -28,6 +28,14 @@ struct id_clock {
  */
 int id_clock_start(struct id_clock *clock, struct shared *shared, const char *path);
 
+/*
+ * Goes on with the clock of the program before an upgrade, `start` as in struct shared, and with its file, or -1. A
+ * slot that was free may have been used in the tick of now, so none is given out before the next one: *rest becomes the
+ * milliseconds until then.
+ */
+void id_clock_go_on(struct id_clock *clock, struct shared *shared, const char *path, int file, uint64_t start,
+                    uint64_t *rest);
+
 /* Renews the promise when half of it is over. Called in each turn of the master. */
 void id_clock_promise(struct id_clock *clock);
 

@@ -86,6 +86,29 @@ uint64_t routes_publish(struct routes *routes, uint32_t slot)
     return id;
 }
 
+void routes_restore(const struct shared *shared, uint64_t id, bool listed)
+{
+    uint32_t slot = routes_slot(shared, id);
+    unsigned worker = routes_worker(shared, slot);
+    uint32_t used = slot - shared_first_slot(shared, worker) + 1;
+    struct scoreboard *page = shared_scoreboard(shared, worker);
+
+    atomic_store_explicit(&shared->ids[slot], listed ? id : ~id, memory_order_relaxed);
+    if (atomic_load_explicit(&page->slots_used, memory_order_relaxed) < used)
+        atomic_store_explicit(&page->slots_used, used, memory_order_relaxed);
+}
+
+void routes_adopt(struct routes *routes)
+{
+    const struct shared *shared = routes->shared;
+
+    routes->fresh = atomic_load_explicit(&shared_scoreboard(shared, routes->self)->slots_used, memory_order_relaxed);
+    for (uint32_t place = 0; place < routes->fresh; place++) {
+        if (atomic_load_explicit(&shared->ids[routes->first + place], memory_order_relaxed) == 0)
+            routes_return_slot(routes, routes->first + place);
+    }
+}
+
 /* Frees a slot. Nothing changes if it is free already. */
 static void clear(const struct shared *shared, uint32_t slot)
 {

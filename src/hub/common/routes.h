@@ -53,6 +53,13 @@ void routes_return_slot(struct routes *routes, uint32_t slot);
 /* Makes a new user_id for a slot, publishes it, and returns it. */
 uint64_t routes_publish(struct routes *routes, uint32_t slot);
 
+/*
+ * For the master after an upgrade, before it forks: the slot of `id` goes on to have it, and it can be found if it is
+ * `listed`. A worker whose range has such slots calls routes_adopt() before it takes any.
+ */
+void routes_restore(const struct shared *shared, uint64_t id, bool listed);
+void routes_adopt(struct routes *routes);
+
 /* From now on no new message finds this slot's client. */
 void routes_withdraw(struct routes *routes, uint32_t slot);
 

@@ -74,7 +74,7 @@ static const int allowed_calls[] = {
     SCMP_SYS(munmap),          SCMP_SYS(brk),          SCMP_SYS(futex),
     SCMP_SYS(getpid),          SCMP_SYS(gettid),       SCMP_SYS(exit),
     SCMP_SYS(exit_group),      SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(restart_syscall), SCMP_SYS(getpeername),
+    SCMP_SYS(restart_syscall), SCMP_SYS(getpeername),  SCMP_SYS(clock_nanosleep),
 };
 
 /* A library may try these and can do without them. They are refused, but do not end the process. */

@@ -209,8 +209,11 @@ void store_close(struct store *store)
 
 uint64_t store_allocate(struct store *store, uint32_t size)
 {
-    uint32_t count = (size + BLOCK_SIZE - 1) / BLOCK_SIZE;
+    return store_allocate_blocks(store, (size + BLOCK_SIZE - 1) / BLOCK_SIZE);
+}
 
+uint64_t store_allocate_blocks(struct store *store, uint32_t count)
+{
     store_reclaim(store, RECLAIM_AT_ALLOCATION);
     uint32_t start = store->free_blocks < count ? BLOCK_NONE : choose_run(store, count);
     if (start == BLOCK_NONE)
@@ -253,6 +256,11 @@ static void release_blocks(struct store *store, uint32_t block, uint32_t end)
 void store_release(struct store *store, uint64_t at, uint32_t length)
 {
     release_blocks(store, store_block(at), store_last_block(at, length) + 1);
+}
+
+void store_release_blocks(struct store *store, uint64_t at, uint32_t count)
+{
+    release_blocks(store, store_block(at), store_block(at) + count);
 }
 
 void store_extend(struct store *store, uint64_t at, uint32_t length, uint32_t more)

@@ -69,6 +69,10 @@ void store_close(struct store *store);
  */
 uint64_t store_allocate(struct store *store, uint32_t size);
 
+/* The same for a number of blocks, for sizes beyond 4 GiB; and their release. */
+uint64_t store_allocate_blocks(struct store *store, uint32_t count);
+void store_release_blocks(struct store *store, uint64_t at, uint32_t count);
+
 static inline uint32_t store_block(uint64_t at)
 {
     return (uint32_t)(at / BLOCK_SIZE);

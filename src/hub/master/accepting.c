@@ -120,6 +120,15 @@ static void turn_away(struct accepting *accepting, int fd, const char *reason)
     farewell_send(&accepting->workers->farewells, fd, frame, FRAME_WORD_SIZE + length, accepting->workers->now);
 }
 
+void accepting_stop(struct accepting *accepting)
+{
+    const struct workers *workers = accepting->workers;
+
+    accepting->again = 0;
+    for (unsigned i = 0; i < workers->listeners.count; i++)
+        (void)workers_watch(workers, workers->listeners.fds[i], 0, EPOLL_CTL_DEL); /* one of them may not be in it */
+}
+
 static void pause_accepting(struct accepting *accepting, const char *why)
 {
     const struct workers *workers = accepting->workers;
@@ -129,9 +138,8 @@ static void pause_accepting(struct accepting *accepting, const char *why)
     if (!accepting->told)
         log_line(LOG_WARNING, "accepting pauses: %s", why);
     accepting->told = true;
+    accepting_stop(accepting);
     accepting->again = workers->now + PAUSE;
-    for (unsigned i = 0; i < workers->listeners.count; i++)
-        (void)workers_watch(workers, workers->listeners.fds[i], 0, EPOLL_CTL_DEL); /* one of them may not be in it */
 }
 
 void accepting_begin(struct accepting *accepting)

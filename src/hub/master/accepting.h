@@ -28,6 +28,9 @@ void accepting_raise_limits(struct accepting *accepting, struct options *options
 /* Has the listening sockets watched. */
 void accepting_begin(struct accepting *accepting);
 
+/* Accepts nobody until accepting_begin(): they wait in the kernel. Or until `again`, if that is set afterwards. */
+void accepting_stop(struct accepting *accepting);
+
 /* A listening socket has clients: accepts up to a batch of them. */
 void accepting_take(struct accepting *accepting, unsigned listener);
 

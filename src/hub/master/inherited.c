@@ -14,7 +14,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static void reset_signals(void)
+static void reset_signals(bool upgrade)
 {
     sigset_t none;
     struct sigaction action;
@@ -24,7 +24,8 @@ static void reset_signals(void)
             signal(number, SIG_DFL);
     }
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (!upgrade)
+        sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static void stop_timers(void)
@@ -47,9 +48,9 @@ static unsigned passed_descriptors(void)
     return passed > 0 && passed < 65536 ? (unsigned)passed : 0;
 }
 
-void inherited_set_right(void)
+void inherited_set_right(bool upgrade)
 {
-    reset_signals();
+    reset_signals(upgrade);
     stop_timers();
     umask(umask(0) & 077); /* the hub may always read its own files; the parent decides about others */
 }

@@ -4,14 +4,16 @@
 #ifndef RELAYHUB_INHERITED_H
 #define RELAYHUB_INHERITED_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
  * Repairs what the hub relies on: signals that were ignored or blocked, timers that still run, and a file mode mask
  * that keeps the hub from its own files. main() calls this right after standard_fds_fill(). Resource limits stay as
- * they are; the calls that they make fail report it.
+ * they are; the calls that they make fail report it. In an upgrade, signals that came meanwhile stay blocked until the
+ * master takes them.
  */
-void inherited_set_right(void);
+void inherited_set_right(bool upgrade);
 
 /*
  * Closes descriptors that are nobody's here, which would stay open as long as the hub. Those that a service manager

@@ -4,11 +4,13 @@
 #include "hub/master/inherited.h"
 #include "hub/master/master.h"
 #include "hub/master/options.h"
+#include "hub/master/upgrade.h"
 #include "standard_fds.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -53,16 +55,46 @@ static void leave_terminal(void)
     close(null);
 }
 
+/* The program before has executed this one: it goes on with its clients, in the foreground or where it was. */
+static int go_on(struct options *options, const char *variable)
+{
+    static struct legacy legacy;
+    char reason[REASON_TEXT];
+    const char *mistake = legacy_read(&legacy, variable);
+    enum options_result result = options_read(options, arguments.argc, arguments.argv, reason);
+
+    log_open(result != OPTIONS_RUN || options->foreground, options->limits.verbose);
+    title_set("master");
+    if (mistake != NULL) {
+        log_line(LOG_ERR, "upgrade: cannot take the clients over: %s", mistake);
+        return EX_DATAERR;
+    }
+    if (result != OPTIONS_RUN) {
+        log_line(LOG_ERR, "upgrade: %s", reason);
+        upgrade_go_back(&legacy);
+        return EX_USAGE;
+    }
+    if (!options->foreground) {
+        leave_terminal();
+        log_leave_terminal();
+    }
+    return master_run(options, reread, -1, &legacy);
+}
+
 int main(int argc, char *argv[])
 {
     static struct options options;
     char reason[REASON_TEXT];
     int ready[2];
 
+    const char *upgrade = getenv(LEGACY_VARIABLE);
     standard_fds_fill();
-    inherited_set_right();
+    inherited_set_right(upgrade != NULL);
     arguments.argc = argc;
     arguments.argv = argv = title_open(argc, argv);
+    upgrade_note_program(argv);
+    if (upgrade != NULL)
+        return go_on(&options, upgrade);
     switch (options_read(&options, argc, argv, reason)) {
     case OPTIONS_EXIT:
         return EX_OK;
@@ -76,7 +108,7 @@ int main(int argc, char *argv[])
     log_open(options.foreground, options.limits.verbose);
     title_set("master");
     if (options.foreground)
-        return master_run(&options, reread, -1);
+        return master_run(&options, reread, -1, NULL);
 
     if (pipe2(ready, O_CLOEXEC) < 0)
         return EX_OSERR;
@@ -91,5 +123,5 @@ int main(int argc, char *argv[])
     }
     close(ready[0]);
     leave_terminal();
-    return master_run(&options, reread, ready[1]);
+    return master_run(&options, reread, ready[1], NULL);
 }

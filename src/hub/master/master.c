@@ -3,12 +3,14 @@
 
 #include "hub/common/id_clock.h"
 #include "hub/common/log.h"
+#include "hub/common/routes.h"
 #include "hub/common/sandbox.h"
 #include "hub/master/accepting.h"
 #include "hub/master/heartbeat.h"
 #include "hub/master/inherited.h"
 #include "hub/master/notify.h"
 #include "hub/master/statistics_file.h"
+#include "hub/master/upgrade.h"
 #include "hub/master/workers.h"
 
 #include <errno.h>
@@ -19,6 +21,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
@@ -37,7 +40,10 @@ static struct workers workers;
 static struct accepting accepting = {.workers = &workers};
 static struct id_clock id_clock = {.file = -1};
 static struct heartbeat heartbeat = {.workers = &workers};
-static bool serving; /* everybody was told that the hub is ready */
+static struct upgrade upgrade = {.workers = &workers, .accepting = &accepting};
+static struct legacy *legacy; /* of the program before, until all workers have taken their clients; or NULL */
+static uint64_t accept_after; /* milliseconds: no id is given out before, see id_clock_go_on() */
+static bool serving;          /* everybody was told that the hub is ready */
 static int pid_file = -1;
 static struct statistics_file statistics_file = {.lock = -1};
 static uint32_t most_connections;        /* that the hub was made for */
@@ -137,6 +143,7 @@ static void begin_end(int signal_number)
         workers_send_limits(&workers);
         return;
     }
+    upgrade_give_up(&upgrade, "the hub ends");
     listen_close(&workers.listeners);
     log_line(LOG_NOTICE, "signal %d: draining for at most %.1f seconds", signal_number,
              options->limits.grace_time / 1000.0);
@@ -161,6 +168,11 @@ static void handle_signals(master_reread *reread)
         case SIGUSR1:
             log_statistics();
             break;
+        case SIGUSR2:
+            upgrade.pid_file = pid_file;
+            upgrade.id_file = id_clock.file;
+            upgrade_begin(&upgrade);
+            break;
         default:
             begin_end((int)info.ssi_signo);
             break;
@@ -174,10 +186,11 @@ static int open_signals(void)
 {
     sigset_t mask;
     sigemptyset(&mask);
-    const int taken[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    const int taken[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
         sigaddset(&mask, taken[i]);
-    sigprocmask(SIG_BLOCK, &mask, &workers.old_mask);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    sigemptyset(&workers.old_mask); /* after an upgrade they were blocked before */
     /* A write without a reader, over a limit, or to a terminal of others is an error, but does not end the hub. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -232,8 +245,161 @@ static void note_start(void)
         statistics_set(&hub->worker_first_client[i], shared_first_slot(&workers.shared, i));
 }
 
+/* ---- after an upgrade ---- */
+
+/* What the program before had limits what this one can have: the slots, as long as ids name them. */
+static void fit_to_legacy(void)
+{
+    uint32_t slots = UINT32_C(1) << legacy->slot_bits, workers_most = slots / SLOT_STEP;
+
+    if (options->workers > workers_most) {
+        log_line(LOG_WARNING, "--workers is lowered from %u to %u: more need a restart", options->workers,
+                 workers_most);
+        options->workers = workers_most;
+    }
+    uint32_t range = slots / SLOT_STEP / options->workers * SLOT_STEP;
+    uint32_t most = (range > SLOTS_RESTING + 1 ? range - SLOTS_RESTING - 1 : range / 2) * options->workers;
+    if (options->max_connections > most) {
+        log_line(LOG_WARNING, "--max-connections is lowered from %u to %u: more need a restart",
+                 options->max_connections, most);
+        options->max_connections = most;
+    }
+}
+
+/* A store that has room for all that was queued and read, even if all of it goes to each worker. */
+static uint64_t store_for_legacy(void)
+{
+    uint64_t needed = 0;
+
+    for (unsigned i = 0; i < legacy->parts; i++)
+        needed += saved_memory(&legacy->part[i]);
+    needed = needed * options->workers / 8 * 9;
+    return needed > options->store_size ? needed : options->store_size;
+}
+
+/* The entry in the table of source addresses that a client has, for its limits. */
+static uint32_t address_of(int fd)
+{
+    struct sockaddr_storage source;
+    socklen_t size = sizeof source;
+    uint32_t address = ADDRESS_NONE;
+
+    if (options->max_per_address + options->connection_rate > 0 &&
+        getpeername(fd, (struct sockaddr *)&source, &size) == 0)
+        (void)addresses_admit(&workers.addresses, (struct sockaddr *)&source, workers.now, &address);
+    return address;
+}
+
+/* All ids are in the table before any worker begins, so that none takes another's client for gone. */
+static void take_clients(void)
+{
+    for (unsigned i = 0; i < legacy->parts; i++) {
+        struct saved_part *part = &legacy->part[i];
+        struct saved_reader reader = saved_begin(part);
+        struct saved_connection connection;
+        for (uint64_t k = 0; saved_next(&reader, &connection); k++) {
+            unsigned owner = routes_worker(&workers.shared, routes_slot(&workers.shared, connection.id));
+            routes_restore(&workers.shared, connection.id, connection.flags & SAVED_LISTED);
+            part->addresses[k] = address_of(part->fds[k]);
+            addresses_handed(&workers.addresses, part->addresses[k], owner);
+            workers.adopted[owner]++;
+        }
+    }
+    workers.saved = legacy->part;
+    workers.saved_count = legacy->parts;
+}
+
+static void take_sockets(void)
+{
+    struct listeners *listeners = &workers.listeners;
+
+    listeners->peer_timeout = options->peer_timeout;
+    for (unsigned i = 0; i < legacy->listeners; i++)
+        listeners->fds[listeners->count++] = legacy->listener[i];
+    pid_file = options->pid_file[0] != '\0' ? legacy->pid_file : -1;
+}
+
+/* ---- setting up ---- */
+
+static int make_memory(void)
+{
+    int result;
+
+    if (legacy != NULL)
+        fit_to_legacy();
+    most_connections = options->max_connections;
+    compare_store_with_memory();
+    if (legacy != NULL)
+        result = shared_create_like(&workers.shared, options->workers, (unsigned)legacy->slot_bits, store_for_legacy());
+    else
+        result = shared_create(&workers.shared, options->workers, options->max_connections, options->store_size);
+    if (result == 0)
+        result =
+            addresses_open(&workers.addresses, &workers.shared, options->max_per_address, options->connection_rate);
+    if (result == 0)
+        result = workers_make_pipes(&workers);
+    if (result < 0)
+        log_line(LOG_ERR, "cannot make the shared memory and pipes: %s", strerror(-result));
+    return result < 0 ? EX_OSERR : EX_OK;
+}
+
+static int begin_statistics(void)
+{
+    statistics_describe(&workers.shared);
+    /* In an upgrade the user that the hub has become may be refused the file, and clients are worth more. */
+    if (!statistics_file_open(&statistics_file, &workers.shared, options->statistics_file, own_group(options->user),
+                              legacy != NULL) &&
+        legacy == NULL)
+        return EX_CANTCREAT;
+    note_start();
+    return EX_OK;
+}
+
+static int begin_ids(void)
+{
+    if (legacy != NULL) {
+        uint64_t rest;
+        id_clock_go_on(&id_clock, &workers.shared, options->id_file, legacy->id_file, legacy->id_clock_start, &rest);
+        accept_after = milliseconds() + rest;
+        return EX_OK;
+    }
+    int result = id_clock_start(&id_clock, &workers.shared, options->id_file);
+    if (result == 0)
+        return EX_OK;
+    log_line(LOG_ERR, "--id-file: cannot use %s: %s", options->id_file,
+             result == -EBADMSG ? "it was not written by a hub" : strerror(-result));
+    return EX_CANTCREAT;
+}
+
+static int open_sockets(void)
+{
+    if (legacy != NULL) {
+        take_sockets();
+        return EX_OK;
+    }
+    if (!listen_open(&workers.listeners, options))
+        return EX_UNAVAILABLE;
+    return options->pid_file[0] == '\0' || write_pid_file(options->pid_file) ? EX_OK : EX_CANTCREAT;
+}
+
+static int become_user(void)
+{
+    int result = options->user[0] != '\0' ? sandbox_become(options->user) : 0;
+
+    if (result < 0) {
+        log_line(LOG_ERR, "--user: cannot become %s: %s", options->user,
+                 result == -ENOENT ? "there is no such user" : strerror(-result));
+        return EX_NOUSER;
+    }
+    if (geteuid() == 0)
+        log_line(LOG_WARNING, "running as root: give --user the name of a user without rights");
+    return EX_OK;
+}
+
 static int set_up(struct options *chosen)
 {
+    int status;
+
     options = chosen;
     workers.options = chosen;
     workers.now = milliseconds();
@@ -246,43 +412,14 @@ static int set_up(struct options *chosen)
         return EX_OSERR;
     }
     accepting_raise_limits(&accepting, options);
-    most_connections = options->max_connections;
-    compare_store_with_memory();
-    result = shared_create(&workers.shared, options->workers, options->max_connections, options->store_size);
-    if (result == 0)
-        result =
-            addresses_open(&workers.addresses, &workers.shared, options->max_per_address, options->connection_rate);
-    if (result == 0)
-        result = workers_make_pipes(&workers);
-    if (result < 0) {
-        log_line(LOG_ERR, "cannot make the shared memory and pipes: %s", strerror(-result));
-        return EX_OSERR;
-    }
-    statistics_describe(&workers.shared);
-    if (!statistics_file_open(&statistics_file, &workers.shared, options->statistics_file, own_group(options->user),
-                              false))
-        return EX_CANTCREAT;
-    note_start();
-    result = id_clock_start(&id_clock, &workers.shared, options->id_file);
-    if (result < 0) {
-        log_line(LOG_ERR, "--id-file: cannot use %s: %s", options->id_file,
-                 result == -EBADMSG ? "it was not written by a hub" : strerror(-result));
-        return EX_CANTCREAT;
-    }
-    if (!listen_open(&workers.listeners, options))
-        return EX_UNAVAILABLE;
-    if (options->pid_file[0] != '\0' && !write_pid_file(options->pid_file))
-        return EX_CANTCREAT;
-    if (options->user[0] != '\0' && (result = sandbox_become(options->user)) < 0) {
-        log_line(LOG_ERR, "--user: cannot become %s: %s", options->user,
-                 result == -ENOENT ? "there is no such user" : strerror(-result));
-        return EX_NOUSER;
-    }
-    if (geteuid() == 0)
-        log_line(LOG_WARNING, "running as root: give --user the name of a user without rights");
+    if ((status = make_memory()) != EX_OK || (status = begin_statistics()) != EX_OK ||
+        (status = begin_ids()) != EX_OK || (status = open_sockets()) != EX_OK || (status = become_user()) != EX_OK)
+        return status;
+    if (legacy != NULL)
+        take_clients();
     served_at = workers.now = milliseconds();
     heartbeat_begin(&heartbeat);
-    return workers_start(&workers) ? EX_OK : EX_OSERR;
+    return EX_OK;
 }
 
 /* Tells the service manager how many workers serve, and how the last one died, when that has changed. */
@@ -305,11 +442,32 @@ static void tell_status(void)
     notify_state(state);
 }
 
+/* All workers have taken their clients over. */
+static void end_upgrade(void)
+{
+    uint64_t clients = 0;
+
+    for (unsigned i = 0; i < workers.shared.workers; i++)
+        clients += workers.adopted[i];
+    log_line(LOG_NOTICE, "upgraded: %llu clients go on after %llu milliseconds", (unsigned long long)clients,
+             (unsigned long long)(workers.now - legacy->since));
+    workers.saved = NULL;
+    workers.saved_count = 0;
+    legacy_let_go(legacy);
+    legacy = NULL;
+    upgrade_end();
+}
+
 static void begin_service(int background)
 {
     serving = true;
-    accepting_begin(&accepting);
+    if (accept_after > workers.now)
+        accepting.again = accept_after;
+    else
+        accepting_begin(&accepting);
     log_line(LOG_NOTICE, "ready, %u workers", workers.shared.workers);
+    if (legacy != NULL)
+        end_upgrade();
     notify_state("READY=1");
     if (background >= 0) {
         log_leave_terminal();
@@ -331,7 +489,8 @@ static void check_service(void)
 static void turn(master_reread *reread)
 {
     struct epoll_event events[64];
-    bool waiting = workers_busy(&workers) || accepting.again != 0 || workers.ending || farewell_any(&workers.farewells);
+    bool waiting = workers_busy(&workers) || accepting.again != 0 || workers.ending || upgrade_any(&upgrade) ||
+                   farewell_any(&workers.farewells);
     int ready = epoll_wait(workers.epoll, events, 64, waiting ? TICK : heartbeat_rest(&heartbeat));
 
     workers.now = milliseconds();
@@ -345,6 +504,7 @@ static void turn(master_reread *reread)
             accepting_take(&accepting, about - EVENT_LISTENER);
     }
     accepting_hand_over(&accepting);
+    upgrade_advance(&upgrade);
     heartbeat_look(&heartbeat);
     workers_replace(&workers);
     accepting_resume(&accepting);
@@ -357,9 +517,15 @@ static void turn(master_reread *reread)
     id_clock_promise(&id_clock);
 }
 
-int master_run(struct options *chosen, master_reread *reread, int background)
+int master_run(struct options *chosen, master_reread *reread, int background, struct legacy *left)
 {
+    legacy = left;
     int status = set_up(chosen);
+
+    if (status != EX_OK && legacy != NULL)
+        upgrade_go_back(legacy);
+    if (status == EX_OK && !workers_start(&workers))
+        status = EX_OSERR;
 
     while (status == EX_OK && (!workers.ending || workers_running(&workers) != 0)) {
         turn(reread);

@@ -6,6 +6,7 @@
 #include "hub/master/options.h"
 
 #include "hub/common/sandbox.h"
+#include "hub/common/saved.h"
 #include "hub/common/shared.h"
 
 #include <ctype.h>
@@ -83,7 +84,7 @@ static const struct entry entries[] = {
     {"no-sandbox", WORD_FLAG, AT(sandbox), false, 0, 0, NULL, "the same as --sandbox off"},
     {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log what happens to each client"},
 };
-enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION, CHECK };
+enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION, CHECK, CHECK_UPGRADE };
 
 /* --check was given: each mistake of the file is printed, and counted. */
 static bool checking;
@@ -346,6 +347,7 @@ static void print_help(void)
         printf("  %-28s %s\n", left, entry->help);
     }
     puts("  --check                      say what is wrong with the file and the options, and exit\n"
+         "  --check-upgrade FORM         the same, and whether a hub may be upgraded to this program\n"
          "  --help                       print this and exit\n"
          "  --version                    print the version and exit");
 }
@@ -353,7 +355,9 @@ static void print_help(void)
 /* What getopt_long(3) did not understand: an option without its value, or one that is none; see optopt there. */
 static void name_mistake(int found, const char *argument, char reason[REASON_TEXT])
 {
-    if (found == ':' && optopt < ENTRIES)
+    if (found == ':' && optopt == CHECK_UPGRADE)
+        snprintf(reason, REASON_TEXT, "--check-upgrade takes a number");
+    else if (found == ':' && optopt < ENTRIES)
         snprintf(reason, REASON_TEXT, "--%.64s takes %s", entries[optopt].name, entries[optopt].takes);
     else if (optopt > ' ') /* a letter; a long option leaves its number or 0 there */
         snprintf(reason, REASON_TEXT, "there is no option '-%c'", optopt);
@@ -363,7 +367,7 @@ static void name_mistake(int found, const char *argument, char reason[REASON_TEX
 
 static enum options_result read_arguments(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
 {
-    struct option forms[ENTRIES + 4] = {0};
+    struct option forms[ENTRIES + 5] = {0};
     int found;
 
     for (int i = 0; i < ENTRIES; i++)
@@ -372,6 +376,7 @@ static enum options_result read_arguments(struct options *options, int argc, cha
     forms[SHOW_HELP] = (struct option){"help", no_argument, NULL, SHOW_HELP};
     forms[SHOW_VERSION] = (struct option){"version", no_argument, NULL, SHOW_VERSION};
     forms[CHECK] = (struct option){"check", no_argument, NULL, CHECK};
+    forms[CHECK_UPGRADE] = (struct option){"check-upgrade", required_argument, NULL, CHECK_UPGRADE};
 
     optind = 0; /* starts getopt_long(3) again: it is called twice */
     opterr = 0;
@@ -388,7 +393,11 @@ static enum options_result read_arguments(struct options *options, int argc, cha
             name_mistake(found, argv[optind - 1], reason);
             return OPTIONS_BAD;
         }
-        if (found == CHECK) {
+        if (found == CHECK_UPGRADE && strtoul(optarg, NULL, 10) != SAVED_FORM) {
+            snprintf(reason, REASON_TEXT, "it cannot go on with connections in the form %.16s", optarg);
+            return OPTIONS_BAD;
+        }
+        if (found == CHECK || found == CHECK_UPGRADE) {
             checking = true;
             continue;
         }

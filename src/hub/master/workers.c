@@ -13,6 +13,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -68,17 +69,40 @@ uint64_t workers_ready(const struct workers *workers)
     return ready;
 }
 
-/* In the child: closes what the master has for itself, and the ends of pipes and channels of all others. */
+/* In the child: the sockets of the clients that it goes on with. Returns how many. */
+static unsigned add_own_clients(const struct workers *workers, unsigned index, int own[])
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < workers->saved_count; i++) {
+        struct saved_reader reader = saved_begin(&workers->saved[i]);
+        struct saved_connection connection;
+        for (uint64_t k = 0; saved_next(&reader, &connection); k++) {
+            if (shared_owner(&workers->shared, routes_slot(&workers->shared, connection.id)) == index)
+                own[count++] = workers->saved[i].fds[k];
+        }
+    }
+    return count;
+}
+
+/* In the child: closes what the master has for itself, and what belongs to others: ends of pipes, channels, clients. */
 static void keep_own_ends(const struct workers *workers, const struct worker_setup *setup)
 {
-    int own[WORKERS_MAX + 2] = {setup->channel, setup->inbox};
+    unsigned count = 2 + setup->shared->workers;
+    int *own = calloc(count + workers->adopted[setup->index], sizeof *own);
 
+    if (own == NULL)
+        _exit(EX_OSERR);
     /* By itself: qemu-user misses the end of a signalfd in a range, and takes the next file with its number for one. */
     close(workers->signals);
 
-    for (unsigned i = 0; i < setup->shared->workers; i++)
-        own[i + 2] = setup->outboxes[i];
-    descriptors_keep(own, setup->shared->workers + 2);
+    own[0] = setup->channel;
+    own[1] = setup->inbox;
+    memcpy(own + 2, setup->outboxes, setup->shared->workers * sizeof *own);
+    if (setup->saved_count > 0)
+        count += add_own_clients(workers, setup->index, own + count);
+    descriptors_keep(own, count);
+    free(own);
 }
 
 /* In the child: where its lines go. */
@@ -109,6 +133,10 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
                                  .sandbox = workers->options->sandbox};
     char name[24]; /* the kernel keeps 15 bytes */
 
+    if (!successor) {
+        setup.saved = workers->saved;
+        setup.saved_count = workers->saved_count;
+    }
     for (unsigned i = 0; i < workers->shared.workers; i++)
         setup.outboxes[i] = workers->processes[i].pipe[1];
     log_channel = channel;
@@ -124,6 +152,7 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
     signal(SIGTERM, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
     sigprocmask(SIG_SETMASK, &workers->old_mask, NULL);
     _exit(worker_run(&setup));
 }
@@ -158,7 +187,8 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
     process->pending_down = process->pending_up = process->unacked = process->unaware = 0;
     process->pending_limits = process->ready = false;
     process->end_sent = process->end_reached = 0;
-    process->handed = 0;
+    process->handed = successor ? 0 : workers->adopted[index];
+    process->pending_thaw = false;
     process->turns = atomic_load_explicit(&statistics->turns, memory_order_relaxed);
     process->silent = 0;
     process->asked = process->given_up = false;
@@ -174,7 +204,7 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
 int workers_make_pipes(struct workers *workers)
 {
     for (unsigned i = 0; i < workers->shared.workers; i++) {
-        workers->processes[i].channel = workers->processes[i].pid = -1;
+        workers->processes[i].channel = workers->processes[i].pid = workers->processes[i].save_file = -1;
         int result = inbox_pipe(workers->processes[i].pipe);
         if (result < 0)
             return result;
@@ -234,6 +264,8 @@ void workers_send(struct workers *workers)
         send_bits(workers, process, HANDOFF_UP, &process->pending_up);
         if (process->pending_limits && send_message(workers, process, HANDOFF_LIMITS, 0))
             process->pending_limits = false;
+        if (process->pending_thaw && send_message(workers, process, HANDOFF_THAW, 0))
+            process->pending_thaw = false;
         send_end(workers, process);
     }
 }
@@ -243,7 +275,8 @@ bool workers_busy(const struct workers *workers)
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         const struct worker_process *process = &workers->processes[i];
         if (process->state != PROCESS_RUNNING || !process->ready || process->pending_down || process->pending_up ||
-            process->pending_limits || process->end_sent < workers->end_step || process->behind)
+            process->pending_limits || process->pending_thaw || process->end_sent < workers->end_step ||
+            process->behind)
             return true;
     }
     return false;
@@ -312,10 +345,23 @@ static void judge_death(struct workers *workers, unsigned index, int status)
         return;
     workers->deaths++;
     process->delay = workers->now - process->started > DELAY_MOST ? DELAY_LEAST : next_delay(process->delay);
-    if (!workers->started) {
+    if (!workers->started && workers->saved == NULL) {
         log_line(LOG_ERR, "cannot start without worker %u", index);
         workers->failure = killed || number == EX_OK ? EX_SOFTWARE : number;
     }
+}
+
+void workers_forget_held(struct worker_process *process)
+{
+    while (process->held_count > 0)
+        close(process->held[--process->held_count]);
+    free(process->held);
+    process->held = NULL;
+    process->held_room = 0;
+    process->saved = process->save_failed = false;
+    if (process->save_file >= 0)
+        close(process->save_file);
+    process->save_file = -1;
 }
 
 static void worker_died(struct workers *workers, unsigned index, int status)
@@ -324,6 +370,7 @@ static void worker_died(struct workers *workers, unsigned index, int status)
 
     workers_receive(workers, index); /* what it sent before it died */
     judge_death(workers, index, status);
+    workers_forget_held(process);
     close(process->channel);
     process->channel = -1;
     process->pid = -1;
@@ -384,6 +431,10 @@ void workers_reap(struct workers *workers)
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == workers->probe) {
+            workers->probe_ended = true;
+            workers->probe_status = status;
+        }
         for (unsigned i = 0; i < workers->shared.workers; i++) {
             if (workers->processes[i].pid == pid)
                 worker_died(workers, i, status);
@@ -432,6 +483,27 @@ static void receive_line(unsigned index, struct handoff *message)
     log_relay(index, message->priority <= LOG_DEBUG ? (int)message->priority : LOG_DEBUG, message->text);
 }
 
+/* Sockets of a worker's clients, for an upgrade. One that does not want any gets none. */
+static void receive_held(struct worker_process *process, struct handoff *message)
+{
+    if (process->held_count + message->count > process->held_room) {
+        uint32_t room = process->held_room * 2 + HANDOFF_CLIENTS_MAX;
+        int *more = realloc(process->held, room * sizeof *more);
+        if (more != NULL) {
+            process->held = more;
+            process->held_room = room;
+        }
+    }
+    process->save_failed |= message->lost > 0;
+    if (process->save_file < 0 || process->held_count + message->count > process->held_room) {
+        process->save_failed = process->save_file >= 0;
+        return;
+    }
+    memcpy(process->held + process->held_count, message->fds, message->count * sizeof(int));
+    process->held_count += message->count;
+    message->count = 0; /* they are not closed here */
+}
+
 void workers_receive(struct workers *workers, unsigned index)
 {
     struct worker_process *process = &workers->processes[index];
@@ -449,7 +521,15 @@ void workers_receive(struct workers *workers, unsigned index)
             receive_line(index, &message);
         else if (message.kind == HANDOFF_READY)
             receive_ready(workers, index, &message);
-        for (uint32_t i = 0; message.kind == HANDOFF_CLIENTS && i < message.count; i++)
+        else if (message.kind == HANDOFF_FREEZE) {
+            process->frozen = true;
+            process->wrote = message.worker != 0;
+        } else if (message.kind == HANDOFF_SAVE && message.count == 0) {
+            process->saved = true;
+            process->save_failed |= message.worker != 0;
+        } else if (message.kind == HANDOFF_HELD)
+            receive_held(process, &message);
+        for (uint32_t i = 0; handoff_has_fds(message.kind) && i < message.count; i++)
             close(message.fds[i]);
     }
 }

@@ -46,6 +46,14 @@ struct worker_process {
     bool asked, given_up;
     struct handoff clients; /* clients accepted for it in this turn, see accepting.h */
     bool behind;            /* its channel has no room for these yet: other workers get new clients */
+
+    /* An upgrade, see upgrade.h. */
+    bool frozen, wrote;      /* it has answered HANDOFF_FREEZE, and how */
+    bool saved, save_failed; /* the same with HANDOFF_SAVE */
+    bool pending_thaw;
+    int save_file; /* where it writes its connections down; or -1 */
+    int *held;     /* [held_room]: their sockets */
+    uint32_t held_count, held_room;
 };
 
 struct workers {
@@ -63,7 +71,13 @@ struct workers {
     bool started;               /* all first workers have been ready */
     bool ending;                /* the hub ends: nobody is replaced */
     enum handoff_kind end_step; /* that all workers take now */
-    int failure;                /* the hub cannot go on: its exit status; 0 otherwise */
+    pid_t probe;                /* a child that is no worker, see upgrade.h; or 0 */
+    bool probe_ended;
+    int probe_status;         /* as of waitpid(2) */
+    struct saved_part *saved; /* [saved_count]: clients that first workers go on with, see legacy.h; or NULL */
+    unsigned saved_count;
+    uint64_t adopted[WORKERS_MAX]; /* how many of them each has */
+    int failure;                   /* the hub cannot go on: its exit status; 0 otherwise */
     struct worker_process processes[WORKERS_MAX];
 };
 
@@ -108,6 +122,9 @@ void workers_advance_end(struct workers *workers, uint64_t since);
 
 /* Asks a worker for a turn of its loop. */
 void workers_ask(const struct workers *workers, unsigned index);
+
+/* Closes the sockets that a worker has sent for an upgrade, and its file. */
+void workers_forget_held(struct worker_process *process);
 
 /* Kills a worker, if it lives. */
 void workers_kill(const struct workers *workers, unsigned index);

@@ -47,7 +47,7 @@ static void set_events(struct worker *worker, struct connection *connection, uin
     connection->events = events;
 }
 
-static void start_watching(struct worker *worker, struct connection *connection)
+void connection_start(struct worker *worker, struct connection *connection)
 {
     set_events(worker, connection, wanted_events(worker, connection), EPOLL_CTL_ADD);
 }
@@ -106,6 +106,20 @@ void connection_lose(struct worker *worker, uint32_t address)
     connection_count_closed(worker, address);
 }
 
+static struct connection *begin(struct worker *worker, uint32_t slot, int fd, uint32_t address)
+{
+    struct connection *connection = &worker->connections[slot - worker->routes.first];
+
+    INVARIANT(connection->id == 0, connection->id);
+    memset(connection, 0, sizeof *connection);
+    connection->fd = fd;
+    connection->address = address;
+    connection->waits_for = NO_KEY;
+    worker->connection_count++;
+    count(&worker->statistics->connections, 1);
+    return connection;
+}
+
 void connection_open(struct worker *worker, int fd, uint32_t address)
 {
     uint32_t slot = routes_take_slot(&worker->routes);
@@ -115,23 +129,23 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
         connection_count_closed(worker, address);
         return;
     }
-    struct connection *connection = &worker->connections[slot - worker->routes.first];
-    INVARIANT(connection->id == 0, connection->id);
-    memset(connection, 0, sizeof *connection);
-    connection->fd = fd;
-    connection->address = address;
-    connection->waits_for = NO_KEY;
+    struct connection *connection = begin(worker, slot, fd, address);
     note_source(connection);
     connection->id = routes_publish(&worker->routes, slot);
-    worker->connection_count++;
-    count(&worker->statistics->connections, 1);
     if (worker->limits.idle_timeout > 0)
         deadline_set(worker, connection, DEADLINE_IDLE);
-    start_watching(worker, connection);
+    connection_start(worker, connection);
     if (log_is_verbose()) {
         char name[CONNECTION_NAME];
         log_line(LOG_DEBUG, "%s opened worker=%u", connection_name(connection, name), worker->index);
     }
+}
+
+struct connection *connection_adopt(struct worker *worker, int fd, uint64_t id, uint32_t address)
+{
+    struct connection *connection = begin(worker, routes_slot(worker->shared, id), fd, address);
+    connection->id = id;
+    return connection;
 }
 
 /* Whether the flags are one of the combinations in state.h. */

@@ -12,6 +12,15 @@
  */
 void connection_open(struct worker *worker, int fd, uint32_t address);
 
+/*
+ * Takes over a client of the program before, after routes_adopt(): all but its id is as that of a new
+ * one. connection_start() follows.
+ */
+struct connection *connection_adopt(struct worker *worker, int fd, uint64_t id, uint32_t address);
+
+/* Has epoll watch a connection from now on. */
+void connection_start(struct worker *worker, struct connection *connection);
+
 /* A client whose socket did not arrive because this process is out of descriptors. */
 void connection_lose(struct worker *worker, uint32_t address);
 

@@ -536,8 +536,7 @@ bool input_read(struct worker *worker, struct connection *connection)
     return filled && connection->events & EPOLLIN;
 }
 
-/* Whether the input starts with a whole frame. */
-static bool has_whole_frame(const struct worker *worker, const struct connection *connection)
+bool input_waits(const struct worker *worker, const struct connection *connection)
 {
     uint32_t length = connection->input_length;
     return length >= FRAME_WORD_SIZE && length >= frame_wanted(worker, connection->input_at, length);
@@ -555,7 +554,7 @@ bool input_go_on(struct worker *worker, struct connection *connection)
     if (connection->flags & (CONNECTION_CLOSE | CONNECTION_REJECTED | CONNECTION_ENDED) ||
         connection->waits_for != NO_KEY)
         return false;
-    if (!has_whole_frame(worker, connection)) {
+    if (!input_waits(worker, connection)) {
         if (!worker->stopped && still_has_no_room(worker, connection))
             backpressure_pause_for_store(worker, connection);
         return connection->waits_for == NO_KEY;
@@ -564,6 +563,34 @@ bool input_go_on(struct worker *worker, struct connection *connection)
         handle_input(worker, connection, connection->input_at, connection->input_length);
     connection_watch(worker, connection);
     return connection->events & EPOLLIN;
+}
+
+bool input_restore(struct worker *worker, struct connection *connection, const uint8_t *bytes, uint32_t length,
+                   bool claimed, uint32_t frame_for)
+{
+    uint32_t room = length;
+
+    if (length == 0) {
+        note_progress(worker, connection, true);
+        return true;
+    }
+    if (claimed && length >= FRAME_WORD_SIZE && frame_size(frame_load_word(bytes)) > room)
+        room = frame_size(frame_load_word(bytes));
+    uint64_t at = store_allocate(&worker->store, room);
+    if (at == STORE_NONE)
+        return false;
+    memcpy(store_bytes(&worker->store, at), bytes, length);
+    connection->input_at = at;
+    connection->input_length = length;
+    connection->input_room = room;
+    if (claimed && room > length)
+        connection->flags |= CONNECTION_CLAIMED;
+    connection->frame_since = worker->now - frame_for;
+    if (input_waits(worker, connection))
+        backpressure_yield(worker, connection);
+    else
+        note_progress(worker, connection, false);
+    return true;
 }
 
 void input_give_back(struct worker *worker)

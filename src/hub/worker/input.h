@@ -30,6 +30,17 @@ bool input_go_on(struct worker *worker, struct connection *connection);
 /* A client that is not read now has shut its writing side down. */
 void input_note_end(struct worker *worker, struct connection *connection);
 
+/* Whether a whole frame was read before and not handled yet. */
+bool input_waits(const struct worker *worker, const struct connection *connection);
+
+/*
+ * Gives a connection the input that it had in the program before: `length` bytes, of an incomplete frame that has taken
+ * `frame_for` milliseconds, or of frames that wait. With `claimed` it gets memory for the whole of its frame. False
+ * when there is no memory for it.
+ */
+bool input_restore(struct worker *worker, struct connection *connection, const uint8_t *bytes, uint32_t length,
+                   bool claimed, uint32_t frame_for);
+
 /* Releases the rest of the read area. The next one begins where blocks are free, and in the cache. */
 void input_give_back(struct worker *worker);
 

@@ -10,6 +10,7 @@
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
 #include "hub/worker/relay.h"
+#include "hub/worker/saving.h"
 
 #include <errno.h>
 #include <string.h>
@@ -123,6 +124,17 @@ static void obey(struct worker *worker, const struct handoff *message)
     case HANDOFF_FINISH:
         ending_begin(worker, (enum handoff_kind)message->kind);
         break;
+    case HANDOFF_FREEZE:
+        saving_freeze(worker);
+        break;
+    case HANDOFF_SAVE:
+        INVARIANT(message->count == 1, message->count);
+        saving_begin(worker, message->fds[0]);
+        break;
+    case HANDOFF_THAW:
+        saving_thaw(worker);
+        break;
+    case HANDOFF_HELD:
     case HANDOFF_PING: /* the turn itself is the answer */
     case HANDOFF_LOG:
     case HANDOFF_READY:
@@ -138,6 +150,8 @@ void orders_receive(struct worker *worker)
     while (message.kind != HANDOFF_CLIENTS && (result = handoff_receive(worker->channel, &message)) > 0)
         obey(worker, &message);
     if (result > 0 || result == -EAGAIN)
+        return;
+    if (saving_orphan(worker))
         return;
     log_line(LOG_WARNING, "worker %u lost its master and leaves", worker->index);
     (void)events_watch(worker, worker->channel, 0, 0, EPOLL_CTL_DEL); /* which cannot fail */

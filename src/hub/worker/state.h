@@ -268,6 +268,16 @@ struct worker {
     uint32_t stopped_since;           /* milliseconds of worker->now, as the next two */
     uint32_t acknowledged_looked;     /* when the clients' acknowledgements were looked at last */
     uint32_t acknowledged_since;      /* all clients have acknowledged all since then */
+
+    /* An upgrade, see saving.h. */
+    bool frozen;         /* only records are handled */
+    bool freeze_awaited; /* the master waits until all of them are out */
+    bool wrote;          /* there were any since it asked */
+    bool saving;         /* the connections are written down; their sockets are on their way to the master */
+    bool save_failed;
+    bool saved;         /* and are there: they belong to the next program if the master ends */
+    bool handed_over;   /* it did */
+    uint32_t save_next; /* the place of the next socket that goes to the master */
 };
 
 /*

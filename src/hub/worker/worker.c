@@ -19,7 +19,9 @@
 #include "hub/worker/output.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/reply.h"
+#include "hub/worker/restoring.h"
 #include "hub/worker/room.h"
+#include "hub/worker/saving.h"
 #include "hub/worker/turn.h"
 
 #include <errno.h>
@@ -336,6 +338,28 @@ void worker_turn(struct worker *worker, int longest)
     count_turn(worker);
 }
 
+/*
+ * A turn of a worker that is frozen for an upgrade. Not by epoll, which would tell of clients all the time that are not
+ * heard: it looks at its channel and inbox, and rests for a moment when there is nothing.
+ */
+static void frozen_turn(struct worker *worker)
+{
+    const struct timespec moment = {.tv_nsec = 50000};
+
+    orders_receive(worker);
+    if (!worker->frozen)
+        return;
+    take_time(worker, 0);
+    count(&worker->statistics->turns, 1);
+    enum handoff_kind done = saving_advance(worker);
+    if (done == HANDOFF_FREEZE)
+        orders_acknowledge(worker, done, worker->wrote);
+    else if (done == HANDOFF_SAVE)
+        orders_acknowledge(worker, done, worker->save_failed);
+    else
+        nanosleep(&moment, NULL);
+}
+
 /* Gives away what the loop does not need. False after an error was logged. */
 static bool enter_sandbox(const struct worker_setup *setup, uint32_t refused[SANDBOX_LAYERS])
 {
@@ -358,12 +382,20 @@ int worker_run(const struct worker_setup *setup)
     uint32_t refused[SANDBOX_LAYERS] = {0};
     struct worker *worker = worker_open(setup);
 
-    if (worker == NULL || !enter_sandbox(setup, refused))
+    if (worker == NULL)
+        return EX_OSERR;
+    restoring_take(worker, setup->saved, setup->saved_count);
+    if (!enter_sandbox(setup, refused))
         return EX_OSERR;
     worker_turn(worker, 0); /* ends the process if the system refuses what a turn needs: then it is not ready */
     orders_report_ready(worker, refused);
-    while (!ending_is_over(worker))
-        worker_turn(worker, -1);
-    worker_close(worker);
+    while (!worker->handed_over && !ending_is_over(worker)) {
+        if (worker->frozen)
+            frozen_turn(worker);
+        else
+            worker_turn(worker, -1);
+    }
+    if (!worker->handed_over) /* or its clients are those of the next program */
+        worker_close(worker);
     return EX_OK;
 }

@@ -5,6 +5,7 @@
 #define RELAYHUB_WORKER_H
 
 #include "hub/common/limits.h"
+#include "hub/common/saved.h"
 #include "hub/common/shared.h"
 
 /* What the master made for a worker before the fork. */
@@ -17,7 +18,9 @@ struct worker_setup {
     int inbox;                 /* the read end of its own pipe */
     int outboxes[WORKERS_MAX]; /* the write ends of all pipes */
     struct limits limits;
-    uint32_t sandbox; /* enum sandbox_mode */
+    uint32_t sandbox;         /* enum sandbox_mode */
+    struct saved_part *saved; /* [saved_count]: clients of the program before, see restoring.h */
+    unsigned saved_count;
 };
 
 /* What readers find in a worker's part of shared->clients. */

@@ -1,0 +1,158 @@
+/* legacy.c: see legacy.h. */
+#include "hub/master/legacy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LEGACY_MAGIC UINT64_C(0x796361676c686c72) /* "rlhlgacy" */
+
+/* ---- leaving ---- */
+
+static void put_fd(struct saved_writer *writer, int fd)
+{
+    saved_put(writer, (uint64_t)(int64_t)fd);
+}
+
+int legacy_write(const struct legacy *legacy)
+{
+    static struct saved_writer writer;
+
+    writer = (struct saved_writer){.file = memfd_create("relayhub upgrade", MFD_CLOEXEC)};
+    if (writer.file < 0)
+        return -errno;
+    saved_put(&writer, LEGACY_MAGIC);
+    saved_put(&writer, SAVED_FORM);
+    saved_put(&writer, legacy->slot_bits);
+    saved_put(&writer, legacy->id_clock_start);
+    saved_put(&writer, legacy->since);
+    put_fd(&writer, legacy->pid_file);
+    put_fd(&writer, legacy->id_file);
+    put_fd(&writer, legacy->old_program);
+    saved_put(&writer, legacy->listeners);
+    for (unsigned i = 0; i < legacy->listeners; i++)
+        put_fd(&writer, legacy->listener[i]);
+    saved_put(&writer, legacy->parts);
+    for (unsigned i = 0; i < legacy->parts; i++) {
+        put_fd(&writer, legacy->part[i].file);
+        saved_put(&writer, legacy->part[i].connections);
+        for (uint64_t k = 0; k < legacy->part[i].connections; k++)
+            put_fd(&writer, legacy->part[i].fds[k]);
+    }
+    int result = saved_flush(&writer);
+    if (result == 0)
+        return writer.file;
+    close(writer.file);
+    return result;
+}
+
+static void keep_open(int fd, bool open)
+{
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFD, open ? 0 : FD_CLOEXEC);
+}
+
+void legacy_keep_open(const struct legacy *legacy, bool open)
+{
+    keep_open(legacy->pid_file, open);
+    keep_open(legacy->id_file, open);
+    keep_open(legacy->old_program, open);
+    for (unsigned i = 0; i < legacy->listeners; i++)
+        keep_open(legacy->listener[i], open);
+    for (unsigned i = 0; i < legacy->parts; i++) {
+        keep_open(legacy->part[i].file, open);
+        for (uint64_t k = 0; k < legacy->part[i].connections; k++)
+            keep_open(legacy->part[i].fds[k], open);
+    }
+}
+
+/* ---- taking over ---- */
+
+static int get_fd(struct saved_reader *reader)
+{
+    uint64_t number = saved_get(reader);
+    return number <= INT_MAX ? (int)number : -1;
+}
+
+/* One worker's connections. What it says of them has to agree with its own file. */
+static const char *read_part(struct saved_reader *reader, struct saved_part *part)
+{
+    int file = get_fd(reader);
+    uint64_t connections = saved_get(reader);
+
+    if (!saved_open(part, file) || part->connections != connections)
+        return "what a worker wrote is not whole, or in a form that is not known";
+    part->fds = calloc(connections + 1, sizeof *part->fds);
+    part->addresses = calloc(connections + 1, sizeof *part->addresses);
+    if (part->fds == NULL || part->addresses == NULL)
+        return strerror(ENOMEM);
+    for (uint64_t i = 0; i < connections; i++)
+        part->fds[i] = get_fd(reader);
+    return NULL;
+}
+
+static const char *read_all(struct legacy *legacy, struct saved_reader *reader)
+{
+    if (saved_get(reader) != LEGACY_MAGIC || saved_get(reader) != SAVED_FORM)
+        return "it is in a form that is not known";
+    legacy->slot_bits = saved_get(reader);
+    legacy->id_clock_start = saved_get(reader);
+    legacy->since = saved_get(reader);
+    legacy->pid_file = get_fd(reader);
+    legacy->id_file = get_fd(reader);
+    legacy->old_program = get_fd(reader);
+    uint64_t listeners = saved_get(reader);
+    if (listeners > LISTENERS_MAX)
+        return "it has too many sockets to listen on";
+    for (legacy->listeners = 0; legacy->listeners < listeners; legacy->listeners++)
+        legacy->listener[legacy->listeners] = get_fd(reader);
+    uint64_t parts = saved_get(reader);
+    if (parts > WORKERS_MAX)
+        return "it has too many workers";
+    for (legacy->parts = 0; legacy->parts < parts; legacy->parts++) {
+        const char *mistake = read_part(reader, &legacy->part[legacy->parts]);
+        if (mistake != NULL)
+            return mistake;
+    }
+    return reader->bad ? "it is not whole" : NULL;
+}
+
+const char *legacy_read(struct legacy *legacy, const char *variable)
+{
+    char *end;
+    long fd = strtol(variable, &end, 10);
+    struct stat status;
+
+    *legacy = (struct legacy){.pid_file = -1, .id_file = -1, .old_program = -1};
+    if (*variable == '\0' || *end != '\0' || fd < 0 || fd > INT_MAX || fstat((int)fd, &status) < 0 ||
+        !S_ISREG(status.st_mode) || status.st_size == 0)
+        return "it names no open file";
+    void *bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, (int)fd, 0);
+    if (bytes == MAP_FAILED)
+        return strerror(errno);
+    struct saved_reader reader = {.bytes = bytes, .size = (size_t)status.st_size};
+    const char *mistake = read_all(legacy, &reader);
+    munmap(bytes, (size_t)status.st_size);
+    legacy_keep_open(legacy, false);
+    keep_open((int)fd, false);
+    return mistake;
+}
+
+void legacy_let_go(struct legacy *legacy)
+{
+    for (unsigned i = 0; i < legacy->parts; i++) {
+        struct saved_part *part = &legacy->part[i];
+        for (uint64_t k = 0; k < part->connections && part->fds != NULL; k++)
+            close(part->fds[k]);
+        free(part->fds);
+        free(part->addresses);
+        saved_close(part);
+        close(part->file);
+    }
+    legacy->parts = 0;
+}

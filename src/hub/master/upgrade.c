@@ -1,0 +1,452 @@
+/* upgrade.c: see upgrade.h. */
+#include "hub/master/upgrade.h"
+
+#include "hub/common/log.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Milliseconds. */
+#define PROBE_TIME 10000u
+#define WAIT_TIME 10000u
+#define FREEZE_TIME 5000u
+
+#define TRIES 3u
+#define BACK_VARIABLE "RELAYHUB_UPGRADE_BACK"
+
+static char program[PATH_MAX], folder[PATH_MAX];
+static char *const *arguments;
+
+void upgrade_note_program(char *const given[])
+{
+    static const char deleted[] = " (deleted)";
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+
+    arguments = given;
+    program[length > 0 ? length : 0] = '\0';
+    size_t end = strlen(program), tail = sizeof deleted - 1;
+    if (end > tail && strcmp(program + end - tail, deleted) == 0)
+        program[end - tail] = '\0';
+    if (getcwd(folder, sizeof folder) == NULL)
+        folder[0] = '\0';
+}
+
+/* ---- the end of an upgrade that is given up ---- */
+
+static void thaw(struct upgrade *upgrade)
+{
+    for (unsigned i = 0; i < upgrade->workers->shared.workers; i++) {
+        struct worker_process *process = &upgrade->workers->processes[i];
+        process->pending_thaw |= !upgrade_accepts(upgrade);
+        workers_forget_held(process);
+    }
+    if (!upgrade_accepts(upgrade) && !upgrade->workers->ending)
+        accepting_begin(upgrade->accepting);
+}
+
+static void stop_probe(struct upgrade *upgrade)
+{
+    if (upgrade->workers->probe > 0)
+        kill(upgrade->workers->probe, SIGKILL);
+    upgrade->workers->probe = 0; /* its end is of no interest */
+    if (upgrade->output >= 0)
+        close(upgrade->output);
+    upgrade->output = -1;
+}
+
+void upgrade_give_up(struct upgrade *upgrade, const char *why)
+{
+    if (upgrade->step == UPGRADE_NONE)
+        return;
+    log_line(LOG_ERR, "upgrade given up, all goes on as before: %s", why);
+    if (upgrade->step == UPGRADE_PROBE)
+        stop_probe(upgrade);
+    thaw(upgrade);
+    upgrade->step = UPGRADE_NONE;
+}
+
+static void enter(struct upgrade *upgrade, enum upgrade_step step)
+{
+    upgrade->step = step;
+    upgrade->since = upgrade->workers->now;
+    upgrade->ordered = 0;
+}
+
+static bool is_late(const struct upgrade *upgrade, uint64_t time)
+{
+    return upgrade->workers->now - upgrade->since > time;
+}
+
+/* ---- PROBE ---- */
+
+static _Noreturn void become_probe(int output)
+{
+    char form[16], **list, check[] = "--check-upgrade";
+    size_t count = 0;
+    sigset_t none;
+
+    while (arguments[count] != NULL)
+        count++;
+    list = calloc(count + 3, sizeof *list);
+    if (list == NULL)
+        _exit(127);
+    memcpy(list, arguments, count * sizeof *list);
+    snprintf(form, sizeof form, "%u", SAVED_FORM);
+    list[count] = check;
+    list[count + 1] = form;
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (folder[0] != '\0' && chdir(folder) < 0)
+        dprintf(STDERR_FILENO, "cannot change to %s: %s\n", folder, strerror(errno));
+    execv(program, list);
+    dprintf(STDERR_FILENO, "cannot execute %s: %s\n", program, strerror(errno));
+    _exit(127);
+}
+
+static bool start_probe(struct upgrade *upgrade)
+{
+    int ends[2];
+
+    upgrade->length = 0;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return false;
+    pid_t pid = fork();
+    if (pid == 0)
+        become_probe(ends[1]);
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        return false;
+    }
+    upgrade->output = ends[0];
+    upgrade->workers->probe = pid;
+    upgrade->workers->probe_ended = false;
+    return true;
+}
+
+void upgrade_begin(struct upgrade *upgrade)
+{
+    if (upgrade->workers->ending || !upgrade->workers->started || upgrade->step != UPGRADE_NONE) {
+        log_line(LOG_NOTICE, "no upgrade: the hub is %s",
+                 upgrade->workers->ending        ? "ending"
+                 : upgrade->step != UPGRADE_NONE ? "at it already"
+                                                 : "still starting");
+        return;
+    }
+    log_line(LOG_NOTICE, "upgrade: to %s", program);
+    upgrade->tries = 0;
+    enter(upgrade, UPGRADE_PROBE);
+    upgrade->round = 0;
+    upgrade->output = -1;
+    if (!start_probe(upgrade))
+        upgrade_give_up(upgrade, strerror(errno));
+}
+
+/* Keeps the end of what the probe prints. */
+static void read_output(struct upgrade *upgrade)
+{
+    char part[128];
+    ssize_t got;
+
+    while ((got = read(upgrade->output, part, sizeof part)) > 0) {
+        size_t room = sizeof upgrade->text - 1, more = (size_t)got;
+        size_t drop = upgrade->length + more > room ? upgrade->length + more - room : 0;
+        memmove(upgrade->text, upgrade->text + drop, upgrade->length - drop);
+        memcpy(upgrade->text + upgrade->length - drop, part, more);
+        upgrade->length += more - drop;
+    }
+}
+
+/* The last line of it, as a line for the log. */
+static const char *last_words(struct upgrade *upgrade)
+{
+    while (upgrade->length > 0 && isspace((unsigned char)upgrade->text[upgrade->length - 1]))
+        upgrade->length--;
+    upgrade->text[upgrade->length] = '\0';
+    char *line = strrchr(upgrade->text, '\n');
+    line = line != NULL ? line + 1 : upgrade->text;
+    for (char *at = line; *at != '\0'; at++) {
+        if (iscntrl((unsigned char)*at))
+            *at = '?';
+    }
+    return line;
+}
+
+static void advance_probe(struct upgrade *upgrade)
+{
+    char why[400];
+    int status = upgrade->workers->probe_status;
+
+    read_output(upgrade);
+    if (!upgrade->workers->probe_ended) {
+        if (is_late(upgrade, PROBE_TIME))
+            upgrade_give_up(upgrade, "the new program did not end its check in time");
+        return;
+    }
+    read_output(upgrade);
+    stop_probe(upgrade);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        enter(upgrade, UPGRADE_WAIT);
+        return;
+    }
+    if (WIFEXITED(status))
+        snprintf(why, sizeof why, "the new program's check ended with status %d: %s", WEXITSTATUS(status),
+                 last_words(upgrade));
+    else
+        snprintf(why, sizeof why, "the new program's check was killed by signal %d: %s", WTERMSIG(status),
+                 last_words(upgrade));
+    upgrade_give_up(upgrade, why);
+}
+
+/* ---- WAIT and FREEZE ---- */
+
+static uint64_t all_clients(const struct workers *workers)
+{
+    uint64_t clients = 0;
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        clients += statistics_get(&shared_scoreboard(&workers->shared, i)->statistics.connections);
+    return clients;
+}
+
+/* The master holds all sockets at the same time. */
+static bool has_descriptors(const struct workers *workers)
+{
+    struct rlimit limit;
+    uint64_t wanted = all_clients(workers) + 8 * (uint64_t)WORKERS_MAX;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted;
+}
+
+static void begin_freeze(struct upgrade *upgrade)
+{
+    accepting_stop(upgrade->accepting);
+    accepting_hand_over(upgrade->accepting);
+    enter(upgrade, UPGRADE_FREEZE);
+    upgrade->round = 1;
+    upgrade->frozen = upgrade->workers->now;
+}
+
+static void advance_wait(struct upgrade *upgrade)
+{
+    const struct workers *workers = upgrade->workers;
+    bool all = (unsigned)__builtin_popcountll(workers_ready(workers)) == workers->shared.workers;
+
+    if (!has_descriptors(workers))
+        upgrade_give_up(upgrade, "the master may not have so many descriptors as there are clients (RLIMIT_NOFILE)");
+    else if (all && !workers_busy(workers))
+        begin_freeze(upgrade);
+    else if (is_late(upgrade, WAIT_TIME))
+        upgrade_give_up(upgrade, "not all workers were ready in time");
+}
+
+/* Gives the order to those that did not get it yet. */
+static void order_all(struct upgrade *upgrade, enum handoff_kind kind)
+{
+    struct workers *workers = upgrade->workers;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        struct worker_process *process = &workers->processes[i];
+        struct handoff message = {.kind = (uint32_t)kind};
+        if (upgrade->ordered >> i & 1)
+            continue;
+        if (kind == HANDOFF_SAVE) {
+            message.count = 1;
+            message.fds[0] = process->save_file;
+        }
+        process->frozen = process->wrote = false;
+        if (handoff_send(process->channel, &message) == 0)
+            upgrade->ordered |= UINT64_C(1) << i;
+    }
+}
+
+/* A worker that died takes its clients with it, and all others go on. Then it is tried again. */
+static bool somebody_died(struct upgrade *upgrade)
+{
+    const struct workers *workers = upgrade->workers;
+
+    if ((unsigned)__builtin_popcountll(workers_running(workers)) == workers->shared.workers)
+        return false;
+    if (++upgrade->tries == TRIES) {
+        upgrade_give_up(upgrade, "workers died meanwhile");
+        return true;
+    }
+    log_line(LOG_WARNING, "upgrade: a worker died; it is tried again");
+    thaw(upgrade);
+    enter(upgrade, UPGRADE_WAIT);
+    return true;
+}
+
+static bool make_files(struct upgrade *upgrade)
+{
+    for (unsigned i = 0; i < upgrade->workers->shared.workers; i++) {
+        struct worker_process *process = &upgrade->workers->processes[i];
+        process->save_file = memfd_create("relayhub worker", MFD_CLOEXEC);
+        if (process->save_file < 0)
+            return false;
+    }
+    return true;
+}
+
+static void advance_freeze(struct upgrade *upgrade)
+{
+    struct workers *workers = upgrade->workers;
+    bool wrote = false;
+
+    if (somebody_died(upgrade))
+        return;
+    order_all(upgrade, HANDOFF_FREEZE);
+    if (is_late(upgrade, FREEZE_TIME)) {
+        upgrade_give_up(upgrade, "a worker did not stop in time");
+        return;
+    }
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (!workers->processes[i].frozen)
+            return;
+        wrote |= workers->processes[i].wrote;
+    }
+    if (wrote || upgrade->round == 1) { /* what was written before the first order is taken in the second round */
+        upgrade->round++;
+        upgrade->ordered = 0;
+        order_all(upgrade, HANDOFF_FREEZE);
+    } else if (make_files(upgrade)) {
+        enter(upgrade, UPGRADE_SAVE);
+        order_all(upgrade, HANDOFF_SAVE);
+    } else {
+        upgrade_give_up(upgrade, strerror(errno));
+    }
+}
+
+/* ---- SAVE, and the next program ---- */
+
+static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
+{
+    const struct workers *workers = upgrade->workers;
+
+    *legacy = (struct legacy){.slot_bits = workers->shared.slot_bits,
+                              .id_clock_start = workers->shared.id_clock_start,
+                              .since = upgrade->frozen,
+                              .pid_file = upgrade->pid_file,
+                              .id_file = upgrade->id_file,
+                              .old_program = open("/proc/self/exe", O_PATH | O_CLOEXEC),
+                              .listeners = workers->listeners.count,
+                              .parts = workers->shared.workers};
+    memcpy(legacy->listener, workers->listeners.fds, workers->listeners.count * sizeof(int));
+    for (unsigned i = 0; i < legacy->parts; i++) {
+        const struct worker_process *process = &workers->processes[i];
+        legacy->part[i].file = process->save_file;
+        legacy->part[i].connections = process->held_count;
+        legacy->part[i].fds = process->held;
+    }
+}
+
+static void execute(struct upgrade *upgrade)
+{
+    static struct legacy legacy;
+    char variable[16];
+
+    fill_legacy(upgrade, &legacy);
+    int file = legacy_write(&legacy);
+    if (file < 0) {
+        upgrade_give_up(upgrade, strerror(-file));
+        return;
+    }
+    legacy_keep_open(&legacy, true);
+    (void)fcntl(file, F_SETFD, 0);
+    snprintf(variable, sizeof variable, "%d", file);
+    setenv(LEGACY_VARIABLE, variable, 1);
+    int here = open(".", O_PATH | O_CLOEXEC);
+    if (folder[0] != '\0')
+        (void)!chdir(folder); /* where it cannot be, relative paths are mistakes that the new program names */
+    execv(program, arguments);
+    int error = errno;
+    if (here >= 0) {
+        (void)!fchdir(here);
+        close(here);
+    }
+    unsetenv(LEGACY_VARIABLE);
+    close(file);
+    legacy_keep_open(&legacy, false);
+    close(legacy.old_program);
+    char why[PATH_MAX + 64];
+    snprintf(why, sizeof why, "cannot execute %s: %s", program, strerror(error));
+    upgrade_give_up(upgrade, why);
+}
+
+static void advance_save(struct upgrade *upgrade)
+{
+    const struct workers *workers = upgrade->workers;
+
+    if (somebody_died(upgrade))
+        return;
+    order_all(upgrade, HANDOFF_SAVE);
+    if (is_late(upgrade, FREEZE_TIME)) {
+        upgrade_give_up(upgrade, "a worker did not write its connections down in time");
+        return;
+    }
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (workers->processes[i].save_failed) {
+            upgrade_give_up(upgrade, "a worker could not hand its connections over");
+            return;
+        }
+        if (!workers->processes[i].saved)
+            return;
+    }
+    execute(upgrade);
+}
+
+void upgrade_advance(struct upgrade *upgrade)
+{
+    switch (upgrade->step) {
+    case UPGRADE_NONE:
+        break;
+    case UPGRADE_PROBE:
+        advance_probe(upgrade);
+        break;
+    case UPGRADE_WAIT:
+        advance_wait(upgrade);
+        break;
+    case UPGRADE_FREEZE:
+        advance_freeze(upgrade);
+        break;
+    case UPGRADE_SAVE:
+        advance_save(upgrade);
+        break;
+    }
+}
+
+void upgrade_go_back(const struct legacy *legacy)
+{
+    char variable[16];
+
+    if (getenv(BACK_VARIABLE) != NULL || legacy->old_program < 0)
+        return;
+    log_line(LOG_ERR, "upgrade: this program cannot begin, and the one before goes on");
+    int file = legacy_write(legacy);
+    if (file < 0)
+        return;
+    legacy_keep_open(legacy, true);
+    (void)fcntl(file, F_SETFD, 0);
+    snprintf(variable, sizeof variable, "%d", file);
+    setenv(LEGACY_VARIABLE, variable, 1);
+    setenv(BACK_VARIABLE, "1", 1);
+    if (folder[0] != '\0')
+        (void)!chdir(folder);
+    fexecve(legacy->old_program, arguments, environ);
+}
+
+void upgrade_end(void)
+{
+    unsetenv(LEGACY_VARIABLE);
+    unsetenv(BACK_VARIABLE);
+}
