@@ -1,12 +1,16 @@
 /*
  * test_chaos.c: 200 clients relay numbered messages at full speed while workers are killed, stopped and
- * continued, clients vanish mid-frame, stop reading, send garbage, connect in floods, and SIGHUP arrives; and while
+ * continued, clients vanish mid-frame, stop reading, send garbage, connect in floods, and SIGHUP and SIGUSR2 (an
+ * upgrade to the same program) arrive; and while
  * others, for a second or two at a time, fill the store with incomplete frames or for receivers that never read, or
  * pipeline requests without end.
  *
  * Every message of a client is in a ledger. At the end each one has, for each receiver, arrived once, in the
  * order of its sender, and intact; or its sender was told UNDELIVERED; or the connection of one of the two was
  * closed. And the hub is back at its idle figures. The failure names the invariant that broke.
+ *
+ * In a second test nothing happens but upgrades, one a second, to hubs of other numbers of workers; and then no
+ * connection may be closed, and nobody told UNDELIVERED whose receiver is there.
  *
  * CHAOS_SECONDS (20) says how long, CHAOS_SEED which run: what happens follows from it, when does not.
  */
@@ -61,7 +65,9 @@ static int poller;
 static uint64_t state; /* of the random numbers */
 static struct {
     uint64_t messages, arrived, undelivered, excused, kills, stops, vanished, garbage, floods, hangups, stuck, attacks;
+    uint64_t upgrades;
 } tally;
+static bool peaceful; /* only upgrades happen */
 
 /* xorshift64*: small, and the same everywhere for the same seed. */
 static uint32_t random_below(uint32_t limit)
@@ -248,8 +254,10 @@ static void take_undelivered(uint32_t index, const uint8_t *frame, uint32_t word
         const struct entry *entry = &players[index].ledger[number];
         for (unsigned k = 0; k < entry->count; k++) {
             uint32_t receiver = entry->receivers[k];
-            if (receiver < CLIENTS_MOST && players[receiver].client.id == id)
-                settle(index, number, receiver, UNDELIVERED);
+            if (receiver >= CLIENTS_MOST || players[receiver].client.id != id)
+                continue;
+            settle(index, number, receiver, UNDELIVERED);
+            ck_assert_msg(!peaceful || !players[receiver].open, "invariant: an upgrade loses nobody: %u", receiver);
         }
     }
 }
@@ -299,6 +307,7 @@ static void play(int milliseconds, bool more)
                 continue;
             if (read_player(index))
                 continue;
+            ck_assert_msg(!peaceful, "invariant: an upgrade closes no connection: client %u", index);
             while (live[place] != index)
                 place++;
             if (more)
@@ -468,7 +477,7 @@ static void stop_and_continue(void)
 
 static void do_mischief(void)
 {
-    switch (random_below(14)) {
+    switch (random_below(15)) {
     case 0:
         tally.kills += kill(hub_worker(&hub, random_below(WORKERS)), SIGKILL) == 0;
         break;
@@ -479,6 +488,10 @@ static void do_mischief(void)
     case 3:
         kill(hub.pid, SIGHUP);
         tally.hangups++;
+        break;
+    case 13:
+        kill(hub.pid, getenv("RELAYHUB_WRAPPER") == NULL ? SIGUSR2 : SIGHUP);
+        tally.upgrades++;
         break;
     case 4:
         flood_connections();
@@ -570,21 +583,49 @@ static void check_idle(unsigned master_descriptors, unsigned worker_descriptors)
     ck_assert_ptr_null(strstr(hub.text, "broken invariant"));
 }
 
-START_TEST(test_chaos)
+static void begin(void)
 {
-    const char *seconds = getenv("CHAOS_SECONDS"), *seed = getenv("CHAOS_SEED");
-    int64_t end = (seconds == NULL ? 20 : atoi(seconds)) * (int64_t)1000;
+    const char *seed = getenv("CHAOS_SEED");
 
     state = seed == NULL ? (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid() : strtoull(seed, NULL, 10);
     state += state == 0;
     printf("CHAOS_SEED=%llu\n", (unsigned long long)state);
     fflush(stdout);
+    poller = epoll_create1(EPOLL_CLOEXEC);
+}
 
+static int64_t seconds_of(const char *variable, int otherwise)
+{
+    const char *seconds = getenv(variable);
+    return (seconds == NULL ? otherwise : atoi(seconds)) * (int64_t)1000;
+}
+
+/* No more is sent; all that is under way comes to an end. */
+static void settle_all(void)
+{
+    int64_t limit = now_ms() + patient(30000);
+
+    while (open_questions(false) > 0 && now_ms() < limit)
+        play(200, false);
+    open_questions(true);
+    count_excused();
+    for (uint32_t place = 0; place < LIVE; place++) {
+        if (players[live[place]].open)
+            close_player(&players[live[place]]);
+    }
+    for (unsigned i = 0; i < STUCK; i++)
+        close(stuck[i].fd);
+}
+
+START_TEST(test_chaos)
+{
+    int64_t end = seconds_of("CHAOS_SECONDS", 20);
+
+    begin();
     hub_start(&hub, WORKERS, "--drain-timeout", "1", "--frame-timeout", "5", "--store-size", "64M", NULL);
     hub_await_statistic(&hub, "connections", 0);
     poll(NULL, 0, 200);
     unsigned master_descriptors = descriptors_of(hub.pid), worker_descriptors = descriptors_of(hub_worker(&hub, 0));
-    poller = epoll_create1(EPOLL_CLOEXEC);
     for (unsigned i = 0; i < STUCK; i++)
         open_stuck(i);
     for (uint32_t place = 0; place < LIVE; place++)
@@ -595,31 +636,87 @@ START_TEST(test_chaos)
         play((int)(20 + random_below(200)), true);
         do_mischief();
     }
-
-    /* No more is sent; all that is under way comes to an end. */
     if (attacker > 0)
         end_or_begin_attack();
-    int64_t limit = now_ms() + patient(30000);
-    while (open_questions(false) > 0 && now_ms() < limit)
-        play(200, false);
-    open_questions(true);
-    count_excused();
-
-    for (uint32_t place = 0; place < LIVE; place++) {
-        if (players[live[place]].open)
-            close_player(&players[live[place]]);
-    }
-    for (unsigned i = 0; i < STUCK; i++)
-        close(stuck[i].fd);
+    settle_all();
     check_idle(master_descriptors, worker_descriptors);
     printf("messages %llu, arrived %llu, UNDELIVERED %llu, excused by a close %llu; clients %u; kills %llu, stops "
-           "%llu, vanished %llu, garbage %llu, floods %llu, SIGHUP %llu, stuck %llu, attacks %llu\n",
+           "%llu, vanished %llu, garbage %llu, floods %llu, SIGHUP %llu, stuck %llu, attacks %llu, upgrades %llu\n",
            (unsigned long long)tally.messages, (unsigned long long)tally.arrived, (unsigned long long)tally.undelivered,
            (unsigned long long)tally.excused, player_count, (unsigned long long)tally.kills,
            (unsigned long long)tally.stops, (unsigned long long)tally.vanished, (unsigned long long)tally.garbage,
            (unsigned long long)tally.floods, (unsigned long long)tally.hangups, (unsigned long long)tally.stuck,
-           (unsigned long long)tally.attacks);
+           (unsigned long long)tally.attacks, (unsigned long long)tally.upgrades);
     ck_assert_msg(tally.arrived > 0, "nothing was relayed");
+    hub_stop(&hub);
+}
+END_TEST
+
+/* The hub goes on with another number of workers, and another store. */
+static void write_configuration(const char *path, unsigned workers, unsigned mebibytes)
+{
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    fprintf(file, "workers %u\nstore-size %uM\ndrain-timeout 60\nframe-timeout 60\n", workers, mebibytes);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static void upgrade(const char *path, unsigned workers, unsigned mebibytes)
+{
+    char line[64];
+
+    write_configuration(path, workers, mebibytes);
+    size_t from = hub.length;
+    kill(hub.pid, SIGUSR2);
+    snprintf(line, sizeof line, "ready, %u workers", workers);
+    for (int64_t end = now_ms() + patient(PATIENCE); strstr(hub.text + (from < hub.length ? from : 0), line) == NULL;) {
+        ck_assert_msg(now_ms() < end, "no upgrade to %u workers", workers);
+        play(10, true);
+        hub_worker(&hub, 0); /* reads the log */
+    }
+    tally.upgrades++;
+}
+
+START_TEST(test_upgrades)
+{
+    static const unsigned sizes[][2] = {{1, 64}, {2, 64}, {1, 256}, {4, 128}, {3, 64}, {2, 512}};
+    int64_t end = seconds_of("UPGRADE_SECONDS", 8);
+    char path[] = "/tmp/relayhub-chaos-XXXXXX";
+    char *arguments[] = {"--listen", "127.0.0.1:0", "--config", path, NULL};
+
+    if (getenv("RELAYHUB_WRAPPER") != NULL) /* the wrapper is the program that would be executed */
+        return;
+    begin();
+    peaceful = true;
+    close(mkstemp(path));
+    write_configuration(path, 2, 64);
+    hub_spawn(&hub, arguments);
+    hub.workers = 2;
+    hub.port = atoi(strstr(hub_await(&hub, "listening on 127.0.0.1:", 0), ".1:") + 3);
+    hub_await(&hub, "ready", 0);
+    for (unsigned i = 0; i < STUCK; i++)
+        open_stuck(i);
+    for (uint32_t place = 0; place < LIVE; place++)
+        open_player(place);
+    end += now_ms();
+    for (unsigned which = 0; now_ms() < end; which++) {
+        vanish_mid_frame();
+        send_garbage();
+        replace(random_below(LIVE));
+        play(500, true);
+        upgrade(path, sizes[which % 6][0], sizes[which % 6][1]);
+        play(300, true);
+    }
+    settle_all();
+    unlink(path);
+    hub_await_statistic(&hub, "connections", 0);
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_await_statistic(&hub, "segments_used", 0);
+    ck_assert_ptr_null(strstr(hub.text, "broken invariant"));
+    printf("messages %llu, arrived %llu, UNDELIVERED %llu, excused by a close %llu; clients %u; upgrades %llu\n",
+           (unsigned long long)tally.messages, (unsigned long long)tally.arrived, (unsigned long long)tally.undelivered,
+           (unsigned long long)tally.excused, player_count, (unsigned long long)tally.upgrades);
+    ck_assert_uint_gt(tally.upgrades, 3);
     hub_stop(&hub);
 }
 END_TEST
@@ -629,6 +726,7 @@ int main(void)
     const char *seconds = getenv("CHAOS_SECONDS");
     TCase *tests = tcase_create("chaos");
     tcase_add_test(tests, test_chaos);
+    tcase_add_test(tests, test_upgrades);
     Suite *suite = suite_create("chaos");
     tcase_set_timeout(tests, patient(seconds == NULL ? 120 : atoi(seconds) * 2 + 100));
     suite_add_tcase(suite, tests);

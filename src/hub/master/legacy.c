@@ -139,7 +139,7 @@ const char *legacy_read(struct legacy *legacy, const char *variable)
     const char *mistake = read_all(legacy, &reader);
     munmap(bytes, (size_t)status.st_size);
     legacy_keep_open(legacy, false);
-    keep_open((int)fd, false);
+    close((int)fd);
     return mistake;
 }
 
@@ -155,4 +155,7 @@ void legacy_let_go(struct legacy *legacy)
         close(part->file);
     }
     legacy->parts = 0;
+    if (legacy->old_program >= 0)
+        close(legacy->old_program);
+    legacy->old_program = -1;
 }

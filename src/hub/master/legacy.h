@@ -39,7 +39,7 @@ void legacy_keep_open(const struct legacy *legacy, bool open);
  */
 const char *legacy_read(struct legacy *legacy, const char *variable);
 
-/* Closes the sockets of all clients, which belong to workers by then, and the parts. */
+/* Closes the sockets of all clients, which belong to workers by then, the parts, and the old program. */
 void legacy_let_go(struct legacy *legacy);
 
 #endif
