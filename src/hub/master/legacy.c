@@ -19,6 +19,19 @@ static void put_fd(struct saved_writer *writer, int fd)
     saved_put(writer, (uint64_t)(int64_t)fd);
 }
 
+static void put_arguments(struct saved_writer *writer, char *const arguments[])
+{
+    uint64_t count = 0;
+
+    while (arguments[count] != NULL)
+        count++;
+    saved_put(writer, count);
+    for (uint64_t i = 0; i < count; i++) {
+        saved_put(writer, strlen(arguments[i]));
+        saved_put_bytes(writer, arguments[i], strlen(arguments[i]));
+    }
+}
+
 int legacy_write(const struct legacy *legacy)
 {
     static struct saved_writer writer;
@@ -34,6 +47,7 @@ int legacy_write(const struct legacy *legacy)
     put_fd(&writer, legacy->pid_file);
     put_fd(&writer, legacy->id_file);
     put_fd(&writer, legacy->old_program);
+    put_arguments(&writer, legacy->arguments);
     saved_put(&writer, legacy->listeners);
     for (unsigned i = 0; i < legacy->listeners; i++)
         put_fd(&writer, legacy->listener[i]);
@@ -79,6 +93,22 @@ static int get_fd(struct saved_reader *reader)
     return number <= INT_MAX ? (int)number : -1;
 }
 
+/* Allocated, and never freed: a program takes over once. NULL if there is no memory or the file is not whole. */
+static char **get_arguments(struct saved_reader *reader)
+{
+    uint64_t count = saved_get(reader);
+    char **arguments = count < reader->size ? calloc(count + 1, sizeof *arguments) : NULL;
+
+    for (uint64_t i = 0; arguments != NULL && i < count; i++) {
+        uint64_t length = saved_get(reader);
+        const uint8_t *bytes = saved_get_bytes(reader, length);
+        arguments[i] = bytes != NULL ? strndup((const char *)bytes, length) : NULL;
+        if (arguments[i] == NULL)
+            return NULL;
+    }
+    return arguments;
+}
+
 /* One worker's connections. What it says of them has to agree with its own file. */
 static const char *read_part(struct saved_reader *reader, struct saved_part *part)
 {
@@ -106,6 +136,9 @@ static const char *read_all(struct legacy *legacy, struct saved_reader *reader)
     legacy->pid_file = get_fd(reader);
     legacy->id_file = get_fd(reader);
     legacy->old_program = get_fd(reader);
+    legacy->arguments = get_arguments(reader);
+    if (legacy->arguments == NULL)
+        return "it has no arguments";
     uint64_t listeners = saved_get(reader);
     if (listeners > LISTENERS_MAX)
         return "it has too many sockets to listen on";

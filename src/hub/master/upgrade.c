@@ -339,6 +339,7 @@ static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
                               .pid_file = upgrade->pid_file,
                               .id_file = upgrade->id_file,
                               .old_program = open("/proc/self/exe", O_PATH | O_CLOEXEC),
+                              .arguments = arguments,
                               .listeners = workers->listeners.count,
                               .parts = workers->shared.workers};
     memcpy(legacy->listener, workers->listeners.fds, workers->listeners.count * sizeof(int));
@@ -442,7 +443,7 @@ void upgrade_go_back(const struct legacy *legacy)
     setenv(BACK_VARIABLE, "1", 1);
     if (folder[0] != '\0')
         (void)!chdir(folder);
-    fexecve(legacy->old_program, arguments, environ);
+    fexecve(legacy->old_program, legacy->arguments, environ);
 }
 
 void upgrade_end(void)

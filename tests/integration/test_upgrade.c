@@ -1,0 +1,528 @@
+/*
+ * test_upgrade.c: SIGUSR2: another program goes on with all connections, in every state that one can have; and whatever
+ * is wrong with that program, the hub goes on. test_chaos.c has upgrades under load.
+ */
+#include "harness.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct hub hub;
+static struct client a, b, c;
+static char folder[] = "/tmp/relayhub-upgrade-XXXXXX", program[64], configuration[64];
+
+/* ---- a program of its own, that can be replaced ---- */
+
+static void copy_program(const char *from)
+{
+    char command[1400];
+
+    snprintf(command, sizeof command, "cp '%s' '%s.new' && mv '%s.new' '%s'", from, program, program, program);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static void write_script(const char *text)
+{
+    char fresh[80];
+
+    snprintf(fresh, sizeof fresh, "%s.new", program);
+    FILE *file = fopen(fresh, "w");
+    ck_assert_ptr_nonnull(file);
+    fprintf(file, "#!/bin/sh\n%s\n", text);
+    ck_assert_int_eq(fclose(file), 0);
+    ck_assert_int_eq(chmod(fresh, 0755), 0);
+    ck_assert_int_eq(rename(fresh, program), 0);
+}
+
+static void configure(const char *text)
+{
+    FILE *file = fopen(configuration, "w");
+    ck_assert_ptr_nonnull(file);
+    fputs(text, file);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static char old_program[1000];
+
+static void set_up(void)
+{
+    strcpy(folder, "/tmp/relayhub-upgrade-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(program, sizeof program, "%s/relayhubd", folder);
+    snprintf(configuration, sizeof configuration, "%s/conf", folder);
+    snprintf(old_program, sizeof old_program, "%s", getenv("RELAYHUBD"));
+    copy_program(old_program);
+    setenv("RELAYHUBD", program, 1);
+    configure("");
+}
+
+static void tear_down(void)
+{
+    char command[100];
+
+    setenv("RELAYHUBD", old_program, 1);
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static void start(const char *text)
+{
+    char *arguments[] = {"--listen", "127.0.0.1:0", "--config", configuration, NULL};
+
+    configure(text);
+    hub_spawn(&hub, arguments);
+    hub.port = atoi(strstr(hub_await(&hub, "listening on 127.0.0.1:", 0), ".1:") + 3);
+    hub_await(&hub, "ready", 0);
+}
+
+/* How often the log has a text by now. */
+static unsigned logged(const char *text)
+{
+    unsigned count = 0;
+    for (const char *at = hub.text; (at = strstr(at, text)) != NULL; at++)
+        count++;
+    return count;
+}
+
+static void expect_upgrade(void)
+{
+    size_t from = hub.length;
+    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+    hub_await(&hub, "upgraded: ", from);
+}
+
+static void expect_no_upgrade(const char *reason)
+{
+    size_t from = hub.length;
+    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+    ck_assert_ptr_nonnull(strstr(hub_await(&hub, "upgrade given up", from), reason));
+}
+
+static void open_three(void)
+{
+    client_open(&a, &hub);
+    client_open(&b, &hub);
+    client_open(&c, &hub);
+}
+
+static void expect_same_id(const struct client *client)
+{
+    struct frame frame;
+    client_request(client, FRAME_IDENTITY);
+    client_receive(client, &frame);
+    ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+    ck_assert_uint_eq(frame.ids[0], client->id);
+}
+
+static void expect_all_as_before(void)
+{
+    size_t count;
+
+    expect_same_id(&a);
+    expect_same_id(&b);
+    expect_same_id(&c);
+    client_message_to(&a, &b, "to b");
+    expect_text(&b, &a, "to b");
+    client_message_to(&b, &c, "to c");
+    expect_text(&c, &b, "to c");
+    free(client_list(&a, &count));
+    ck_assert_uint_eq(count, 2);
+}
+
+/* ---- what goes on ---- */
+
+static const char *const kinds[] = {"workers 1\n", "workers 2\n", "workers 4\n"};
+
+START_TEST(test_ids_and_numbers_go_on)
+{
+    start(kinds[_i]);
+    pid_t pid = hub.pid;
+    open_three();
+    client_message(&a, &(uint64_t){12345}, 1, "x", 1);
+    expect_undelivered(&a, 12345, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        expect_upgrade();
+        ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
+        expect_all_as_before();
+        client_message(&a, &(uint64_t){12345}, 1, "x", 1);
+        expect_undelivered(&a, 12345, a.messages - 1);
+    }
+    /* New clients have new ids, and those that go are gone. */
+    struct client d;
+    client_open(&d, &hub);
+    ck_assert(d.id != a.id && d.id != b.id && d.id != c.id);
+    client_close(&d);
+    hub_await_statistic(&hub, "connections", 3);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_other_workers_and_another_store)
+{
+    static const char *const settings[] = {"workers 3\nstore-size 24M\n", "workers 1\nstore-size 8M\n",
+                                           "workers 4\nstore-size 1G\n", "workers 2\nmax-connections 5000\n"};
+
+    start("workers 4\n");
+    open_three();
+    for (unsigned i = 0; i < 4; i++) {
+        configure(settings[i]);
+        expect_upgrade();
+        expect_all_as_before();
+    }
+    /* More clients than ids can name would need a restart. */
+    configure("workers 2\nmax-connections 1000000\n");
+    expect_upgrade();
+    hub_await(&hub, "--max-connections is lowered", 0);
+    expect_all_as_before();
+    hub_stop(&hub);
+}
+END_TEST
+
+/* A frame of which a part was read, of each size, goes on where it was. */
+START_TEST(test_incomplete_frames_go_on)
+{
+    static uint8_t body[FRAME_MAX_BODY], frame[FRAME_MAX_SIZE];
+    static const uint32_t sizes[] = {1, 100, 5000, 200000, FRAME_MAX_BODY};
+
+    start(kinds[_i]);
+    open_three();
+    for (uint32_t i = 0; i < sizeof body; i++)
+        body[i] = (uint8_t)(i * 7 + i / 251);
+    for (unsigned i = 0; i < 5; i++) {
+        size_t size = make_message(frame, &b.id, 1, body, sizes[i]);
+        size_t cuts[] = {2, 7, size / 2, size - 1};
+        for (unsigned k = 0; k < 4; k++) {
+            client_send(&a, frame, cuts[k]);
+            poll(NULL, 0, 30); /* it is read */
+            expect_upgrade();
+            client_send(&a, frame + cuts[k], size - cuts[k]);
+            a.messages++;
+            expect_message(&b, &a, body, sizes[i]);
+        }
+    }
+    hub_stop(&hub);
+}
+END_TEST
+
+/* What is queued for a receiver that does not read is written later, all of it and in order, whatever was written. */
+START_TEST(test_queues_go_on)
+{
+    static uint8_t body[100000];
+    const unsigned messages = 60;
+
+    start("workers 2\nhigh-watermark 12M\nstore-share 16M\nstore-size 512M\n");
+    open_three();
+    const uint64_t both[] = {b.id, c.id};
+    for (unsigned i = 0; i < messages; i++) {
+        memset(body, (int)i, sizeof body);
+        client_message(&a, both, 2, body, i % 3 == 0 ? 20 : (uint32_t)sizeof body);
+    }
+    hub_await_statistic(&hub, "deliveries", 2 * messages);
+    for (unsigned upgrade = 0; upgrade < 3; upgrade++) {
+        configure(upgrade == 1 ? "workers 1\nhigh-watermark 12M\nstore-share 16M\nstore-size 8M\n" : "workers 3\n");
+        expect_upgrade();
+        for (unsigned i = upgrade * messages / 3; i < (upgrade + 1) * messages / 3; i++) {
+            memset(body, (int)i, sizeof body);
+            expect_message(&b, &a, body, i % 3 == 0 ? 20 : (uint32_t)sizeof body);
+        }
+    }
+    for (unsigned i = 0; i < messages; i++) {
+        memset(body, (int)i, sizeof body);
+        expect_message(&c, &a, body, i % 3 == 0 ? 20 : (uint32_t)sizeof body);
+    }
+    hub_await_statistic(&hub, "store_blocks_used", 0);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* What was queued for one that goes away is told to its sender, also if another program had taken it. */
+START_TEST(test_undelivered_after_an_upgrade)
+{
+    static uint8_t body[200000];
+    struct frame frame;
+    unsigned told = 0;
+
+    start("workers 2\nhigh-watermark 12M\nstore-share 16M\nstore-size 512M\n");
+    open_three();
+    for (unsigned i = 0; i < 40; i++)
+        client_message(&a, &b.id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "deliveries", 40);
+    expect_upgrade();
+    client_reset(&b);
+    uint64_t next = 40;
+    do {
+        client_receive(&a, &frame);
+        ck_assert_int_eq(frame.type, FRAME_UNDELIVERED);
+        ck_assert_uint_eq(frame.ids[0], b.id);
+        uint64_t number = frame_load_id(frame.body);
+        ck_assert(next == 40 || number == next); /* from one on, all */
+        next = number + 1;
+        told++;
+    } while (next < 40);
+    ck_assert_uint_gt(told, 5); /* what neither socket held */
+    hub_stop(&hub);
+}
+END_TEST
+
+/* One that has shut its side down still gets what is under way to it, and then the end; one with an ERROR reads that.
+ */
+START_TEST(test_ends_go_on)
+{
+    static uint8_t body[300000];
+    struct client wrong;
+
+    start("workers 2\nhigh-watermark 12M\nstore-share 16M\nstore-size 512M\n");
+    open_three();
+    client_open(&wrong, &hub);
+    for (unsigned i = 0; i < 20; i++)
+        client_message(&a, &b.id, 1, body, sizeof body);
+    hub_await_statistic(&hub, "deliveries", 20);
+    shutdown(b.fd, SHUT_WR);
+    client_send(&wrong, "\0\0\0\0", 4);
+    poll(NULL, 0, 100);
+    expect_upgrade();
+    for (unsigned i = 0; i < 20; i++)
+        expect_message(&b, &a, body, sizeof body);
+    expect_end(&b);
+    expect_error(&wrong, NULL);
+    expect_end(&wrong);
+    client_close(&wrong);
+    client_close(&b);
+    client_message_to(&a, &b, "gone");
+    expect_undelivered(&a, b.id, 20);
+    hub_await_statistic(&hub, "connections", 2);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* Limits count those that were there before. */
+START_TEST(test_limits_go_on)
+{
+    struct client extra;
+
+    start("workers 2\nmax-per-address 4\nmax-connections 10\n");
+    open_three();
+    expect_upgrade();
+    client_open(&extra, &hub);
+    struct client another;
+    client_open_silent(&another, &hub);
+    expect_error(&another, "too many connections from your address");
+    client_close(&another);
+    configure("workers 2\nmax-connections 4\n");
+    expect_upgrade();
+    client_open_silent(&another, &hub);
+    expect_error(&another, "too many connections");
+    client_close(&another);
+    client_close(&extra);
+    hub_await_statistic(&hub, "connections", 3);
+    client_open(&extra, &hub);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* An incomplete frame has no new time limit with each upgrade, or it could stay for ever. */
+START_TEST(test_a_frame_that_drips_ends)
+{
+    start("workers 1\nframe-timeout 2\n");
+    open_three();
+    client_send(&a, "\x60\x20", 2);
+    for (int64_t end = now_ms() + patient(1800); now_ms() < end;) {
+        expect_upgrade();
+        poll(NULL, 0, 300);
+    }
+    poll(NULL, 0, patient(500));
+    client_send(&a, "\0", 1);
+    expect_error(&a, "a frame stayed incomplete for too long");
+    hub_stop(&hub);
+}
+END_TEST
+
+/* ---- descriptors, signals, restarts ---- */
+
+static unsigned descriptors_of(pid_t pid)
+{
+    char path[40];
+    unsigned count = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *all = opendir(path);
+    ck_assert_ptr_nonnull(all);
+    while (readdir(all) != NULL)
+        count++;
+    closedir(all);
+    return count;
+}
+
+START_TEST(test_nothing_is_left_over)
+{
+    start("workers 2\n");
+    open_three();
+    unsigned master = descriptors_of(hub.pid),
+             worker = descriptors_of(hub_worker(&hub, 0)) + descriptors_of(hub_worker(&hub, 1));
+    for (unsigned i = 0; i < 5; i++)
+        expect_upgrade();
+    hub_await_statistic(&hub, "workers", 2);
+    ck_assert_uint_eq(descriptors_of(hub.pid), master);
+    ck_assert_uint_eq(descriptors_of(hub_worker(&hub, 0)) + descriptors_of(hub_worker(&hub, 1)), worker);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)hub.pid, (int)hub.pid);
+    FILE *children = fopen(path, "r");
+    int pid, count = 0;
+    while (fscanf(children, "%d", &pid) == 1)
+        count++;
+    fclose(children);
+    ck_assert_int_eq(count, 2); /* the workers of the programs before have left */
+    expect_all_as_before();
+    hub_stop(&hub);
+}
+END_TEST
+
+/* Any number of these signals, at any time: none of them ends the hub, and a SIGTERM that comes meanwhile is obeyed. */
+START_TEST(test_signals_meanwhile)
+{
+    start("workers 2\n");
+    open_three();
+    for (unsigned i = 0; i < 60; i++) {
+        kill(hub.pid, SIGUSR2);
+        kill(hub.pid, i % 2 ? SIGHUP : SIGUSR1);
+        poll(NULL, 0, (int)(i % 13));
+    }
+    hub_await_statistic(&hub, "workers", 2);
+    expect_all_as_before();
+    ck_assert_uint_ge(logged("upgraded: 3 clients"), 1);
+    kill(hub.pid, SIGUSR2);
+    poll(NULL, 0, (int)(_i * 3));
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_worker_dies_meanwhile)
+{
+    start("workers 3\n");
+    open_three();
+    for (unsigned i = 0; i < 12; i++) {
+        kill(hub.pid, SIGUSR2);
+        poll(NULL, 0, (int)(i % 6) * 2);
+        kill(hub_worker(&hub, 0), SIGKILL);
+        hub_await_statistic(&hub, "workers", 3);
+    }
+    /* Whoever was in another worker is still there. Ranges of slots are those of three workers all the time. */
+    const struct client *all[] = {&a, &b, &c};
+    unsigned there = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        if (client_worker(all[i], 3) == 0)
+            continue;
+        expect_same_id(all[i]);
+        there++;
+    }
+    ck_assert_uint_ge(there, 2);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_worker_hangs_meanwhile)
+{
+    start("workers 2\nworker-timeout 3600\n");
+    open_three();
+    kill(hub_worker(&hub, 1), SIGSTOP);
+    expect_no_upgrade("a worker did not stop in time");
+    kill(hub_worker(&hub, 1), SIGCONT);
+    expect_all_as_before();
+    expect_upgrade();
+    expect_all_as_before();
+    hub_stop(&hub);
+}
+END_TEST
+
+/* ---- programs that are none ---- */
+
+START_TEST(test_bad_programs)
+{
+    start("workers 2\n");
+    open_three();
+    ck_assert_int_eq(unlink(program), 0);
+    expect_no_upgrade("cannot execute ");
+    expect_all_as_before();
+    write_script("exit 3");
+    expect_no_upgrade("ended with status 3");
+    expect_all_as_before();
+    write_script("kill -SEGV $$");
+    expect_no_upgrade("killed by signal 11");
+    expect_all_as_before();
+    write_script("for option; do case $option in --check-upgrade) echo \"relayhubd: there is no option '$option'\"; "
+                 "exit 64; esac; done");
+    expect_no_upgrade("there is no option '--check-upgrade'"); /* as a version before this one does */
+    expect_all_as_before();
+    write_script("exec sleep 30");
+    expect_no_upgrade("did not end its check in time");
+    expect_all_as_before();
+    copy_program(old_program);
+    configure("workers 2\nnonsense\n");
+    expect_no_upgrade("1 mistake");
+    expect_all_as_before();
+    configure("workers 2\n");
+    expect_upgrade();
+    expect_all_as_before();
+    hub_stop(&hub);
+}
+END_TEST
+
+/* One that has passed its check and cannot begin all the same gives way to the program before, which is still known. */
+START_TEST(test_back_to_the_program_before)
+{
+    char script[1200];
+
+    start("workers 2\n");
+    open_three();
+    snprintf(script, sizeof script,
+             "for option; do [ \"$option\" != --check-upgrade ] || exit 0; done\nexec '%s' \"$@\" --user no-such-user",
+             old_program);
+    write_script(script);
+    for (unsigned i = 0; i < 2; i++) {
+        size_t from = hub.length;
+        ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+        hub_await(&hub, "--user: cannot become no-such-user", from);
+        hub_await(&hub, "the one before goes on", from);
+        hub_await(&hub, "upgraded: 3 clients", from);
+        expect_all_as_before();
+    }
+    copy_program(old_program);
+    expect_upgrade();
+    expect_all_as_before();
+    hub_stop(&hub);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("upgrade");
+
+    if (getenv("RELAYHUB_WRAPPER") != NULL)
+        return 77; /* the wrapper is the program that would be executed */
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_loop_test(tests, test_ids_and_numbers_go_on, 0, 3);
+    tcase_add_test(tests, test_other_workers_and_another_store);
+    tcase_add_loop_test(tests, test_incomplete_frames_go_on, 0, 3);
+    tcase_add_test(tests, test_queues_go_on);
+    tcase_add_test(tests, test_undelivered_after_an_upgrade);
+    tcase_add_test(tests, test_ends_go_on);
+    tcase_add_test(tests, test_limits_go_on);
+    tcase_add_test(tests, test_a_frame_that_drips_ends);
+    tcase_add_test(tests, test_nothing_is_left_over);
+    tcase_add_loop_test(tests, test_signals_meanwhile, 0, 6);
+    tcase_add_test(tests, test_worker_dies_meanwhile);
+    tcase_add_test(tests, test_worker_hangs_meanwhile);
+    tcase_add_test(tests, test_bad_programs);
+    tcase_add_test(tests, test_back_to_the_program_before);
+    return run_case(tests, "upgrade");
+}
