@@ -1,0 +1,319 @@
+#!/bin/bash
+# systemd.sh: `make check-systemd`: relayhub as a service of a Debian whose first process is systemd. As root.
+#
+# debootstrap(8) makes a tree, or TREE names one that has the packages already. relayhub is built and installed in it as
+# a package would be, and systemd-nspawn(1) boots it: once with its own filter of system calls, which refuses landlock,
+# and once with that allowed. SHORT=yes is the first of these alone, without what takes long. Where nothing can be booted,
+# it ends with 77.
+#
+# The tree has a cgroup2 of its own, since with the older hierarchies systemd does not hear that a service is empty. All
+# is in namespaces that end with this script however it ends.
+set -euo pipefail
+packages=systemd,libnss-systemd,libmicrohttpd12,libncursesw6,libreadline8,libseccomp2,curl
+suite=bookworm
+work=$(mktemp -d "$PWD/systemd.XXXXXX")
+tree=${TREE:-$work/tree}
+nspawn='' leader='' step='setting up'
+
+clean_up() {
+    [ -z "$nspawn" ] || kill -KILL -- "-$nspawn" 2>/dev/null || :
+    wait 2>/dev/null || :
+    rm -rf "$work" 2>/dev/null || { sleep 1 && rm -rf "$work"; }
+}
+trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
+
+say() {
+    printf 'check-systemd: %s\n' "$*"
+}
+
+fail() {
+    say "FAIL: $step: $*"
+    [ -z "$leader" ] || inside journalctl --no-pager -n 60 -u relayhubd -u relayhub-stat || :
+    exit 1
+}
+
+skip() {
+    say "SKIP: $*"
+    exit 77
+}
+
+# ---- the tree
+
+make_tree() {
+    [ -n "${TREE:-}" ] && [ -e "$tree/usr/lib/systemd/systemd" ] && return
+    # shellcheck disable=SC2016 # apt's variable, not ours
+    mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' \
+        'Component: main' | head -n 1)}
+    debootstrap --variant=minbase --include=$packages $suite "$tree" "$mirror" >"$work/log" 2>&1 || {
+        tail -n 20 "$work/log"
+        fail 'debootstrap'
+    }
+}
+
+install_relayhub() {
+    mkdir "$work/build"
+    (cd "$work/build" && "$srcdir/configure" --quiet --prefix=/usr --sysconfdir=/etc --localstatedir=/var \
+        --with-systemdsystemunitdir=/usr/lib/systemd/system &&
+        make -j2 && make install DESTDIR="$tree") >"$work/log" 2>&1 || {
+        tail -n 20 "$work/log"
+        fail 'relayhub is not built or installed'
+    }
+    rm -rf "$tree/etc/systemd/system/multi-user.target.wants"/relayhub* "$tree/etc/systemd/system/sockets.target.wants"
+    rm -rf "$tree/etc/systemd/system"/relayhub*.d "$tree/var/lib/private/relayhub" "$tree/var/log/journal"
+}
+
+# ---- the machine
+
+inside() {
+    nsenter -t "$leader" -m -u -i -n -p -C -- "$@"
+}
+
+# boot OPTION...: boots the tree.
+boot() {
+    # shellcheck disable=SC2016 # for the inner shell
+    setsid unshare --mount bash -c '
+        mount --make-rprivate /
+        mount -t cgroup2 none /sys/fs/cgroup &&
+        mkdir -p /sys/fs/cgroup/relayhub-check && echo $$ >/sys/fs/cgroup/relayhub-check/cgroup.procs &&
+        exec systemd-nspawn --quiet --register=no --keep-unit --private-network -b "$@"' \
+        boot -D "$tree" "$@" >"$work/console" 2>&1 </dev/null &
+    nspawn=$!
+    for _ in $(seq 300); do
+        kill -0 "$nspawn" 2>/dev/null || skip "systemd-nspawn cannot boot here: $(tail -n 3 "$work/console")"
+        leader=$(pgrep -P "$nspawn" -x systemd || :)
+        case $([ -z "$leader" ] || inside systemctl is-system-running 2>/dev/null) in
+        running | degraded) return ;;
+        esac
+        sleep 0.1
+    done
+    skip "the tree does not boot in 30 seconds: $(tail -n 3 "$work/console")"
+}
+
+halt() {
+    inside systemctl poweroff >/dev/null 2>&1 || :
+    for _ in $(seq 100); do
+        kill -0 "$nspawn" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL -- "-$nspawn" 2>/dev/null || :
+    wait "$nspawn" 2>/dev/null || :
+    nspawn='' leader=''
+}
+
+# ---- questions
+
+await() {
+    for _ in $(seq "$(($1 * 20))"); do
+        "${@:2}" >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    fail "not within $1 seconds: ${*:2}"
+}
+
+show() {
+    inside systemctl show -P "$1" "${2:-relayhubd}"
+}
+
+serves() {
+    [ "$(show ActiveState)" = active ] && inside relayhub id
+}
+
+# journal PATTERN [OPTION...]: whether the hub's part of the journal, since the mark, has such a line.
+journal() {
+    inside journalctl --no-pager -o cat -u relayhubd --since "@$mark" "${@:2}" | grep -q -- "$1"
+}
+
+set_mark() {
+    mark=$(date +%s.%N)
+}
+
+configure() {
+    printf '%s\n' "$@" >"$tree/etc/relayhub/relayhubd.conf"
+}
+
+worker_pid() {
+    inside sh -c 'grep -lx "relayhubd: w0" /proc/[0-9]*/comm' | cut -d/ -f3
+}
+
+# The minimal system has no kill(1) but the shell's.
+send_signal() {
+    inside sh -c "kill -$1 $2"
+}
+
+# A client that stays: what it gets stands in $work/listen.
+start_listener() {
+    inside relayhub listen >"$work/listen" 2>&1 &
+    listener=$!
+    for _ in $(seq 100); do
+        id=$(sed -n 's/.*id \([0-9]*\).*/\1/p' "$work/listen" | head -n 1)
+        [ -z "$id" ] || return 0
+        sleep 0.05
+    done
+    fail "no listener: $(cat "$work/listen")"
+}
+
+expect_listener() {
+    inside relayhub send "$id" "$1" || fail 'cannot send'
+    await 5 grep -q "$1" "$work/listen"
+}
+
+# ---- what is asserted
+
+check_service() {
+    step='enable --now' && set_mark
+    inside systemctl enable --now relayhubd.service 2>/dev/null || fail 'it does not start'
+    await 5 serves
+    [ "$(show StatusText)" != '' ] || fail 'no status'
+    [ "$(inside stat -c %U "/proc/$(show MainPID)")" = relayhubd ] || fail "it runs as another user"
+    inside relayhub id | grep -q '^[0-9]' || fail 'no id'
+    journal 'ready, ' -p notice || fail 'no notice that it is ready'
+    ! journal . -p err || fail 'an error in the journal'
+
+    step='reload' && set_mark
+    configure 'max-connections 50' 'verbose'
+    inside systemctl reload relayhubd || fail 'the reload fails'
+    await 5 journal 'configuration reread'
+    inside relayhub id >/dev/null
+    await 5 journal ' opened worker=' -p debug
+    ! journal ' opened worker=' -p info || fail 'what is for debugging has a higher priority'
+
+    step='a bad configuration' && set_mark
+    configure 'workers 2' 'nonsense 3'
+    ! inside systemctl reload relayhubd 2>/dev/null || fail 'the reload does not fail'
+    await 5 journal "line 2: there is no option 'nonsense'"
+    serves >/dev/null || fail 'the hub does not go on with what it had'
+    ! inside systemctl restart relayhubd 2>/dev/null || fail 'the restart does not fail'
+    [ "$(show ExecMainStatus)" = 64 ] || fail "the status is $(show ExecMainStatus), not 64"
+    [ "$(show NRestarts)" = 0 ] || fail 'systemd tries again what cannot get better'
+    journal "line 2: there is no option 'nonsense'" || fail 'the line is not named'
+    configure 'workers 2'
+    inside systemctl reset-failed relayhubd
+    inside systemctl start relayhubd || fail 'it does not start again'
+
+    step='worker killed' && set_mark
+    send_signal 9 "$(worker_pid)"
+    await 5 journal 'was killed by signal 9' -p err
+    await 5 serves
+    [ "$(show NRestarts)" = 0 ] || fail 'the service was restarted'
+
+    step='master killed' && set_mark
+    before=$(show MainPID) begin=$(date +%s%N)
+    send_signal 9 "$before"
+    until [ "$(show MainPID)" != "$before" ] && serves >/dev/null 2>&1; do
+        [ $(($(date +%s%N) - begin)) -lt 8000000000 ] || fail 'it does not come back'
+        sleep 0.05
+    done
+    took=$((($(date +%s%N) - begin) / 1000000))
+    [ $took -lt 3000 ] || fail "it was back after $took ms only"
+    say "the master was killed: back after $took ms"
+
+    step='upgrade' && set_mark
+    start_listener
+    before=$(show MainPID)
+    expect_listener 'one'
+    inside systemctl kill -s USR2 --kill-whom=main relayhubd
+    await 10 journal 'upgraded: 1 clients'
+    expect_listener 'two'
+    [ "$(show MainPID)" = "$before" ] || fail 'it is another process'
+    [ "$(show ActiveState)" = active ] || fail 'it is not active'
+    kill -0 "$listener" || fail 'the listener was closed'
+
+    step='statistics' && set_mark
+    inside systemctl start relayhub-stat || fail 'it does not start'
+    await 5 inside sh -c 'curl -sf http://127.0.0.1:9741/metrics | grep -qx "relayhub_up 1"'
+    inside relayhub-stat --check | grep -q 'OK - 2 of 2 workers ready, 1 of' || fail "$(inside relayhub-stat --check)"
+    inside systemctl stop relayhub-stat
+
+    step='stop' && set_mark
+    inside systemctl disable --now relayhubd 2>/dev/null
+    [ "$(show Result)" = success ] || fail "the result is $(show Result)"
+    journal 'draining' || fail 'it does not drain'
+    wait "$listener" || :
+    [ ! -e "$tree/run/relayhub" ] || fail 'something is left in /run'
+}
+
+check_sandbox() {
+    step="sandbox, landlock $1" && set_mark
+    inside systemctl start relayhubd
+    if [ "$1" = refused ]; then
+        journal 'the system refuses landlock' -p warning || fail 'nobody is told'
+    else
+        ! journal 'landlock (Operation not permitted)' || fail 'it is still refused'
+    fi
+    inside systemctl stop relayhubd
+}
+
+check_socket() {
+    step='socket activation' && set_mark
+    inside systemctl start relayhubd.socket
+    [ "$(show ActiveState)" = inactive ] || fail 'the hub runs before anybody came'
+    inside relayhub id >/dev/null || fail 'the first client is not served'
+    [ "$(show ActiveState)" = active ] || fail 'the hub does not run'
+    start_listener
+    inside systemctl kill -s USR2 --kill-whom=main relayhubd
+    await 10 journal 'upgraded: '
+    expect_listener 'after an upgrade'
+    inside systemctl stop relayhubd.socket relayhubd.service
+    wait "$listener" || :
+}
+
+check_watchdog() {
+    step='hung worker' && set_mark
+    configure 'workers 2' 'worker-timeout 1'
+    inside mkdir -p /etc/systemd/system/relayhubd.service.d
+    printf '[Service]\nWatchdogSec=4\n' >"$tree/etc/systemd/system/relayhubd.service.d/watchdog.conf"
+    inside systemctl daemon-reload
+    inside systemctl start relayhubd
+    send_signal STOP "$(worker_pid)"
+    await 5 journal ' hangs: no turn for '
+    await 5 serves
+    [ "$(show NRestarts)" = 0 ] || fail 'the service was restarted'
+
+    step='hung master' && set_mark
+    before=$(show MainPID)
+    send_signal STOP "$before"
+    await 15 journal 'Watchdog timeout'
+    await 10 serves
+    [ "$(show MainPID)" != "$before" ] || fail 'it is the same process'
+    inside systemctl stop relayhubd
+    rm -rf "$tree/etc/systemd/system/relayhubd.service.d"
+}
+
+# What the service has written outside its own directories: nothing.
+check_files() {
+    step='files'
+    find "$tree" -xdev -newer "$work/before" -type f \
+        ! -path "$tree/var/log/*" ! -path "$tree/var/lib/systemd/*" ! -path "$tree/run/*" ! -path "$tree/tmp/*" \
+        ! -path "$tree/etc/relayhub/*" ! -path "$tree/var/lib/private/relayhub/*" ! -path "$tree/etc/machine-id" \
+        ! -path "$tree/etc/systemd/system/*" ! -path "$tree/var/cache/*" ! -path "$tree/etc/.updated" \
+        ! -path "$tree/var/.updated" ! -path "$tree/etc/resolv.conf" >"$work/files"
+    [ ! -s "$work/files" ] || fail "it has written $(cat "$work/files")"
+    [ -s "$tree/var/lib/private/relayhub/ids" ] || fail 'it has not written its ids'
+}
+
+# ----
+
+[ "$(id -u)" -eq 0 ] || skip 'it boots a tree of Debian, and has to be run by root'
+for program in debootstrap systemd-nspawn nsenter unshare pgrep; do
+    command -v $program >/dev/null || skip "there is no $program (in Debian: debootstrap, systemd-container, util-linux, procps)"
+done
+srcdir=$(cd "${srcdir:-.}" && pwd)
+make_tree
+install_relayhub
+touch "$work/before"
+sleep 0.1
+boot
+check_service
+check_sandbox refused
+[ "${SHORT:-}" = yes ] || check_socket
+[ "${SHORT:-}" = yes ] || check_watchdog
+check_files
+halt
+if [ "${SHORT:-}" != yes ]; then
+    boot --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self'
+    check_service
+    check_sandbox allowed
+    halt
+fi
+say 'PASS'
