@@ -3,8 +3,8 @@
 #
 # debootstrap(8) makes a tree, or TREE names one that has the packages already. relayhub is built and installed in it as
 # a package would be, and systemd-nspawn(1) boots it: once with its own filter of system calls, which refuses landlock,
-# and once with that allowed. SHORT=yes is the first of these alone, without what takes long. Where nothing can be booted,
-# it ends with 77.
+# and once with that allowed. Then the Debian packages in the folder DEBS are installed, upgraded, removed and purged.
+# SHORT=yes leaves out what takes long. Where nothing can be booted, it ends with 77.
 #
 # The tree has a cgroup2 of its own, since with the older hierarchies systemd does not hear that a service is empty. All
 # is in namespaces that end with this script however it ends.
@@ -292,6 +292,57 @@ check_files() {
     [ -s "$tree/var/lib/private/relayhub/ids" ] || fail 'it has not written its ids'
 }
 
+# ---- the packages
+
+# What `make install` has put there gives way.
+remove_relayhub() {
+    (cd "$work/build" && make uninstall DESTDIR="$tree") >"$work/log" 2>&1 || fail 'make uninstall'
+    rm -rf "$tree/etc/relayhub" "$tree/var/lib/private/relayhub" "$tree/var/lib/relayhub"
+    ! find "$tree" -xdev -name '*relayhub*' ! -path "$tree/var/log/*" ! -path "$tree/proc/*" | grep . || fail 'it leaves something'
+}
+
+# The same packages with a later version.
+make_later_packages() {
+    mkdir "$tree/root/later"
+    for package in "$tree"/root/debs/*.deb; do
+        rm -rf "$work/package"
+        dpkg-deb -R "$package" "$work/package"
+        sed -i 's/^Version: .*/Version: 9.0/; s/(= [0-9.]*)/(= 9.0)/' "$work/package/DEBIAN/control"
+        dpkg-deb -b "$work/package" "$tree/root/later/${package##*/}" >/dev/null
+    done
+}
+
+check_packages() {
+    step='installing the packages' && set_mark
+    inside sh -c 'dpkg -i /root/debs/*.deb' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    await 5 serves
+    [ "$(show UnitFileState)" = enabled ] || fail 'the service is not enabled'
+    [ "$(show ActiveState relayhub-stat)" = inactive ] || fail 'relayhub-stat runs, and nobody asked for it'
+
+    step='upgrading the packages' && set_mark
+    echo 'verbose' >>"$tree/etc/relayhub/relayhubd.conf"
+    start_listener
+    before=$(show MainPID)
+    inside sh -c 'dpkg -i --force-confold /root/later/*.deb' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    await 10 journal 'upgraded: 1 clients'
+    expect_listener 'after the package'
+    [ "$(show MainPID)" = "$before" ] || fail 'the hub was restarted'
+    grep -qx verbose "$tree/etc/relayhub/relayhubd.conf" || fail 'the configuration was overwritten'
+    inside dpkg -s relayhub | grep -qx 'Version: 9.0' || fail 'it is the version before'
+
+    step='removing the packages' && set_mark
+    inside sh -c 'dpkg -r relayhub relayhub-client relayhub-bench librelayhub-dev librelayhub1' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    wait "$listener" || :
+    [ "$(show ActiveState)" = inactive ] || fail 'the hub still runs'
+    [ -e "$tree/etc/relayhub/relayhubd.conf" ] || fail 'the configuration is gone'
+    inside dpkg -P relayhub >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    for left in "$tree/etc/relayhub" "$tree/var/lib/private/relayhub"; do
+        [ ! -e "$left" ] || fail "$left is left after the purge"
+    done
+    [ "$(show LoadState)" = not-found ] || fail 'the service is still known'
+    say 'the packages were installed, upgraded, removed and purged'
+}
+
 # ----
 
 [ "$(id -u)" -eq 0 ] || skip 'it boots a tree of Debian, and has to be run by root'
@@ -299,6 +350,7 @@ for program in debootstrap systemd-nspawn nsenter unshare pgrep; do
     command -v $program >/dev/null || skip "there is no $program (in Debian: debootstrap, systemd-container, util-linux, procps)"
 done
 srcdir=$(cd "${srcdir:-.}" && pwd)
+debs=$(cd "${DEBS:-.}" && pwd)
 make_tree
 install_relayhub
 touch "$work/before"
@@ -314,6 +366,17 @@ if [ "${SHORT:-}" != yes ]; then
     boot --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self'
     check_service
     check_sandbox allowed
+    halt
+fi
+if [ -n "${DEBS:-}" ]; then
+    remove_relayhub
+    rm -rf "$tree/root/debs" "$tree/root/later"
+    mkdir "$tree/root/debs"
+    cp "$debs"/*.deb "$tree/root/debs"
+    rm -f "$tree"/root/debs/*-dbgsym_*.deb
+    make_later_packages
+    boot
+    check_packages
     halt
 fi
 say 'PASS'
