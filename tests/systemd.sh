@@ -61,6 +61,7 @@ install_relayhub() {
     }
     rm -rf "$tree/etc/systemd/system/multi-user.target.wants"/relayhub* "$tree/etc/systemd/system/sockets.target.wants"
     rm -rf "$tree/etc/systemd/system"/relayhub*.d "$tree/var/lib/private/relayhub" "$tree/var/log/journal"
+    rm -rf "$tree/root/debs" "$tree/root/later"
 }
 
 # ---- the machine
