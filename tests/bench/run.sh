@@ -22,6 +22,7 @@ bodies='16 256 4096 65536 1048576'
 rounds=${BENCH_ROUNDS:-5}
 seconds=${BENCH_SECONDS:-0.3}
 crowds='0 1000 10000 30000 100000'
+upgrades='1000 10000 100000'
 if [ "${BENCH_SHORT:-0}" = 1 ]; then
     servers='relayhub floor1 floor2'
     fan_outs='1 16'
@@ -29,6 +30,7 @@ if [ "${BENCH_SHORT:-0}" = 1 ]; then
     rounds=1
     seconds=0.1
     crowds='0 1000'
+    upgrades='200'
 fi
 
 if [ -n "${OLD_RELAYHUBD:-}" ]; then
@@ -66,7 +68,7 @@ bench() {
     shift
     eval "port=\$port_$server pid=\$pid_$server"
     case $server in
-    accept | crowd | callgrind | relayhub*) peer=relayhub ;;
+    accept | crowd | callgrind | upgraded | relayhub*) peer=relayhub ;;
     floor_pairs) peer=floor1 ;;
     *) peer=${server%_tuned} ;;
     esac
@@ -127,6 +129,7 @@ start accept
 . "$here/isolation.sh"
 . "$here/scaling.sh"
 . "$here/cost.sh"
+. "$here/upgrade.sh"
 [ "${BENCH_SHORT:-0}" = 1 ] || . "$here/copy.sh"
 . "$here/plot.sh"
 say "results are in $BENCH_DIR"

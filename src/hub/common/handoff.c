@@ -68,8 +68,12 @@ int handoff_receive(int channel, struct handoff *message)
         .msg_iov = &payload, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
     ssize_t got;
 
+    /*
+     * Not MSG_CMSG_CLOEXEC: a worker executes nothing, and what the master gets here is to be there in the next
+     * program.
+     */
     do
-        got = recvmsg(channel, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        got = recvmsg(channel, &header, MSG_DONTWAIT);
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return errno == ECONNRESET ? 0 : -errno;

@@ -67,8 +67,9 @@ int handoff_pair(int ends[2]);
 int handoff_send(int channel, const struct handoff *message);
 
 /*
- * Receives one message, whose descriptors the caller has to close. Returns 1, or 0 at the end of the channel, or a
- * negative errno value: -EAGAIN when there is nothing, -EPROTO when it is nothing that a master or a worker sends.
+ * Receives one message, whose descriptors the caller has to close; execve(2) does not. Returns 1, or 0 at the end of
+ * the channel, or a negative errno value: -EAGAIN when there is nothing, -EPROTO when it is nothing that a master or a
+ * worker sends.
  */
 int handoff_receive(int channel, struct handoff *message);
 

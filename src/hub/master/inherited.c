@@ -23,12 +23,13 @@ static void reset_signals(bool upgrade)
         if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
             signal(number, SIG_DFL);
     }
+    if (upgrade) /* those that came meanwhile are blocked; to ignore one now would discard it */
+        return;
     /* Until the master listens to them: they ask a hub that runs for something, and do not end one that starts. */
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
     sigemptyset(&none);
-    if (!upgrade)
-        sigprocmask(SIG_SETMASK, &none, NULL);
+    sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static void stop_timers(void)

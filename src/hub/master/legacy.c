@@ -78,11 +78,8 @@ void legacy_keep_open(const struct legacy *legacy, bool open)
     keep_open(legacy->old_program, open);
     for (unsigned i = 0; i < legacy->listeners; i++)
         keep_open(legacy->listener[i], open);
-    for (unsigned i = 0; i < legacy->parts; i++) {
+    for (unsigned i = 0; i < legacy->parts; i++)
         keep_open(legacy->part[i].file, open);
-        for (uint64_t k = 0; k < legacy->part[i].connections; k++)
-            keep_open(legacy->part[i].fds[k], open);
-    }
 }
 
 /* ---- taking over ---- */

@@ -32,7 +32,7 @@ struct legacy {
 /* Writes it into a file that has no name. Returns its descriptor, or a negative errno value. */
 int legacy_write(const struct legacy *legacy);
 
-/* Has the descriptors that it names stay open in the next program, or not. */
+/* Has the descriptors that it names stay open in the next program, or not. Those of clients do anyway. */
 void legacy_keep_open(const struct legacy *legacy, bool open);
 
 /*

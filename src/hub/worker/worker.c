@@ -377,6 +377,12 @@ static bool enter_sandbox(const struct worker_setup *setup, uint32_t refused[SAN
     return false;
 }
 
+/*
+ * Its clients are those of the next program, which has to serve them before this one's end makes the kernel close all
+ * of its descriptors.
+ */
+static const struct timespec leave_after = {.tv_nsec = 250000000};
+
 int worker_run(const struct worker_setup *setup)
 {
     uint32_t refused[SANDBOX_LAYERS] = {0};
@@ -395,7 +401,9 @@ int worker_run(const struct worker_setup *setup)
         else
             worker_turn(worker, -1);
     }
-    if (!worker->handed_over) /* or its clients are those of the next program */
+    if (worker->handed_over)
+        nanosleep(&leave_after, NULL);
+    else
         worker_close(worker);
     return EX_OK;
 }
