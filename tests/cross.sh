@@ -22,7 +22,7 @@ build() {
     mkdir -p "cross/$name"
     (
         cd "cross/$name"
-        "$srcdir/configure" --quiet --without-systemd --without-seccomp --without-readline \
+        "$srcdir/configure" --quiet --without-systemd --without-seccomp --without-readline --without-ncurses --without-microhttpd \
             --with-systemdsystemunitdir=no "$@" >configure.log 2>&1 || { cat configure.log && exit 1; }
         ${MAKE:-make} relayhubd relayhub relayhub-bench relayhub-stat tests/vectors/make_vectors >make.log 2>&1 ||
             { cat make.log && exit 1; }

@@ -88,7 +88,7 @@ const uint8_t *saved_get_bytes(struct saved_reader *reader, uint64_t length)
         return NULL;
     }
     const uint8_t *bytes = reader->bytes + reader->at;
-    reader->at += filled;
+    reader->at += (size_t)filled;
     return bytes;
 }
 
@@ -180,7 +180,7 @@ bool saved_next(struct saved_reader *reader, struct saved_connection *connection
     if (source != NULL)
         memcpy(connection->source, source, sizeof connection->source);
     uint64_t size = connection->segments < reader->size ? connection->segments * 3 * sizeof(uint64_t) : reader->size;
-    connection->segment = (struct saved_reader){.bytes = saved_get_bytes(reader, size), .size = size};
+    connection->segment = (struct saved_reader){.bytes = saved_get_bytes(reader, size), .size = (size_t)size};
     connection->input = saved_get_bytes(reader, connection->input_length);
     return !reader->bad;
 }

@@ -94,12 +94,12 @@ static int get_fd(struct saved_reader *reader)
 static char **get_arguments(struct saved_reader *reader)
 {
     uint64_t count = saved_get(reader);
-    char **arguments = count < reader->size ? calloc(count + 1, sizeof *arguments) : NULL;
+    char **arguments = count < reader->size ? calloc((size_t)count + 1, sizeof *arguments) : NULL;
 
     for (uint64_t i = 0; arguments != NULL && i < count; i++) {
         uint64_t length = saved_get(reader);
         const uint8_t *bytes = saved_get_bytes(reader, length);
-        arguments[i] = bytes != NULL ? strndup((const char *)bytes, length) : NULL;
+        arguments[i] = bytes != NULL ? strndup((const char *)bytes, (size_t)length) : NULL;
         if (arguments[i] == NULL)
             return NULL;
     }
@@ -114,8 +114,8 @@ static const char *read_part(struct saved_reader *reader, struct saved_part *par
 
     if (!saved_open(part, file) || part->connections != connections)
         return "what a worker wrote is not whole, or in a form that is not known";
-    part->fds = calloc(connections + 1, sizeof *part->fds);
-    part->addresses = calloc(connections + 1, sizeof *part->addresses);
+    part->fds = calloc((size_t)connections + 1, sizeof *part->fds);
+    part->addresses = calloc((size_t)connections + 1, sizeof *part->addresses);
     if (part->fds == NULL || part->addresses == NULL)
         return strerror(ENOMEM);
     for (uint64_t i = 0; i < connections; i++)

@@ -136,7 +136,8 @@ static bool fill(struct statistics_file *file, struct shared *shared, gid_t grou
 {
     struct statfs system;
 
-    if (fstatfs(file->lock, &system) < 0 || (system.f_type != TMPFS_MAGIC && system.f_type != RAMFS_MAGIC))
+    if (fstatfs(file->lock, &system) < 0 ||
+        ((uint32_t)system.f_type != TMPFS_MAGIC && (uint32_t)system.f_type != RAMFS_MAGIC))
         return fail(file, "its folder is on a disk, which the hub could have to wait for; /run is not");
     /* A service's filter of system calls may refuse even a change of the owner that changes nothing. */
     if ((group != getegid() && fchown(file->lock, (uid_t)-1, group) < 0) || fchmod(file->lock, 0640) < 0)

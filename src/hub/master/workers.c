@@ -89,7 +89,7 @@ static unsigned add_own_clients(const struct workers *workers, unsigned index, i
 static void keep_own_ends(const struct workers *workers, const struct worker_setup *setup)
 {
     unsigned count = 2 + setup->shared->workers;
-    int *own = calloc(count + workers->adopted[setup->index], sizeof *own);
+    int *own = calloc(count + (size_t)workers->adopted[setup->index], sizeof *own);
 
     if (own == NULL)
         _exit(EX_OSERR);

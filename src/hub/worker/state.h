@@ -120,11 +120,12 @@ struct connection_list {
  * where readers of the statistics see it (client_fields.c).
  */
 struct connection {
-    uint64_t id;          /* 0: not in use */
-    uint64_t messages;    /* MESSAGE frames taken from it: the number of the next one */
-    uint64_t stamp;       /* of the last batch that was queued for it; finds receivers that are named twice */
-    uint64_t after_visit; /* it is read again after this one of worker->visits, or once no queue is large */
-    uint64_t barriers;    /* the workers that have not passed its barrier yet, a bit each */
+    _Alignas(8) uint64_t id;      /* 0: not in use */
+    uint64_t messages;            /* MESSAGE frames taken from it: the number of the next one */
+    uint64_t stamp;               /* of the last batch that was queued for it; finds receivers that are named twice */
+    uint64_t after_visit;         /* it is read again after this one of worker->visits, or once no queue is large */
+    uint64_t barriers;            /* the workers that have not passed its barrier yet, a bit each */
+    uint64_t bytes_in, bytes_out; /* for readers */
     int fd;
     uint32_t flags;
     uint32_t events; /* what epoll watches it for */
@@ -151,7 +152,6 @@ struct connection {
     struct deadline_link output_deadline, input_deadline;
 
     /* For readers. */
-    uint64_t bytes_in, bytes_out;
     uint32_t paused_since; /* milliseconds of CLOCK_MONOTONIC */
     uint16_t port;
     uint8_t source[16]; /* its address, as in KIND_ADDRESS */
