@@ -100,8 +100,12 @@ static char **get_arguments(struct saved_reader *reader)
         uint64_t length = saved_get(reader);
         const uint8_t *bytes = saved_get_bytes(reader, length);
         arguments[i] = bytes != NULL ? strndup((const char *)bytes, (size_t)length) : NULL;
-        if (arguments[i] == NULL)
-            return NULL;
+        if (arguments[i] != NULL)
+            continue;
+        while (i > 0)
+            free(arguments[--i]);
+        free(arguments);
+        return NULL;
     }
     return arguments;
 }
