@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* Milliseconds. */
-#define PROBE_TIME 10000u
+#define PROBE_TIME 5000u
 #define WAIT_TIME 10000u
 #define FREEZE_TIME 5000u
 
