@@ -134,7 +134,8 @@ configure() {
 }
 
 worker_pid() {
-    inside sh -c 'grep -lx "relayhubd: w0" /proc/[0-9]*/comm' | cut -d/ -f3
+    # The last one: for a moment after an upgrade the one before is there as well.
+    inside sh -c 'grep -lx "relayhubd: w0" /proc/[0-9]*/comm' | cut -d/ -f3 | sort -n | tail -n 1
 }
 
 # The minimal system has no kill(1) but the shell's.
@@ -257,6 +258,7 @@ check_socket() {
     expect_listener 'after an upgrade'
     inside systemctl stop relayhubd.socket relayhubd.service
     wait "$listener" || :
+    sleep 1
 }
 
 check_watchdog() {
