@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#define NOTHING UINT32_MAX /* that a client waits for */
+
 const char *const client_orders[CLIENT_ORDERS] = {"queued", "in", "out", "messages", "pause"};
 
 static double seconds(void)
@@ -44,7 +46,7 @@ static bool take_all(struct clients *clients, const struct reader *reader)
     struct statistics_field in = reader_find(reader, PART_CLIENT, "bytes_in");
     struct statistics_field out = reader_find(reader, PART_CLIENT, "bytes_out");
     struct statistics_field queued = reader_find(reader, PART_CLIENT, "queued");
-    struct statistics_field paused = reader_find(reader, PART_CLIENT, "paused");
+    struct statistics_field waits_for = reader_find(reader, PART_CLIENT, "waits_for");
     struct statistics_field since = reader_find(reader, PART_CLIENT, "paused_since");
     uint32_t now = (uint32_t)(clients->taken * 1000);
 
@@ -56,7 +58,7 @@ static bool take_all(struct clients *clients, const struct reader *reader)
         sample.bytes_in = reader_value(reader, &in, place, 0);
         sample.bytes_out = reader_value(reader, &out, place, 0);
         sample.queued = reader_value(reader, &queued, place, 0);
-        if (reader_value(reader, &paused, place, 0)) {
+        if (reader_value(reader, &waits_for, place, 0) != NOTHING) {
             int32_t gone = (int32_t)(now - (uint32_t)reader_value(reader, &since, place, 0));
             sample.paused_for = gone > 0 ? (uint64_t)gone : 1;
         }
@@ -167,13 +169,15 @@ uint32_t client_worker(const struct reader *reader, uint32_t place)
     return worker;
 }
 
-/* Why a client is paused. */
-static void describe_pause(const struct reader *reader, uint32_t place, char text[CLIENT_STATE])
+/* Why a client is paused; false if it is not. */
+static bool describe_pause(const struct reader *reader, uint32_t place, char text[CLIENT_STATE])
 {
     struct statistics_field waits_for = reader_find(reader, PART_CLIENT, "waits_for");
     struct statistics_field id = reader_find(reader, PART_CLIENT, "id");
-    uint64_t cause = reader_value(reader, &waits_for, place, 0);
+    uint64_t cause = waits_for.kind == 0 ? NOTHING : reader_value(reader, &waits_for, place, 0);
 
+    if (cause == NOTHING)
+        return false;
     if (cause == place)
         snprintf(text, CLIENT_STATE, "waits:itself");
     else if (cause < reader->header.clients)
@@ -182,21 +186,21 @@ static void describe_pause(const struct reader *reader, uint32_t place, char tex
         snprintf(text, CLIENT_STATE, "waits:store");
     else
         snprintf(text, CLIENT_STATE, "waits:worker%u", (unsigned)(cause - reader->header.clients));
+    return true;
 }
 
 const char *client_state(const struct reader *reader, uint32_t place, char text[CLIENT_STATE])
 {
-    static const char *const flags[] = {"closing", "paused", "congested", "blocked", "half_closed"};
+    static const char *const flags[] = {"closing", "congested", "blocked", "half_closed"};
 
+    if (describe_pause(reader, place, text))
+        return text;
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         struct statistics_field flag = reader_find(reader, PART_CLIENT, flags[i]);
-        if (!reader_value(reader, &flag, place, 0))
-            continue;
-        if (strcmp(flags[i], "paused") == 0)
-            describe_pause(reader, place, text);
-        else
+        if (reader_value(reader, &flag, place, 0)) {
             snprintf(text, CLIENT_STATE, "%s", flags[i]);
-        return text;
+            return text;
+        }
     }
     snprintf(text, CLIENT_STATE, "open");
     return text;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -305,6 +306,36 @@ START_TEST(test_ends_go_on)
 }
 END_TEST
 
+/* So many that their sockets fill a worker's channel to the master. */
+START_TEST(test_many_clients_go_on)
+{
+    static struct client many[7000];
+    struct rlimit limit;
+    unsigned count = sizeof many / sizeof many[0];
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < count + 1000)
+        count = (unsigned)limit.rlim_max / 2;
+    start("workers 1\n");
+    for (unsigned i = 0; i < count; i++)
+        client_open_silent(&many[i], &hub);
+    hub_await_statistic(&hub, "connections", count);
+    for (unsigned i = 0; i < 3; i++)
+        expect_upgrade();
+    for (unsigned i = 0; i < count; i++)
+        client_request(&many[i], FRAME_IDENTITY);
+    for (unsigned i = 0; i < count; i++) {
+        struct frame frame;
+        client_receive(&many[i], &frame);
+        ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+        client_close(&many[i]);
+    }
+    hub_stop(&hub);
+}
+END_TEST
+
 /* Limits count those that were there before. */
 START_TEST(test_limits_go_on)
 {
@@ -525,6 +556,7 @@ int main(void)
     tcase_add_test(tests, test_queues_go_on);
     tcase_add_test(tests, test_undelivered_after_an_upgrade);
     tcase_add_test(tests, test_ends_go_on);
+    tcase_add_test(tests, test_many_clients_go_on);
     tcase_add_test(tests, test_limits_go_on);
     tcase_add_test(tests, test_a_frame_that_drips_ends);
     tcase_add_test(tests, test_nothing_is_left_over);

@@ -30,8 +30,8 @@ enum handoff_kind {
     HANDOFF_LOG,    /* to the master: a line for the log */
     HANDOFF_READY,  /* to the master: the loop runs, in a sandbox without what is `refused` */
     /* An upgrade: see saving.h. */
-    HANDOFF_FREEZE, /* to a worker: handle nothing but records; answered when all are out, with whether there were any
-                     */
+    HANDOFF_FREEZE, /* to a worker: handle nothing but records; answered when all are out, with the same `round`, and
+                       with whether there were any */
     HANDOFF_SAVE,   /* to a worker: write all connections down in the file that comes with it, and send their sockets;
                        answered after that, with whether it failed */
     HANDOFF_HELD,   /* to the master: `count` of these sockets come with it */
@@ -46,7 +46,8 @@ static inline int handoff_has_fds(uint32_t kind)
 
 struct handoff {
     uint32_t kind;
-    uint32_t worker;
+    uint32_t worker; /* or an answer */
+    uint32_t round;  /* of a freeze */
     uint32_t count;
     uint32_t lost; /* clients whose descriptor did not arrive; their addresses follow the first `count` */
     struct limits limits;

@@ -116,11 +116,14 @@ void id_clock_go_on(struct id_clock *clock, struct shared *shared, const char *p
                     uint64_t *rest)
 {
     *clock = (struct id_clock){.shared = shared, .path = path, .file = path[0] != '\0' ? file : -1};
+    int result = clock->file < 0 ? open_file(clock) : read_promise(clock); /* it may be new to this program */
+    if (result < 0) {
+        log_line(LOG_WARNING, "--id-file: cannot read %s: %s", path, strerror(-result));
+        clock->promise = 0; /* is written anew, if that can be */
+    }
     shared->id_clock_start = start;
     uint64_t now = absolute_now(shared);
     *rest = ((now | shared->slot_mask) - now) * 1000 / SECOND + 10; /* CLOCK_MONOTONIC_COARSE is behind by up to 10 */
-    if (clock->file >= 0 && read_promise(clock) < 0)
-        clock->promise = 0; /* is written anew */
 }
 
 void id_clock_promise(struct id_clock *clock)

@@ -6,10 +6,10 @@
  * It says nothing of how a program keeps its memory, but numbers the blocks of the store as the old hub did:
  *
  *     SAVED_MAGIC, SAVED_FORM, BLOCK_SIZE, connections, runs
- *     for each run of neighbouring blocks:  its first block, how many
- *     for each connection:                  the numbers of struct saved_connection in this order, its segments, its
- * input for each segment of a queue:          its place in the store, its length, the number of its first message the
- * bytes of all blocks, run after run
+ *     a run of neighbouring blocks:  its first block, and how many
+ *     a connection:                  the numbers of struct saved_connection in this order, its segments, its input
+ *     a segment of its queue:        its place in the store, its length, the number of its first message
+ *     the bytes of all blocks, run after run
  *
  * A newer program reads each form that this page has described. A new form has a new number.
  */

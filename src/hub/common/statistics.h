@@ -21,6 +21,7 @@
 #define STATISTICS_FILE "/run/relayhub/statistics" /* where relayhub-stat looks, and the systemd unit says so */
 #define STATISTICS_MAGIC "rlyhstat"
 #define STATISTICS_VERSION 1u
+#define STATISTICS_WORKERS 64u /* as many as a hub may have */
 
 enum statistics_part { PART_HUB = 1, PART_WORKER, PART_CLIENT };
 
@@ -48,8 +49,8 @@ struct statistics_field {
 struct statistics_header {
     char magic[8]; /* written last */
     uint32_t version;
-    uint32_t field_size, fields,
-        fields_at; /* bytes, number, and bytes from the start of the file, as all that follow */
+    uint32_t field_size, fields; /* bytes, and how many; */
+    uint32_t fields_at;          /* bytes from the start of the file, as all that follow */
     uint32_t workers;
     uint32_t clients; /* places for clients; 0: these are not in the file */
     uint64_t hub_at;
@@ -120,7 +121,7 @@ struct hub_statistics {
 #define X(name, ...) _Atomic uint64_t name;
     HUB_STATISTICS(X)
 #undef X
-#define X(name, ...) _Atomic uint64_t name[64]; /* WORKERS_MAX */
+#define X(name, ...) _Atomic uint64_t name[STATISTICS_WORKERS];
     HUB_WORKER_STATISTICS(X)
 #undef X
 };

@@ -19,7 +19,8 @@
 /* Milliseconds. */
 #define PROBE_TIME 5000u
 #define WAIT_TIME 10000u
-#define FREEZE_TIME 5000u
+#define FREEZE_TIME 1000u /* in which nobody is served, if a worker hangs */
+#define SAVE_TIME 5000u
 
 #define TRIES 3u
 #define BACK_VARIABLE "RELAYHUB_UPGRADE_BACK"
@@ -148,7 +149,6 @@ void upgrade_begin(struct upgrade *upgrade)
     log_line(LOG_NOTICE, "upgrade: to %s", program);
     upgrade->tries = 0;
     enter(upgrade, UPGRADE_PROBE);
-    upgrade->round = 0;
     upgrade->output = -1;
     if (!start_probe(upgrade))
         upgrade_give_up(upgrade, strerror(errno));
@@ -233,7 +233,8 @@ static void begin_freeze(struct upgrade *upgrade)
     accepting_stop(upgrade->accepting);
     accepting_hand_over(upgrade->accepting);
     enter(upgrade, UPGRADE_FREEZE);
-    upgrade->round = 1;
+    upgrade->rounds++;
+    upgrade->again = false;
     upgrade->frozen = upgrade->workers->now;
 }
 
@@ -253,18 +254,17 @@ static void advance_wait(struct upgrade *upgrade)
 /* Gives the order to those that did not get it yet. */
 static void order_all(struct upgrade *upgrade, enum handoff_kind kind)
 {
-    struct workers *workers = upgrade->workers;
+    const struct workers *workers = upgrade->workers;
 
     for (unsigned i = 0; i < workers->shared.workers; i++) {
-        struct worker_process *process = &workers->processes[i];
-        struct handoff message = {.kind = (uint32_t)kind};
+        const struct worker_process *process = &workers->processes[i];
+        struct handoff message = {.kind = (uint32_t)kind, .round = upgrade->rounds};
         if (upgrade->ordered >> i & 1)
             continue;
         if (kind == HANDOFF_SAVE) {
             message.count = 1;
             message.fds[0] = process->save_file;
         }
-        process->frozen = process->wrote = false;
         if (handoff_send(process->channel, &message) == 0)
             upgrade->ordered |= UINT64_C(1) << i;
     }
@@ -287,10 +287,23 @@ static bool somebody_died(struct upgrade *upgrade)
     return true;
 }
 
+/* Whether the step still goes on, after its order was given to those that did not get it yet. */
+static bool goes_on(struct upgrade *upgrade, enum handoff_kind order, uint64_t time, const char *late)
+{
+    if (somebody_died(upgrade))
+        return false;
+    order_all(upgrade, order);
+    if (!is_late(upgrade, time))
+        return true;
+    upgrade_give_up(upgrade, late);
+    return false;
+}
+
 static bool make_files(struct upgrade *upgrade)
 {
     for (unsigned i = 0; i < upgrade->workers->shared.workers; i++) {
         struct worker_process *process = &upgrade->workers->processes[i];
+        workers_forget_held(process); /* what an earlier try has left, and its answer */
         process->save_file = memfd_create("relayhub worker", MFD_CLOEXEC);
         if (process->save_file < 0)
             return false;
@@ -300,23 +313,19 @@ static bool make_files(struct upgrade *upgrade)
 
 static void advance_freeze(struct upgrade *upgrade)
 {
-    struct workers *workers = upgrade->workers;
+    const struct workers *workers = upgrade->workers;
     bool wrote = false;
 
-    if (somebody_died(upgrade))
+    if (!goes_on(upgrade, HANDOFF_FREEZE, FREEZE_TIME, "a worker did not stop in time"))
         return;
-    order_all(upgrade, HANDOFF_FREEZE);
-    if (is_late(upgrade, FREEZE_TIME)) {
-        upgrade_give_up(upgrade, "a worker did not stop in time");
-        return;
-    }
     for (unsigned i = 0; i < workers->shared.workers; i++) {
-        if (!workers->processes[i].frozen)
+        if (workers->processes[i].frozen != upgrade->rounds)
             return;
         wrote |= workers->processes[i].wrote;
     }
-    if (wrote || upgrade->round == 1) { /* what was written before the first order is taken in the second round */
-        upgrade->round++;
+    if (wrote || !upgrade->again) { /* what was written before the first order is taken in the second round */
+        upgrade->rounds++;
+        upgrade->again = true;
         upgrade->ordered = 0;
         order_all(upgrade, HANDOFF_FREEZE);
     } else if (make_files(upgrade)) {
@@ -351,35 +360,46 @@ static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
     }
 }
 
-static void execute(struct upgrade *upgrade)
+/*
+ * Leaves all that for the program that is executed next, and goes to where paths begin: if that folder is gone, the
+ * next program names the paths that it cannot find. Returns the file, or a negative errno value.
+ */
+static int leave(const struct legacy *legacy)
 {
-    static struct legacy legacy;
     char variable[16];
+    int file = legacy_write(legacy);
 
-    fill_legacy(upgrade, &legacy);
-    int file = legacy_write(&legacy);
-    if (file < 0) {
-        upgrade_give_up(upgrade, strerror(-file));
-        return;
-    }
-    legacy_keep_open(&legacy, true);
+    if (file < 0)
+        return file;
+    legacy_keep_open(legacy, true);
     (void)fcntl(file, F_SETFD, 0);
     snprintf(variable, sizeof variable, "%d", file);
     setenv(LEGACY_VARIABLE, variable, 1);
-    int here = open(".", O_PATH | O_CLOEXEC);
     if (folder[0] != '\0')
-        (void)!chdir(folder); /* where it cannot be, relative paths are mistakes that the new program names */
-    execv(program, arguments);
-    int error = errno;
+        (void)!chdir(folder);
+    return file;
+}
+
+static void execute(struct upgrade *upgrade)
+{
+    static struct legacy legacy;
+    char why[PATH_MAX + 64];
+
+    fill_legacy(upgrade, &legacy);
+    int here = open(".", O_PATH | O_CLOEXEC), file = leave(&legacy), error = -file;
+    if (file >= 0) {
+        execv(program, arguments);
+        error = errno;
+        unsetenv(LEGACY_VARIABLE);
+        close(file);
+        legacy_keep_open(&legacy, false);
+    }
     if (here >= 0) {
         (void)!fchdir(here);
         close(here);
     }
-    unsetenv(LEGACY_VARIABLE);
-    close(file);
-    legacy_keep_open(&legacy, false);
-    close(legacy.old_program);
-    char why[PATH_MAX + 64];
+    if (legacy.old_program >= 0)
+        close(legacy.old_program);
     snprintf(why, sizeof why, "cannot execute %s: %s", program, strerror(error));
     upgrade_give_up(upgrade, why);
 }
@@ -388,13 +408,8 @@ static void advance_save(struct upgrade *upgrade)
 {
     const struct workers *workers = upgrade->workers;
 
-    if (somebody_died(upgrade))
+    if (!goes_on(upgrade, HANDOFF_SAVE, SAVE_TIME, "a worker did not write its connections down in time"))
         return;
-    order_all(upgrade, HANDOFF_SAVE);
-    if (is_late(upgrade, FREEZE_TIME)) {
-        upgrade_give_up(upgrade, "a worker did not write its connections down in time");
-        return;
-    }
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         if (workers->processes[i].save_failed) {
             upgrade_give_up(upgrade, "a worker could not hand its connections over");
@@ -428,22 +443,12 @@ void upgrade_advance(struct upgrade *upgrade)
 
 void upgrade_go_back(const struct legacy *legacy)
 {
-    char variable[16];
-
     if (getenv(BACK_VARIABLE) != NULL || legacy->old_program < 0)
         return;
     log_line(LOG_ERR, "upgrade: this program cannot begin, and the one before goes on");
-    int file = legacy_write(legacy);
-    if (file < 0)
-        return;
-    legacy_keep_open(legacy, true);
-    (void)fcntl(file, F_SETFD, 0);
-    snprintf(variable, sizeof variable, "%d", file);
-    setenv(LEGACY_VARIABLE, variable, 1);
     setenv(BACK_VARIABLE, "1", 1);
-    if (folder[0] != '\0')
-        (void)!chdir(folder);
-    fexecve(legacy->old_program, legacy->arguments, environ);
+    if (leave(legacy) >= 0)
+        fexecve(legacy->old_program, legacy->arguments, environ);
 }
 
 void upgrade_end(void)

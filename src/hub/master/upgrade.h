@@ -7,8 +7,9 @@
  *              the options and the configuration. Ends with its end, or after PROBE_TIME.
  *     WAIT     Until all workers are ready. Ends after WAIT_TIME.
  *     FREEZE   Nobody is accepted, and the workers handle nothing but records, until none is under way (saving.h).
- *     SAVE     They write their connections down, and send the sockets. These two end after FREEZE_TIME, as a worker
- * may hang, and when a worker dies. execve   In this process, so its id stays. What it leaves open, legacy.h says.
+ *              Ends after FREEZE_TIME, as a worker may hang, and when a worker dies.
+ *     SAVE     They write their connections down, and send the sockets. Ends after SAVE_TIME, and when a worker dies.
+ *     execve   In this process, so its id stays. What it leaves open, legacy.h says.
  *
  * Whatever fails, up to execve(2) itself, is logged, and the workers are thawed: all goes on with every connection. The
  * next program may still find that it cannot begin. Then, as long as it has started no worker, it executes this one
@@ -30,7 +31,8 @@ struct upgrade {
     uint64_t since;   /* milliseconds: when the step began */
     uint64_t frozen;  /* when the clients were not served any more */
     unsigned tries;   /* how often a worker's death has ended it */
-    unsigned round;   /* of the freeze */
+    uint32_t rounds;  /* of freezes, since the start: an answer to an earlier one counts for nothing */
+    bool again;       /* this round is not the first of its freeze */
     uint64_t ordered; /* the workers that were given the order of this step, a bit each */
     int output;       /* what the probe prints */
     char text[256];   /* the last of it */

@@ -522,7 +522,7 @@ void workers_receive(struct workers *workers, unsigned index)
         else if (message.kind == HANDOFF_READY)
             receive_ready(workers, index, &message);
         else if (message.kind == HANDOFF_FREEZE) {
-            process->frozen = true;
+            process->frozen = message.round;
             process->wrote = message.worker != 0;
         } else if (message.kind == HANDOFF_SAVE && message.count == 0) {
             process->saved = true;

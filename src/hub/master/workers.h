@@ -48,7 +48,8 @@ struct worker_process {
     bool behind;            /* its channel has no room for these yet: other workers get new clients */
 
     /* An upgrade, see upgrade.h. */
-    bool frozen, wrote;      /* it has answered HANDOFF_FREEZE, and how */
+    uint32_t frozen;         /* the last round of HANDOFF_FREEZE that it has answered, */
+    bool wrote;              /* and how */
     bool saved, save_failed; /* the same with HANDOFF_SAVE */
     bool pending_thaw;
     int save_file; /* where it writes its connections down; or -1 */

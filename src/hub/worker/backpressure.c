@@ -53,7 +53,6 @@ static void enter_bucket(struct worker *worker, struct connection *sender, uint3
     struct bucket *bucket = bucket_of(worker, key);
 
     sender->waits_for = key;
-    sender->flags |= CONNECTION_PAUSED;
     sender->paused_since = worker->clock;
     sender->wait_next = NOBODY;
     sender->wait_previous = bucket->last;
@@ -81,7 +80,6 @@ static void leave_bucket(struct worker *worker, struct connection *sender)
     if (sender->waits_for == congestion_worker_key(worker->shared, worker->index))
         worker->store_waiters--;
     sender->waits_for = NO_KEY;
-    sender->flags &= ~(unsigned)CONNECTION_PAUSED;
     worker->paused--;
 }
 

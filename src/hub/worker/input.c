@@ -496,12 +496,12 @@ static bool read_and_handle(struct worker *worker, struct connection *connection
 
     if (got > 0) {
         worker->work += (uint32_t)got;
-        if (!place->peek)
-            count_in(worker, connection, (uint32_t)got);
-        if (place->peek)
+        if (place->peek) {
             handle_peeked(worker, connection, start, (uint32_t)got);
-        else
+        } else {
+            count_in(worker, connection, (uint32_t)got);
             handle_input(worker, connection, start, length + (uint32_t)got);
+        }
         if (place->in_area && !place->peek)
             area_advance(&worker->store, &worker->read_area, length + (uint32_t)got);
     } else if (got == 0) {

@@ -8,8 +8,8 @@
  *     what is left                                how it goes on
  *     the start of a small frame, below a block   it is copied in front of the next read
  *     the start of any other frame                it is copied to memory for the whole frame once there is some, and
- * that is read to its end; until then the client is paused whole frames that have to wait              they are handled
- * where they are when the wait is over
+ *                                                 that is read to its end; until then the client is paused
+ *     whole frames that have to wait              they are handled where they are when the wait is over
  */
 #ifndef RELAYHUB_INPUT_H
 #define RELAYHUB_INPUT_H

@@ -125,7 +125,7 @@ static void obey(struct worker *worker, const struct handoff *message)
         ending_begin(worker, (enum handoff_kind)message->kind);
         break;
     case HANDOFF_FREEZE:
-        saving_freeze(worker);
+        saving_freeze(worker, message->round);
         break;
     case HANDOFF_SAVE:
         INVARIANT(message->count == 1, message->count);

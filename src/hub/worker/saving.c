@@ -17,8 +17,9 @@
 
 /* ---- freezing ---- */
 
-void saving_freeze(struct worker *worker)
+void saving_freeze(struct worker *worker, uint32_t round)
 {
+    worker->round = round;
     worker->frozen = worker->freeze_awaited = true;
     worker->wrote = false;
 }
@@ -70,8 +71,7 @@ static void handle_records(struct worker *worker)
     drop_turns(worker, &worker->in_turn);
     closing_advance(worker);
     relay_returns(worker);
-    for (unsigned i = 0; i < worker->shared->workers; i++)
-        worker->touched |= worker->watched & UINT64_C(1) << i;
+    worker->touched |= worker->watched;
     worker->wrote |= worker->touched != 0;
     relay_flush(worker);
 }
@@ -117,8 +117,7 @@ static void mark_queue(const struct worker *worker, const struct connection *con
     }
 }
 
-/* The next run of neighbours from *from on: its first block, and *from is the one after it. BLOCK_NONE: there is none.
- */
+/* The next run of neighbours from *from on: its first block, or BLOCK_NONE. *from becomes the block after it. */
 static uint32_t next_run(const struct used_blocks *used, uint32_t *from)
 {
     uint32_t block = *from;
@@ -248,24 +247,30 @@ static bool send_sockets(struct worker *worker)
             if (worker->connections[place].id != 0)
                 message.fds[message.count++] = worker->connections[place].fd;
         }
-        if (message.count > 0 && handoff_send(worker->channel, &message) == -EAGAIN)
+        if (message.count > 0 && handoff_send(worker->channel, &message) < 0)
             return false;
         worker->save_next = place;
     }
     return true;
 }
 
-enum handoff_kind saving_advance(struct worker *worker)
+/* The sockets may have filled the channel, so it can take more than one turn. Returns whether the master has it. */
+static bool answer(const struct worker *worker, enum handoff_kind kind, bool about)
+{
+    const struct handoff message = {.kind = (uint32_t)kind, .worker = about, .round = worker->round};
+    return handoff_send(worker->channel, &message) == 0;
+}
+
+bool saving_advance(struct worker *worker)
 {
     if (worker->saving) {
-        if (worker->saved || !send_sockets(worker))
-            return 0;
-        worker->saved = true;
-        return HANDOFF_SAVE;
+        if (!worker->saved && send_sockets(worker))
+            worker->saved = answer(worker, HANDOFF_SAVE, worker->save_failed);
+        return false;
     }
     handle_records(worker);
     if (!worker->freeze_awaited || !is_quiet(worker))
-        return 0;
-    worker->freeze_awaited = false;
-    return HANDOFF_FREEZE;
+        return false;
+    worker->freeze_awaited = !answer(worker, HANDOFF_FREEZE, worker->wrote);
+    return !worker->freeze_awaited;
 }

@@ -86,7 +86,6 @@ enum {
     CONNECTION_BROKEN = 1 << 4,      /* nothing can be written any more */
     CONNECTION_CLOSE = 1 << 5,       /* it is to be closed */
     CONNECTION_CUT_OFF = 1 << 14,    /* by a reset, for the log */
-    CONNECTION_PAUSED = 1 << 15,     /* waits_for is a key, for readers */
 
     /* Where it is listed. */
     CONNECTION_CLOSE_LISTED = 1 << 6,  /* in `closing` */
@@ -272,6 +271,7 @@ struct worker {
     /* An upgrade, see saving.h. */
     bool frozen;         /* only records are handled */
     bool freeze_awaited; /* the master waits until all of them are out */
+    uint32_t round;      /* in which it asked */
     bool wrote;          /* there were any since it asked */
     bool saving;         /* the connections are written down; their sockets are on their way to the master */
     bool save_failed;

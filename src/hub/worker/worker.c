@@ -351,12 +351,7 @@ static void frozen_turn(struct worker *worker)
         return;
     take_time(worker, 0);
     count(&worker->statistics->turns, 1);
-    enum handoff_kind done = saving_advance(worker);
-    if (done == HANDOFF_FREEZE)
-        orders_acknowledge(worker, done, worker->wrote);
-    else if (done == HANDOFF_SAVE)
-        orders_acknowledge(worker, done, worker->save_failed);
-    else
+    if (!saving_advance(worker))
         nanosleep(&moment, NULL);
 }
 
