@@ -413,6 +413,8 @@ START_TEST(test_nothing_is_left_over)
 {
     start("workers 2\n");
     open_three();
+    /* A client may be answered before the master has closed the descriptor that it handed over. */
+    hub_await_statistic(&hub, "workers", 2);
     unsigned master = descriptors_of(hub.pid),
              worker = descriptors_of(hub_worker(&hub, 0)) + descriptors_of(hub_worker(&hub, 1));
     for (unsigned i = 0; i < 5; i++)
