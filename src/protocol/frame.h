@@ -26,6 +26,8 @@ enum frame_type {
     FRAME_MESSAGE = 3,
     FRAME_UNDELIVERED = 4,
     FRAME_ERROR = 5,
+    FRAME_FORWARD = 6, /* between hubs only, as the next: peer.h */
+    FRAME_CONTROL = 7,
 };
 
 #define FRAME_WORD_SIZE 4u

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #define ADDRESS_NONE UINT32_MAX
+#define ADDRESS_LINK (UINT32_MAX - 1) /* it is no client but a stream to another hub */
 
 struct addresses {
     const struct shared *shared;

@@ -26,7 +26,8 @@ void routes_close(struct routes *routes)
 static bool is_rested(const struct shared *shared, uint32_t slot)
 {
     uint64_t word = atomic_load_explicit(&shared->ids[slot], memory_order_relaxed);
-    return word == 0 || (~word ^ id_clock_now(shared)) >> shared->slot_bits != 0;
+    uint64_t ticks = (~word ^ id_clock_now(shared)) & ((UINT64_C(1) << NODE_SHIFT) - 1);
+    return word == 0 || ticks >> shared->slot_bits != 0;
 }
 
 static uint32_t take_returned(struct routes *routes)
@@ -75,12 +76,27 @@ void routes_return_slot(struct routes *routes, uint32_t slot)
     routes->free_count++;
 }
 
-uint64_t routes_publish(struct routes *routes, uint32_t slot)
+/* A new id for a slot. */
+static uint64_t make_id(const struct routes *routes, uint32_t slot)
 {
     const struct shared *shared = routes->shared;
 
     INVARIANT(slot - routes->first < routes->range, slot, routes->first);
-    uint64_t id = (id_clock_now(shared) & ~(uint64_t)shared->slot_mask) | slot;
+    return (uint64_t)shared->node << NODE_SHIFT | (id_clock_now(shared) & ~(uint64_t)shared->slot_mask) | slot;
+}
+
+uint64_t routes_name(struct routes *routes, uint32_t slot)
+{
+    uint64_t id = make_id(routes, slot);
+    atomic_store_explicit(&routes->shared->ids[slot], ~id, memory_order_relaxed);
+    return id;
+}
+
+uint64_t routes_publish(struct routes *routes, uint32_t slot)
+{
+    const struct shared *shared = routes->shared;
+    uint64_t id = make_id(routes, slot);
+
     /* Release: whoever sees the id also sees that its owner is ready for it. */
     atomic_store_explicit(&shared->ids[slot], id, memory_order_release);
     return id;

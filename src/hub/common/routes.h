@@ -23,6 +23,7 @@
 #include "hub/common/shared.h"
 
 #define SLOT_NONE UINT32_MAX
+#define NODE_SHIFT 48u
 
 /* One worker's view: the table, and which slots of its own range are free. Private to that worker. */
 struct routes {
@@ -53,6 +54,9 @@ void routes_return_slot(struct routes *routes, uint32_t slot);
 /* Makes a new user_id for a slot, publishes it, and returns it. */
 uint64_t routes_publish(struct routes *routes, uint32_t slot);
 
+/* The same for a connection that is no client: nobody finds it. */
+uint64_t routes_name(struct routes *routes, uint32_t slot);
+
 /*
  * For the master after an upgrade, before it forks: the slot of `id` goes on to have it, and it can be found if it is
  * `listed`. A worker whose range has such slots calls routes_adopt() before it takes any.
@@ -76,6 +80,12 @@ static inline uint64_t routes_client(const struct shared *shared, uint32_t slot)
 {
     uint64_t word = atomic_load_explicit(&shared->ids[slot], memory_order_relaxed);
     return routes_slot(shared, word) == slot ? word : 0;
+}
+
+/* Whether the id is one of another hub's. */
+static inline bool routes_is_foreign(const struct shared *shared, uint64_t id)
+{
+    return id >> NODE_SHIFT != shared->node;
 }
 
 /* The worker that owns a slot. */

@@ -56,6 +56,7 @@ struct shared {
     uint32_t slot_bits;         /* slots are numbered in this many bits of an id, */
     uint32_t step_bits;         /* and steps of slots in this many */
     uint32_t slot_mask;         /* which are these */
+    uint32_t node;              /* in the upper bits of each id; 0: the hub stands alone */
     uint64_t id_clock_start;    /* what has to be added to CLOCK_MONOTONIC, see id_clock.h */
     uint32_t addresses;         /* entries for source addresses, a power of two */
     struct statistics_header *header;
@@ -68,6 +69,7 @@ struct shared {
     _Atomic uint32_t *references_returned; /* [holder][owner][block of the owner] */
     _Atomic uint32_t *closed;              /* [worker][address] */
     uint8_t *arenas;
+    struct mirror *mirror; /* or NULL: mirror.h */
     void *base;
     size_t size;
     size_t counters_end, clients_end; /* of what statistics.h describes, in bytes from the base, and of the clients */
@@ -98,11 +100,17 @@ int shared_protect(const struct shared *shared, unsigned self);
  */
 int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bits, uint64_t store_size);
 
-/* The first slot of a worker's range. That of the worker after the last one is the end of the table. */
+/* The first slot of a worker's range, in a table of this many slots for so many workers. */
+static inline uint32_t shared_range_start(uint32_t slots, unsigned workers, unsigned worker)
+{
+    uint64_t steps = slots / SLOT_STEP;
+    return (uint32_t)((worker * steps + workers - 1) / workers) * SLOT_STEP;
+}
+
+/* The same in this table. That of the worker after the last one is the end of the table. */
 static inline uint32_t shared_first_slot(const struct shared *shared, unsigned worker)
 {
-    uint64_t steps = shared->slots / SLOT_STEP;
-    return (uint32_t)((worker * steps + shared->workers - 1) / shared->workers) * SLOT_STEP;
+    return shared_range_start(shared->slots, shared->workers, worker);
 }
 
 /* The number of slots in a worker's range. */

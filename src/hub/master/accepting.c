@@ -74,6 +74,13 @@ static uint64_t total_load(const struct workers *workers)
     return total;
 }
 
+/* Whether a worker can be given a client or a stream now. */
+static bool takes_more(const struct worker_process *process)
+{
+    return process->state == PROCESS_RUNNING && process->ready && process->unaware == 0 && !process->behind &&
+           process->silent == 0 && process->clients.count < HANDOFF_CLIENTS_MAX;
+}
+
 /* The running worker with the fewest clients that can take another one, or NULL. */
 static struct worker_process *choose_worker(const struct accepting *accepting)
 {
@@ -83,8 +90,7 @@ static struct worker_process *choose_worker(const struct accepting *accepting)
 
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         struct worker_process *process = &workers->processes[i];
-        if (process->state != PROCESS_RUNNING || !process->ready || process->unaware != 0 || process->behind ||
-            process->silent > 0 || process->clients.count == HANDOFF_CLIENTS_MAX)
+        if (!takes_more(process))
             continue;
         uint64_t load = load_of(workers, i);
         if (load >= accepting->clients_a_worker)
@@ -216,11 +222,54 @@ static const char *verdict_on(struct workers *workers, const struct sockaddr *so
     return NULL;
 }
 
+/* Streams to other hubs go to the workers in turns, so that the link gets one of each. */
+static struct worker_process *choose_for_link(const struct accepting *accepting)
+{
+    struct workers *workers = accepting->workers;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        unsigned index = (accepting->next_link + i) % workers->shared.workers;
+        if (takes_more(&workers->processes[index]))
+            return &workers->processes[index];
+    }
+    return NULL;
+}
+
+static void give(struct worker_process *process, int fd, uint32_t address)
+{
+    process->clients.addresses[process->clients.count] = address;
+    process->clients.fds[process->clients.count++] = fd;
+}
+
+static void take_streams(struct accepting *accepting)
+{
+    struct workers *workers = accepting->workers;
+
+    for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++) {
+        struct worker_process *process = choose_for_link(accepting);
+        if (process == NULL) {
+            pause_accepting(accepting, "no worker can take a stream to another hub");
+            return;
+        }
+        int fd = accept4(workers->listeners.fds[workers->listeners.link], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+            pause_accepting(accepting, strerror(errno));
+        if (fd < 0)
+            return;
+        accepting->next_link = (unsigned)(process - workers->processes) + 1;
+        give(process, fd, ADDRESS_LINK);
+    }
+}
+
 void accepting_take(struct accepting *accepting, unsigned listener)
 {
     struct workers *workers = accepting->workers;
     if (accepting->again != 0 || workers->ending)
         return;
+    if (listener == workers->listeners.link) {
+        take_streams(accepting);
+        return;
+    }
     uint64_t room = total_load(workers);
     room = room < workers->options->max_connections ? workers->options->max_connections - room : 0;
 
@@ -252,7 +301,6 @@ void accepting_take(struct accepting *accepting, unsigned listener)
         accepting->told = false;
         statistics_add(&workers->shared.hub->accepted, 1);
         addresses_handed(&workers->addresses, address, (unsigned)(process - workers->processes));
-        process->clients.addresses[process->clients.count] = address;
-        process->clients.fds[process->clients.count++] = fd;
+        give(process, fd, address);
     }
 }

@@ -12,6 +12,7 @@
 struct accepting {
     struct workers *workers;
     uint32_t clients_a_worker; /* what the descriptors of one process allow */
+    unsigned next_link;        /* the worker that is to get the next stream to another hub */
     bool told;                 /* it was logged that it pauses, since the last client */
     uint64_t again; /* while it pauses: the end of the pause, in milliseconds of workers->now; 0: it does not pause */
 };

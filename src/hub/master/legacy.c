@@ -42,6 +42,7 @@ int legacy_write(const struct legacy *legacy)
     saved_put(&writer, LEGACY_MAGIC);
     saved_put(&writer, SAVED_FORM);
     saved_put(&writer, legacy->slot_bits);
+    saved_put(&writer, legacy->node);
     saved_put(&writer, legacy->id_clock_start);
     saved_put(&writer, legacy->since);
     put_fd(&writer, legacy->pid_file);
@@ -51,6 +52,7 @@ int legacy_write(const struct legacy *legacy)
     saved_put(&writer, legacy->listeners);
     for (unsigned i = 0; i < legacy->listeners; i++)
         put_fd(&writer, legacy->listener[i]);
+    saved_put(&writer, legacy->link);
     saved_put(&writer, legacy->parts);
     for (unsigned i = 0; i < legacy->parts; i++) {
         put_fd(&writer, legacy->part[i].file);
@@ -132,6 +134,7 @@ static const char *read_all(struct legacy *legacy, struct saved_reader *reader)
     if (saved_get(reader) != LEGACY_MAGIC || saved_get(reader) != SAVED_FORM)
         return "it is in a form that is not known";
     legacy->slot_bits = saved_get(reader);
+    legacy->node = saved_get(reader);
     legacy->id_clock_start = saved_get(reader);
     legacy->since = saved_get(reader);
     legacy->pid_file = get_fd(reader);
@@ -145,6 +148,7 @@ static const char *read_all(struct legacy *legacy, struct saved_reader *reader)
         return "it has too many sockets to listen on";
     for (legacy->listeners = 0; legacy->listeners < listeners; legacy->listeners++)
         legacy->listener[legacy->listeners] = get_fd(reader);
+    legacy->link = (unsigned)saved_get(reader);
     uint64_t parts = saved_get(reader);
     if (parts > WORKERS_MAX)
         return "it has too many workers";

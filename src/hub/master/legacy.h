@@ -2,10 +2,10 @@
  * legacy.h: what the master of one program leaves to the next one in an upgrade (upgrade.h): a file in memory, whose
  * descriptor the environment names. It says which other open descriptors are what.
  *
- * Its form is a row of numbers, as in saved.h: LEGACY_MAGIC, SAVED_FORM, slot_bits, id_clock_start, since, pid_file,
- * id_file, old_program, the number of its arguments and for each its length and its bytes, the number of listeners and
- * these, the number of parts, and for each part its file, the number of its connections, and their sockets. A
- * descriptor that is not there is -1.
+ * Its form is a row of numbers, as in saved.h: LEGACY_MAGIC, SAVED_FORM, slot_bits, node, id_clock_start, since,
+ * pid_file, id_file, old_program, the number of its arguments and for each its length and its bytes, the number of
+ * listeners, these and which of them is the link's, the number of parts, and for each part its file, the number of its
+ * connections, and their sockets. A descriptor that is not there is -1.
  */
 #ifndef RELAYHUB_LEGACY_H
 #define RELAYHUB_LEGACY_H
@@ -17,14 +17,15 @@
 #define LEGACY_VARIABLE "RELAYHUB_UPGRADE"
 
 struct legacy {
-    uint64_t slot_bits;      /* of the ids, see routes.h */
-    uint64_t id_clock_start; /* see shared.h */
-    uint64_t since;          /* when clients were not served any more, in milliseconds of CLOCK_MONOTONIC */
-    int pid_file, id_file;   /* or -1 */
-    int old_program;         /* the program that was running before, for fexecve(3) */
-    char *const *arguments;  /* its arguments, the last one NULL */
+    uint64_t slot_bits, node; /* of the ids, see routes.h */
+    uint64_t id_clock_start;  /* see shared.h */
+    uint64_t since;           /* when clients were not served any more, in milliseconds of CLOCK_MONOTONIC */
+    int pid_file, id_file;    /* or -1 */
+    int old_program;          /* the program that was running before, for fexecve(3) */
+    char *const *arguments;   /* its arguments, the last one NULL */
     unsigned listeners;
     int listener[LISTENERS_MAX];
+    unsigned link; /* which of them, or NO_LINK */
     unsigned parts;
     struct saved_part part[WORKERS_MAX]; /* with file, connections and fds */
 };

@@ -8,9 +8,12 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG 4096
@@ -65,7 +68,7 @@ static int open_socket(const struct addrinfo *address)
 
 static int add(struct listeners *listeners, int fd)
 {
-    if (listeners->count == LISTENERS_MAX) {
+    if (listeners->count == LISTENERS_MAX - 1) { /* the last one is the link's */
         close(fd);
         return -1;
     }
@@ -122,7 +125,79 @@ static bool open_address(struct listeners *listeners, const char *text)
     return open_host(listeners, address.host, port, false);
 }
 
-bool listen_open(struct listeners *listeners, const struct options *options)
+/* ---- the socket for streams to other hubs ---- */
+
+/* Whether the socket at this address is one that a hub left behind which is gone. */
+static bool is_stale(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED;
+
+    if (fd >= 0)
+        close(fd);
+    return stale;
+}
+
+/* The mode of the socket is 0660 from its first moment on. Returns 0 or an errno value. */
+static int bind_link(int fd, const struct sockaddr_un *address)
+{
+    mode_t before = umask(0117);
+    int result = bind(fd, (const struct sockaddr *)address, sizeof *address);
+
+    if (result < 0 && errno == EADDRINUSE && is_stale(address) && unlink(address->sun_path) == 0)
+        result = bind(fd, (const struct sockaddr *)address, sizeof *address);
+    int error = result < 0 ? errno : 0;
+    umask(before);
+    return error;
+}
+
+/* The group of the user that the hub becomes may use the link, and so may whoever is in it. */
+static int give_to_group(const char *path, const char *user)
+{
+    const struct passwd *entry = user[0] != '\0' ? getpwnam(user) : NULL;
+
+    return entry == NULL || entry->pw_gid == getegid() || chown(path, entry->pw_uid, entry->pw_gid) == 0 ? 0 : errno;
+}
+
+static bool open_link(struct listeners *listeners, const struct options *options)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(options->link);
+
+    listeners->link = NO_LINK;
+    if (length == 0)
+        return true;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int error = fd < 0 ? errno : length >= sizeof address.sun_path ? ENAMETOOLONG : 0;
+    if (error == 0) {
+        memcpy(address.sun_path, options->link, length);
+        error = bind_link(fd, &address);
+    }
+    if (error == 0)
+        error = give_to_group(options->link, options->user);
+    if (error == 0 && listen(fd, BACKLOG) < 0)
+        error = errno;
+    if (error != 0) {
+        log_line(LOG_ERR, "--link: cannot listen at %s: %s", options->link, strerror(error));
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    listeners->link = listeners->count;
+    listeners->fds[listeners->count++] = fd;
+    log_line(LOG_NOTICE, "node %u, its link at %s", options->node, options->link);
+    return true;
+}
+
+void listen_remove_link(const struct listeners *listeners, const struct options *options)
+{
+    if (listeners->link != NO_LINK)
+        (void)unlink(options->link); /* of no use, but of no harm: the next hub finds that it is stale */
+}
+
+/* ---- all of them ---- */
+
+static bool open_clients(struct listeners *listeners, const struct options *options)
 {
     listeners->count = 0;
     listeners->peer_timeout = options->peer_timeout;
@@ -146,6 +221,11 @@ bool listen_open(struct listeners *listeners, const struct options *options)
         return false;
     }
     return true;
+}
+
+bool listen_open(struct listeners *listeners, const struct options *options)
+{
+    return open_clients(listeners, options) && open_link(listeners, options);
 }
 
 void listen_close(struct listeners *listeners)

@@ -3,6 +3,7 @@
 
 #include "hub/common/id_clock.h"
 #include "hub/common/log.h"
+#include "hub/common/mirror.h"
 #include "hub/common/routes.h"
 #include "hub/common/sandbox.h"
 #include "hub/master/accepting.h"
@@ -252,6 +253,10 @@ static void fit_to_legacy(void)
 {
     uint32_t slots = UINT32_C(1) << legacy->slot_bits, workers_most = slots / SLOT_STEP;
 
+    if (options->node != legacy->node)
+        log_line(LOG_WARNING, "--node stays %u: another one needs a restart", (unsigned)legacy->node);
+    options->node = (uint32_t)legacy->node;
+
     if (options->workers > workers_most) {
         log_line(LOG_WARNING, "--workers is lowered from %u to %u: more need a restart", options->workers,
                  workers_most);
@@ -316,6 +321,7 @@ static void take_sockets(void)
     listeners->peer_timeout = options->peer_timeout;
     for (unsigned i = 0; i < legacy->listeners; i++)
         listeners->fds[listeners->count++] = legacy->listener[i];
+    listeners->link = legacy->link;
     pid_file = options->pid_file[0] != '\0' ? legacy->pid_file : -1;
 }
 
@@ -333,6 +339,9 @@ static int make_memory(void)
         result = shared_create_like(&workers.shared, options->workers, (unsigned)legacy->slot_bits, store_for_legacy());
     else
         result = shared_create(&workers.shared, options->workers, options->max_connections, options->store_size);
+    workers.shared.node = options->node;
+    if (result == 0 && options->node != 0)
+        result = mirror_create(&workers.shared);
     if (result == 0)
         result =
             addresses_open(&workers.addresses, &workers.shared, options->max_per_address, options->connection_rate);
@@ -402,6 +411,7 @@ static int set_up(struct options *chosen)
 
     options = chosen;
     workers.options = chosen;
+    workers.listeners.link = NO_LINK;
     workers.now = milliseconds();
     if (options->workers == 0)
         options->workers = inherited_processors() < WORKERS_MAX ? inherited_processors() : WORKERS_MAX;
@@ -540,6 +550,8 @@ int master_run(struct options *chosen, master_reread *reread, int background, st
     id_clock_stop(&id_clock);
     remove_pid_file();
     statistics_file_close(&statistics_file);
+    listen_remove_link(&workers.listeners, options);
+    mirror_destroy(&workers.shared);
     shared_destroy(&workers.shared);
     return status;
 }

@@ -78,6 +78,9 @@ static const struct entry entries[] = {
     {"pid-file", PATH, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
     {"id-file", PATH, AT(id_file), false, 0, PATH_MAX, "a path", "file that keeps ids unique over restarts"},
     {"statistics-file", PATH, AT(statistics_file), false, 0, PATH_MAX, "a path", "file that relayhub-stat reads"},
+    {"node", NUMBER, AT(node), false, 0, 65535, "a number from 0 to 65535",
+     "this hub's number among several; 0: alone"},
+    {"link", PATH, AT(link), false, 0, PATH_MAX, "a path", "socket for relayhub-link, with --node"},
     {"config", PATH, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
     {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
     {"sandbox", WORD, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give up their rights"},
@@ -423,6 +426,8 @@ static bool fit_together(const struct options *options, char reason[REASON_TEXT]
         snprintf(reason, REASON_TEXT, "--low-watermark takes a size below the one of --high-watermark");
     else if (limits->high_watermark > limits->store_share)
         snprintf(reason, REASON_TEXT, "--high-watermark takes a size up to the one of --store-share");
+    else if (options->link[0] != '\0' && options->node == 0)
+        snprintf(reason, REASON_TEXT, "--link takes effect with a --node from 1 to 65535 only");
     else
         return true;
     return false;

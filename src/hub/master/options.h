@@ -34,6 +34,8 @@ struct options {
     char id_file[PATH_MAX];         /* empty: none; see id_clock.h */
     char statistics_file[PATH_MAX]; /* empty: none; see statistics.h */
     char config[PATH_MAX];          /* the file that was read; empty: none was named, and there is no default one */
+    uint32_t node;                  /* the hub's number among others; 0: it stands alone */
+    char link[PATH_MAX];            /* the socket for streams to other hubs; empty: none */
     bool foreground;
     uint32_t sandbox; /* enum sandbox_mode of sandbox.h */
 };

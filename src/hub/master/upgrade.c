@@ -343,6 +343,7 @@ static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
     const struct workers *workers = upgrade->workers;
 
     *legacy = (struct legacy){.slot_bits = workers->shared.slot_bits,
+                              .node = workers->shared.node,
                               .id_clock_start = workers->shared.id_clock_start,
                               .since = upgrade->frozen,
                               .pid_file = upgrade->pid_file,
@@ -350,6 +351,7 @@ static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
                               .old_program = open("/proc/self/exe", O_PATH | O_CLOEXEC),
                               .arguments = arguments,
                               .listeners = workers->listeners.count,
+                              .link = workers->listeners.link,
                               .parts = workers->shared.workers};
     memcpy(legacy->listener, workers->listeners.fds, workers->listeners.count * sizeof(int));
     for (unsigned i = 0; i < legacy->parts; i++) {

@@ -4,6 +4,7 @@
 #include "hub/common/descriptors.h"
 #include "hub/common/log.h"
 #include "hub/common/mailbox.h"
+#include "hub/common/mirror.h"
 #include "hub/common/routes.h"
 #include "hub/common/sockets.h"
 #include "hub/common/store.h"
@@ -378,6 +379,7 @@ static void worker_died(struct workers *workers, unsigned index, int status)
     statistics_set(&workers->shared.hub->worker_pid[index], 0);
     reset_gauges(&workers->shared, index);
     routes_reset_range(&workers->shared, index);
+    mirror_reset(&workers->shared, index);
     addresses_forget_worker(&workers->addresses, index);
     process->unacked = workers_running(workers);
     for (unsigned i = 0; i < workers->shared.workers; i++) {

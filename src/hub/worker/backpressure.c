@@ -41,6 +41,8 @@ static void log_pause(const struct worker *worker, const struct connection *send
         return;
     if (key == congestion_worker_key(shared, worker->index))
         log_line(LOG_DEBUG, "client=%llu %s by=store", id, what);
+    else if (key >= PEER_KEYS)
+        log_line(LOG_DEBUG, "client=%llu %s by=receiver", id, what);
     else if (key >= shared->slots)
         log_line(LOG_DEBUG, "client=%llu %s by=worker worker=%u", id, what, key - shared->slots);
     else
@@ -115,6 +117,15 @@ void backpressure_pause_for_receiver(struct worker *worker, struct connection *s
     count(slot == slot_of(worker, sender) ? &worker->statistics->paused_by_itself
                                           : &worker->statistics->paused_by_receiver,
           1);
+}
+
+void backpressure_pause_for_key(struct worker *worker, struct connection *sender, uint32_t key)
+{
+    if (sender->waits_for != NO_KEY)
+        return;
+    deadline_clear_input(worker, sender);
+    enter_bucket(worker, sender, key);
+    count(&worker->statistics->paused_by_receiver, 1);
 }
 
 void backpressure_pause_for_worker(struct worker *worker, struct connection *sender, unsigned target)

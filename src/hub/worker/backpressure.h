@@ -4,6 +4,8 @@
  * A paused sender is not read. It waits for a key (congestion.h), which names the cause:
  *   - a receiver that is congested (its slot), until the receiver has read enough, or is gone;
  *   - itself (its own slot), when it does not read what it asks for, until it has read enough;
+ *   - a receiver in another hub (a key of its own), until that hub says that it has recovered (peers.h);
+ *   - a stream to another hub (its slot), until enough is acknowledged;
  *   - another worker (its key), until that worker returns credit, or is dead;
  *   - the store (this worker's key), until there is room for what it sends. It looks again in short intervals, so no
  *     wake can be lost.
@@ -23,6 +25,9 @@
 
 /* Pauses the sender while the receiver with this slot is congested. Does nothing if it is not congested. */
 void backpressure_pause_for_receiver(struct worker *worker, struct connection *sender, uint32_t slot);
+
+/* Pauses the sender until backpressure_wake() of this key, which is one of PEER_KEYS. */
+void backpressure_pause_for_key(struct worker *worker, struct connection *sender, uint32_t key);
 
 /* Pauses the sender until `target` gives credit. Does nothing if it gives credit now. */
 void backpressure_pause_for_worker(struct worker *worker, struct connection *sender, unsigned target);

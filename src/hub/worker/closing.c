@@ -8,6 +8,7 @@
 #include "hub/worker/deadline.h"
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
+#include "hub/worker/peers.h"
 
 #include <unistd.h>
 
@@ -53,6 +54,8 @@ static void close_now(struct worker *worker, struct connection *connection)
 {
     INVARIANT(!(connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING)), connection->flags);
     note_closed(worker, connection);
+    if (connection->flags & CONNECTION_PEER)
+        peers_end(worker, connection);
     connection_withdraw(worker, connection);
     backpressure_forget(worker, connection);
     deadline_clear_input(worker, connection);

@@ -22,7 +22,7 @@
 static uint32_t wanted_events(const struct worker *worker, const struct connection *connection)
 {
     uint32_t events = 0;
-    bool heard = !worker->stopped || connection->flags & CONNECTION_REJECTED;
+    bool heard = !worker->stopped || connection->flags & (CONNECTION_REJECTED | CONNECTION_PEER);
 
     if (connection->flags & CONNECTION_CLOSE)
         return 0;
@@ -106,6 +106,17 @@ void connection_lose(struct worker *worker, uint32_t address)
     connection_count_closed(worker, address);
 }
 
+/* Other hubs are to be told. */
+static void note_change(struct worker *worker, const struct connection *connection)
+{
+    uint32_t place = place_of(worker, connection);
+
+    if (worker->peers_used == 0)
+        return;
+    worker->changed_slots[place / 64] |= UINT64_C(1) << (place % 64);
+    worker->changed = true;
+}
+
 static struct connection *begin(struct worker *worker, uint32_t slot, int fd, uint32_t address)
 {
     struct connection *connection = &worker->connections[slot - worker->routes.first];
@@ -132,6 +143,7 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
     struct connection *connection = begin(worker, slot, fd, address);
     note_source(connection);
     connection->id = routes_publish(&worker->routes, slot);
+    note_change(worker, connection);
     if (worker->limits.idle_timeout > 0)
         deadline_set(worker, connection, DEADLINE_IDLE);
     connection_start(worker, connection);
@@ -139,6 +151,24 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
         char name[CONNECTION_NAME];
         log_line(LOG_DEBUG, "%s opened worker=%u", connection_name(connection, name), worker->index);
     }
+}
+
+void connection_refuse(struct worker *worker, int fd)
+{
+    close(fd);
+    connection_count_closed(worker, ADDRESS_NONE);
+}
+
+struct connection *connection_open_stream(struct worker *worker, int fd)
+{
+    uint32_t slot = routes_take_slot(&worker->routes);
+    if (slot == SLOT_NONE)
+        return NULL;
+    struct connection *connection = begin(worker, slot, fd, ADDRESS_NONE);
+    connection->flags = CONNECTION_PEER;
+    connection->id = routes_name(&worker->routes, slot);
+    connection_start(worker, connection);
+    return connection;
 }
 
 struct connection *connection_adopt(struct worker *worker, int fd, uint64_t id, uint32_t address)
@@ -186,6 +216,8 @@ void connection_drop_input(struct worker *worker, struct connection *connection)
 
 void connection_withdraw(struct worker *worker, struct connection *connection)
 {
+    if (routes_has(worker->shared, connection->id))
+        note_change(worker, connection);
     routes_withdraw(&worker->routes, slot_of(worker, connection));
 }
 

@@ -12,6 +12,10 @@
  */
 void connection_open(struct worker *worker, int fd, uint32_t address);
 
+/* Takes over a stream to another hub, which nobody finds. NULL when there is no slot; then the caller has the socket.
+ */
+struct connection *connection_open_stream(struct worker *worker, int fd);
+
 /*
  * Takes over a client of the program before, after routes_adopt(): all but its id is as that of a new
  * one. connection_start() follows.
@@ -20,6 +24,9 @@ struct connection *connection_adopt(struct worker *worker, int fd, uint64_t id, 
 
 /* Has epoll watch a connection from now on. */
 void connection_start(struct worker *worker, struct connection *connection);
+
+/* Closes a socket that was handed over and finds no place. */
+void connection_refuse(struct worker *worker, int fd);
 
 /* A client whose socket did not arrive because this process is out of descriptors. */
 void connection_lose(struct worker *worker, uint32_t address);

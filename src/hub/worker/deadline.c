@@ -4,8 +4,8 @@
 static struct deadline_link *link_in(struct worker *worker, uint32_t place, uint32_t list)
 {
     struct connection *connection = &worker->connections[place];
-    return list == DEADLINE_CONGESTED || list == DEADLINE_BLOCKED ? &connection->output_deadline
-                                                                  : &connection->input_deadline;
+    bool output = list == DEADLINE_CONGESTED || list == DEADLINE_BLOCKED || list == DEADLINE_OWED;
+    return output ? &connection->output_deadline : &connection->input_deadline;
 }
 
 static void leave(struct worker *worker, struct deadline_link *link)

@@ -66,7 +66,8 @@ void ending_orphan(struct worker *worker)
 static bool anything_queued(const struct worker *worker)
 {
     for (uint32_t place = 0; place < worker->routes.fresh; place++) {
-        if (worker->connections[place].id != 0 && worker->connections[place].queued > 0)
+        const struct connection *connection = &worker->connections[place];
+        if (connection->id != 0 && (connection->queued > 0 || connection->flags & CONNECTION_OWED))
             return true;
     }
     return false;
@@ -93,7 +94,7 @@ enum handoff_kind ending_advance(struct worker *worker, bool idle)
 /* Leaves alone whose queue is only a matter of turns: a sender that was just told UNDELIVERED, for example. */
 static void cut_off_blocked(struct worker *worker, struct connection *connection)
 {
-    if (connection->flags & CONNECTION_BLOCKED && !(connection->flags & CONNECTION_CLOSE))
+    if (connection->flags & (CONNECTION_BLOCKED | CONNECTION_OWED) && !(connection->flags & CONNECTION_CLOSE))
         connection_cut_off(worker, connection, "it did not read within the grace time");
 }
 

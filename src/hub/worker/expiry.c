@@ -57,6 +57,8 @@ void expiry_look(struct worker *worker)
     while ((connection = longest_stuck(worker)) != NULL)
         connection_cut_off(worker, connection,
                            "it did not read for the drain timeout, or what a short store left of it");
+    while ((connection = deadline_expired(worker, DEADLINE_OWED, worker->limits.drain_timeout)) != NULL)
+        connection_cut_off(worker, connection, "another hub acknowledged nothing for the drain timeout");
     expire_frames(worker);
     while (worker->limits.idle_timeout > 0 &&
            (connection = deadline_expired(worker, DEADLINE_IDLE, worker->limits.idle_timeout)) != NULL)

@@ -6,6 +6,7 @@
 #include "hub/worker/connection.h"
 #include "hub/worker/deadline.h"
 #include "hub/worker/output.h"
+#include "hub/worker/peer_input.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/reply.h"
 #include "hub/worker/room.h"
@@ -189,7 +190,7 @@ static uint32_t take_requests(struct worker *worker, struct connection *connecti
     return 1;
 }
 
-/* Handles the complete frames of `length` bytes at `at`, up to one that has to wait. Returns how many bytes. */
+/* The same of a client's frames, as peer_input_handle() of another hub's. */
 static uint32_t handle_frames(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
     const uint8_t *base = store_bytes(&worker->store, 0);
@@ -235,6 +236,12 @@ static uint32_t handle_frames(struct worker *worker, struct connection *connecti
     return length;
 }
 
+static inline uint32_t handle(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
+{
+    return connection->flags & CONNECTION_PEER ? peer_input_handle(worker, connection, at, length)
+                                               : handle_frames(worker, connection, at, length);
+}
+
 /* ---- what is left of the input ---- */
 
 /* The size of the frame that starts with the `length` bytes at `at`; or FRAME_WORD_SIZE if these do not tell it yet. */
@@ -277,7 +284,7 @@ static void note_progress(struct worker *worker, struct connection *connection, 
         return;
     }
     if (connection->input_room == 0) {
-        if (worker->limits.idle_timeout > 0)
+        if (worker->limits.idle_timeout > 0 && !(connection->flags & CONNECTION_PEER))
             deadline_set(worker, connection, DEADLINE_IDLE);
         else
             deadline_clear_input(worker, connection);
@@ -297,7 +304,7 @@ static void handle_input(struct worker *worker, struct connection *connection, u
 {
     bool fresh = connection->input_length == 0 && !(connection->flags & CONNECTION_CLAIMED);
     connection->frame_wanted = 0;
-    uint32_t handled = handle_frames(worker, connection, at, length);
+    uint32_t handled = handle(worker, connection, at, length);
 
     if (handled > 0) {
         connection->flags &= ~(unsigned)CONNECTION_LARGE;
@@ -311,6 +318,10 @@ static void handle_input(struct worker *worker, struct connection *connection, u
 /* The client has shut its writing side down. It still gets what is under way to it. */
 static void end_input(struct worker *worker, struct connection *connection)
 {
+    if (connection->flags & CONNECTION_PEER) {
+        connection_close_later(worker, connection);
+        return;
+    }
     connection_drop_input(worker, connection);
     backpressure_forget(worker, connection);
     connection->flags |= CONNECTION_ENDED;
@@ -474,7 +485,7 @@ static void count_in(struct worker *worker, struct connection *connection, uint3
 static void handle_peeked(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
     connection->frame_wanted = 0;
-    uint32_t handled = handle_frames(worker, connection, at, length);
+    uint32_t handled = handle(worker, connection, at, length);
 
     take_off(worker, connection, handled);
     count_in(worker, connection, handled);
@@ -525,7 +536,7 @@ bool input_read(struct worker *worker, struct connection *connection)
         discard_input(worker, connection);
         return false;
     }
-    if (!worker->stopped && !must_wait(worker, connection)) {
+    if ((!worker->stopped || connection->flags & CONNECTION_PEER) && !must_wait(worker, connection)) {
         struct place place = find_place(worker, connection);
         if (place.most > 0)
             filled = read_and_handle(worker, connection, &place);

@@ -1,6 +1,7 @@
 /* orders.c: see orders.h. */
 #include "hub/worker/orders.h"
 
+#include "hub/common/addresses.h"
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
@@ -9,6 +10,7 @@
 #include "hub/worker/ending.h"
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
+#include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/saving.h"
 
@@ -79,7 +81,8 @@ static void apply_limits(struct worker *worker, struct connection *connection)
     output_update_congestion(worker, connection);
     if (connection->input_deadline.list == DEADLINE_NONE && worker->limits.idle_timeout > 0 &&
         connection->input_room == 0 && connection->waits_for == NO_KEY &&
-        !(connection->flags & (CONNECTION_TURN_PENDING | CONNECTION_REJECTED | CONNECTION_ENDED | CONNECTION_CLOSE)))
+        !(connection->flags &
+          (CONNECTION_TURN_PENDING | CONNECTION_REJECTED | CONNECTION_ENDED | CONNECTION_CLOSE | CONNECTION_PEER)))
         deadline_set(worker, connection, DEADLINE_IDLE);
 }
 
@@ -94,8 +97,12 @@ static void take_limits(struct worker *worker, const struct limits *limits)
 
 static void adopt_clients(struct worker *worker, const struct handoff *message)
 {
-    for (uint32_t i = 0; i < message->count; i++)
-        connection_open(worker, message->fds[i], message->addresses[i]);
+    for (uint32_t i = 0; i < message->count; i++) {
+        if (message->addresses[i] == ADDRESS_LINK)
+            peers_adopt(worker, message->fds[i]);
+        else
+            connection_open(worker, message->fds[i], message->addresses[i]);
+    }
     for (uint32_t i = 0; i < message->lost; i++)
         connection_lose(worker, message->addresses[message->count + i]);
 }

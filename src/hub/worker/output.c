@@ -2,6 +2,7 @@
 #include "hub/worker/output.h"
 
 #include "hub/common/invariant.h"
+#include "hub/common/mirror.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/deadline.h"
@@ -235,6 +236,8 @@ static enum deadline deadline_of(const struct connection *connection)
 {
     if (connection->flags & CONNECTION_CLOSE)
         return DEADLINE_NONE;
+    if (connection->flags & CONNECTION_OWED)
+        return DEADLINE_OWED;
     if (connection->flags & CONNECTION_CONGESTED)
         return DEADLINE_CONGESTED;
     return connection->flags & CONNECTION_BLOCKED ? DEADLINE_BLOCKED : DEADLINE_NONE;
@@ -273,7 +276,7 @@ static void note_progress(struct worker *worker, struct connection *connection)
 {
     enum deadline list = deadline_of(connection);
 
-    if (list != DEADLINE_NONE)
+    if (list != DEADLINE_NONE && list != DEADLINE_OWED) /* of that one only an acknowledgement is progress */
         deadline_set(worker, connection, list);
     if (list == DEADLINE_CONGESTED && worker->now - connection->congested_since > worker->limits.drain_timeout)
         connection_cut_off(worker, connection, "it did not read enough within the drain timeout");
@@ -399,8 +402,12 @@ static void skip_written(struct worker *worker, struct segment *segment, uint32_
 /* Puts a segment of messages on the list of returns of their sender's worker. */
 static void append_return(struct worker *worker, uint32_t index)
 {
+    const struct shared *shared = worker->shared;
     uint64_t sender = frame_load_id(store_bytes(&worker->store, worker->segments[index].at) + FRAME_WORD_SIZE);
-    append(worker, &worker->returns[routes_worker(worker->shared, routes_slot(worker->shared, sender))], index);
+    int owner = routes_is_foreign(shared, sender) ? mirror_owner(shared, sender)
+                                                  : (int)routes_worker(shared, routes_slot(shared, sender));
+    /* If nobody has the sender's stream any more, it is dropped there: see peers_undelivered_later(). */
+    append(worker, &worker->returns[owner < 0 ? worker->index : (unsigned)owner], index);
 }
 
 bool output_return_queue(struct worker *worker, struct connection *connection, uint32_t most)
@@ -434,30 +441,44 @@ bool output_return(struct worker *worker, uint64_t at, uint32_t length, uint64_t
     return true;
 }
 
-bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id)
+bool output_keep(struct worker *worker, struct segment_list *list, uint64_t at, uint32_t length, uint64_t receiver)
 {
     uint32_t index = take_segment(worker);
     if (index == NO_SEGMENT)
         return false;
-    worker->segments[index] = (struct segment){.number = NOT_A_MESSAGE, .receiver = id};
-    append(worker, &worker->returns[asker], index);
+    worker->segments[index] =
+        (struct segment){.at = at, .length = length, .number = NOT_A_MESSAGE, .receiver = receiver};
+    if (length > 0)
+        store_reference(&worker->store, at, length);
+    append(worker, list, index);
     return true;
 }
 
-void output_drop_return(struct worker *worker, unsigned sender, uint32_t size, uint32_t messages)
+void output_forget(struct worker *worker, struct segment_list *list)
 {
-    struct segment_list *list = &worker->returns[sender];
     uint32_t index = list->first;
-    struct segment *segment = &worker->segments[index];
+    const struct segment *segment = &worker->segments[index];
 
-    if (size < segment->length) {
-        shorten(worker, segment, size, messages);
-        return;
-    }
     list->first = segment->next;
     if (list->first == NO_SEGMENT)
         list->last = NO_SEGMENT;
     if (segment->length > 0)
         store_release(&worker->store, segment->at, segment->length);
     free_segment(worker, index);
+}
+
+bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id)
+{
+    return output_keep(worker, &worker->returns[asker], 0, 0, id);
+}
+
+void output_drop_return(struct worker *worker, unsigned sender, uint32_t size, uint32_t messages)
+{
+    struct segment_list *list = &worker->returns[sender];
+    struct segment *segment = &worker->segments[list->first];
+
+    if (size < segment->length)
+        shorten(worker, segment, size, messages);
+    else
+        output_forget(worker, list);
 }

@@ -43,6 +43,13 @@ bool output_return(struct worker *worker, uint64_t at, uint32_t length, uint64_t
 /* Puts the answer to a barrier on the list of returns. False when no segment is free. */
 bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id);
 
+/*
+ * A list of pieces of the store that are kept, and referenced, until output_forget() takes the first one off. One of
+ * length 0 references nothing. False when no segment is free.
+ */
+bool output_keep(struct worker *worker, struct segment_list *list, uint64_t at, uint32_t length, uint64_t receiver);
+void output_forget(struct worker *worker, struct segment_list *list);
+
 /* Removes the first `size` bytes, `messages` messages, from the list of returns for worker `sender`. */
 void output_drop_return(struct worker *worker, unsigned sender, uint32_t size, uint32_t messages);
 

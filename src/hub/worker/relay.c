@@ -6,6 +6,7 @@
 #include "hub/worker/connection.h"
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
+#include "hub/worker/peers.h"
 #include "hub/worker/reply.h"
 
 #include <errno.h>
@@ -76,6 +77,44 @@ static bool queue_local(struct worker *worker, uint64_t id, const struct batch *
     return true;
 }
 
+/* Sends a batch to those of its receivers that other hubs have. */
+static void forward(struct worker *worker, const struct connection *sender, const struct batch *batch,
+                    struct missing *foreign, struct missing *missing)
+{
+    while (foreign->count > 0) {
+        unsigned node = peer_node(foreign->ids[0]), count_ = 0, left = 0;
+        uint64_t there[FRAME_MAX_IDS];
+        for (unsigned i = 0; i < foreign->count; i++) {
+            if (peer_node(foreign->ids[i]) == node)
+                there[count_++] = foreign->ids[i];
+            else
+                foreign->ids[left++] = foreign->ids[i];
+        }
+        foreign->count = left;
+        if (peers_forward(worker, sender, batch, node, there, count_))
+            continue;
+        for (unsigned i = 0; i < count_; i++)
+            add_missing(missing, there[i]);
+    }
+}
+
+static bool is_refused(const struct worker *worker, uint64_t id)
+{
+    return worker->limits.slow_receiver == SLOW_REFUSE && peers_is_congested(worker, id);
+}
+
+/* Tells the sender, which may be another hub's client behind its stream. */
+static void tell_missing(struct worker *worker, struct connection *sender, const struct batch *batch,
+                         const struct missing *missing)
+{
+    if (sender->flags & CONNECTION_PEER)
+        peers_undelivered_now(worker, peer_of(worker, sender),
+                              frame_load_id(store_bytes(&worker->store, batch->at) + FRAME_WORD_SIZE), missing->ids,
+                              missing->count, batch->number, batch->messages);
+    else
+        reply_undelivered(worker, sender, missing->ids, missing->count, batch->number, batch->messages);
+}
+
 static void send_records(struct worker *worker, const struct batch *batch, uint64_t targets)
 {
     worker->touched |= targets;
@@ -92,10 +131,10 @@ static void send_records(struct worker *worker, const struct batch *batch, uint6
 void relay_batch(struct worker *worker, struct connection *sender, const struct batch *batch)
 {
     const struct shared *shared = worker->shared;
-    struct missing missing;
+    struct missing missing, foreign;
     uint64_t targets = 0;
 
-    missing.count = 0;
+    missing.count = foreign.count = 0;
     worker->stamp++;
     worker->work += batch->count * WORK_QUEUE;
     worker->work_queued += batch->count * batch->length;
@@ -111,23 +150,38 @@ void relay_batch(struct worker *worker, struct connection *sender, const struct 
                 queued = queue_local(worker, id, batch);
             else
                 queued = queue_remote(worker, target, id, batch, &targets);
+        } else if (routes_is_foreign(shared, id) && !(sender->flags & CONNECTION_PEER) && !is_refused(worker, id)) {
+            add_missing(&foreign, id);
+            queued = true; /* unless forward() finds no way */
         }
         if (!queued)
             add_missing(&missing, id);
     }
     send_records(worker, batch, targets);
+    if (sender->flags & CONNECTION_PEER)
+        peer_of(worker, sender)->targets |= targets;
+    if (foreign.count > 0)
+        forward(worker, sender, batch, &foreign, &missing);
     if (missing.count > 0)
-        reply_undelivered(worker, sender, missing.ids, missing.count, batch->number, batch->messages);
+        tell_missing(worker, sender, batch, &missing);
 }
 
 bool relay_must_wait(struct worker *worker, struct connection *sender, const uint8_t *receivers, unsigned count_)
 {
     const struct shared *shared = worker->shared;
 
+    bool waits_for_receivers = worker->limits.slow_receiver != SLOW_REFUSE && !(sender->flags & CONNECTION_PEER);
+
     for (unsigned i = 0; i < count_ && sender->waits_for == NO_KEY; i++) {
-        uint32_t slot = routes_slot(shared, frame_load_id(receivers + i * FRAME_ID_SIZE));
+        uint64_t id = frame_load_id(receivers + i * FRAME_ID_SIZE);
+        if (routes_is_foreign(shared, id)) {
+            if (!(sender->flags & CONNECTION_PEER))
+                peers_pause(worker, sender, id);
+            continue;
+        }
+        uint32_t slot = routes_slot(shared, id);
         unsigned target = routes_worker(shared, slot);
-        if (worker->limits.slow_receiver != SLOW_REFUSE && congestion_is_set(shared, slot))
+        if (waits_for_receivers && congestion_is_set(shared, slot))
             backpressure_pause_for_receiver(worker, sender, slot);
         /* Also if the congestion has just ended. */
         if (target != worker->index && worker->up >> target & 1 && !backpressure_has_credit(worker, sender, target))
@@ -137,6 +191,17 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 }
 
 /* ---- records from other workers ---- */
+
+/* Tells a sender of this worker, or one of another hub whose stream this worker has. */
+static void tell_sender(struct worker *worker, uint64_t id, uint64_t receiver, uint64_t number, uint32_t messages)
+{
+    struct connection *sender = find_connection(worker, id);
+
+    if (sender != NULL)
+        reply_undelivered(worker, sender, &receiver, 1, number, messages);
+    else if (routes_is_foreign(worker->shared, id))
+        peers_undelivered_later(worker, id, receiver, number, messages);
+}
 
 /* Whether the bytes of the record lie in the arena of the worker that wrote it. */
 static bool is_of_its_writer(const struct worker *worker, const struct record *record)
@@ -203,13 +268,10 @@ static void handle_record(struct worker *worker, const struct record *record)
     case RECORD_DELIVER:
         deliver(worker, record);
         break;
-    case RECORD_UNDELIVERED: {
+    case RECORD_UNDELIVERED:
         INVARIANT(record->count == 2, record->count);
-        struct connection *sender = find_connection(worker, record->ids[0]);
-        if (sender != NULL)
-            reply_undelivered(worker, sender, &record->ids[1], 1, record->number, record->messages);
+        tell_sender(worker, record->ids[0], record->ids[1], record->number, record->messages);
         break;
-    }
     case RECORD_WAKE:
         backpressure_wake(worker, record->key);
         break;
@@ -295,9 +357,7 @@ static uint64_t sender_of(const struct worker *worker, const struct segment *seg
 
 static void return_here(struct worker *worker, const struct segment *segment, uint32_t messages)
 {
-    struct connection *sender = find_connection(worker, sender_of(worker, segment));
-    if (sender != NULL)
-        reply_undelivered(worker, sender, &segment->receiver, 1, segment->number, messages);
+    tell_sender(worker, sender_of(worker, segment), segment->receiver, segment->number, messages);
 }
 
 /*
@@ -384,4 +444,5 @@ void relay_barrier(struct worker *worker, struct connection *connection)
         worker->touched |= UINT64_C(1) << target;
         connection->barriers |= UINT64_C(1) << target;
     }
+    peers_barrier(worker, connection);
 }

@@ -2,6 +2,7 @@
 #include "hub/worker/reply.h"
 
 #include "hub/common/log.h"
+#include "hub/common/mirror.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/deadline.h"
@@ -9,8 +10,7 @@
 
 #include <string.h>
 
-/* Room for a reply of up to `size` bytes. NULL if the client takes nothing more, or is cut off as there is no room. */
-static uint8_t *begin(struct worker *worker, struct connection *connection, uint32_t size)
+uint8_t *reply_begin(struct worker *worker, struct connection *connection, uint32_t size)
 {
     if (!connection_takes_more(connection))
         return NULL;
@@ -24,15 +24,14 @@ static uint8_t *begin(struct worker *worker, struct connection *connection, uint
     return store_bytes(&worker->store, worker->reply_area.at);
 }
 
-/* How many frames of `size` bytes begin() has room for, of `wanted`. */
+/* How many frames of `size` bytes reply_begin() has room for, of `wanted`. */
 static uint32_t fitting(const struct worker *worker, uint32_t size, uint32_t wanted)
 {
     uint32_t frames = area_room(&worker->reply_area) / size;
     return frames < wanted ? frames : wanted;
 }
 
-/* Queues the frames that were made where begin() said, `size` bytes in all. */
-static void commit(struct worker *worker, struct connection *connection, uint32_t frames, uint32_t size)
+void reply_commit(struct worker *worker, struct connection *connection, uint32_t frames, uint32_t size)
 {
     uint64_t at = worker->reply_area.at;
 
@@ -47,7 +46,7 @@ void reply_identity(struct worker *worker, struct connection *connection, uint32
     const uint32_t word = frame_word(FRAME_IDENTITY, 1, 0), size = FRAME_WORD_SIZE + FRAME_ID_SIZE;
 
     for (uint32_t some; times > 0; times -= some) {
-        uint8_t *frame = begin(worker, connection, size);
+        uint8_t *frame = reply_begin(worker, connection, size);
         if (frame == NULL)
             return;
         some = fitting(worker, size, times);
@@ -55,57 +54,75 @@ void reply_identity(struct worker *worker, struct connection *connection, uint32
             frame_store_word(frame, word);
             frame_store_id(frame + FRAME_WORD_SIZE, connection->id);
         }
-        commit(worker, connection, some, some * size);
+        reply_commit(worker, connection, some, some * size);
     }
 }
 
 /* ---- LIST ---- */
 
-/* The place of a walk over the shared table. */
+/* The place of a walk over the shared table, and then over the mirror of other hubs. */
 struct walk {
-    unsigned worker;
+    unsigned range; /* that of a worker; those after the last worker's are parts of the mirror */
     uint32_t slot, end;
 };
 
-static void enter_range(const struct shared *shared, struct walk *walk, unsigned worker)
+static unsigned ranges(const struct shared *shared)
 {
-    uint32_t range = shared_range(shared, worker);
-    uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, worker)->slots_used, memory_order_acquire);
-    walk->worker = worker;
-    walk->slot = shared_first_slot(shared, worker);
-    walk->end = walk->slot + (used < range ? used : range);
+    return shared->workers + (shared->mirror != NULL ? MIRROR_PARTS : 0);
+}
+
+static void enter_range(const struct shared *shared, struct walk *walk, unsigned range)
+{
+    walk->range = range;
+    if (range < shared->workers) {
+        uint32_t size = shared_range(shared, range);
+        uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, range)->slots_used, memory_order_acquire);
+        walk->slot = shared_first_slot(shared, range);
+        walk->end = walk->slot + (used < size ? used : size);
+    } else {
+        walk->slot = 0;
+        walk->end = mirror_used(shared, range - shared->workers);
+    }
+}
+
+/* Stores ids of one range, until there are FRAME_MAX_IDS, but not `self`. Returns how many there are then. */
+static unsigned store_range(const struct shared *shared, struct walk *walk, uint64_t self, uint8_t *at, unsigned count)
+{
+    /* A copy: the compiler has to assume that a store of bytes changes what a pointer leads to, and loads it again. */
+    const struct shared table = *shared;
+    uint32_t slot = walk->slot, end = walk->end;
+    bool foreign = walk->range >= table.workers;
+    const _Atomic uint64_t *words = foreign ? mirror_words(shared, walk->range - table.workers) : NULL;
+
+    for (; slot < end; slot++) {
+        uint64_t id = foreign ? atomic_load_explicit(&words[slot], memory_order_relaxed) : routes_client(&table, slot);
+        if (id == 0 || id == self)
+            continue;
+        if (count == FRAME_MAX_IDS)
+            break;
+        frame_store_id(at + count++ * FRAME_ID_SIZE, id);
+    }
+    walk->slot = slot;
+    return count;
 }
 
 /* Stores up to FRAME_MAX_IDS ids, from the place of the walk on, but not `self`. Returns how many. */
 static unsigned store_ids(const struct shared *shared, struct walk *walk, uint64_t self, uint8_t *at)
 {
-    /* A copy: the compiler has to assume that a store of bytes changes what a pointer leads to, and loads it again. */
-    const struct shared table = *shared;
     unsigned count = 0;
 
     for (;;) {
-        uint32_t slot = walk->slot, end = walk->end;
-        for (; slot < end; slot++) {
-            uint64_t id = routes_client(&table, slot);
-            if (id == 0 || id == self)
-                continue;
-            if (count == FRAME_MAX_IDS)
-                break;
-            frame_store_id(at + count++ * FRAME_ID_SIZE, id);
-        }
-        walk->slot = slot;
-        if (slot < end)
+        count = store_range(shared, walk, self, at, count);
+        if (walk->slot < walk->end || walk->range + 1 == ranges(shared))
             return count;
-        if (walk->worker + 1 == shared->workers)
-            return count;
-        enter_range(shared, walk, walk->worker + 1);
+        enter_range(shared, walk, walk->range + 1);
     }
 }
 
 uint64_t reply_list_size(const struct worker *worker)
 {
     const struct shared *shared = worker->shared;
-    uint64_t clients = 0;
+    uint64_t clients = mirror_clients(shared);
     for (unsigned i = 0; i < shared->workers; i++)
         clients += atomic_load_explicit(&shared_scoreboard(shared, i)->statistics.connections, memory_order_relaxed);
     return clients * FRAME_ID_SIZE + (clients / FRAME_MAX_IDS + 1) * FRAME_WORD_SIZE + REPLY_AREA;
@@ -121,13 +138,14 @@ void reply_list(struct worker *worker, struct connection *connection)
     for (unsigned i = 0; i < worker->shared->workers; i++) /* the walk reads a word a slot */
         worker->work += atomic_load_explicit(&shared_scoreboard(worker->shared, i)->slots_used, memory_order_relaxed) *
                         (uint32_t)sizeof(uint64_t);
+    worker->work += (uint32_t)(mirror_clients(worker->shared) * sizeof(uint64_t));
     do {
-        uint8_t *frame = begin(worker, connection, largest);
+        uint8_t *frame = reply_begin(worker, connection, largest);
         if (frame == NULL)
             return;
         ids = store_ids(worker->shared, &walk, connection->id, frame + FRAME_WORD_SIZE);
         frame_store_word(frame, frame_word(FRAME_LIST, ids, 0));
-        commit(worker, connection, 1, FRAME_WORD_SIZE + ids * FRAME_ID_SIZE);
+        reply_commit(worker, connection, 1, FRAME_WORD_SIZE + ids * FRAME_ID_SIZE);
     } while (ids == FRAME_MAX_IDS);
     count(&worker->statistics->list_requests, 1);
 }
@@ -141,7 +159,7 @@ void reply_undelivered(struct worker *worker, struct connection *sender, const u
     uint32_t size = frame_size(word);
 
     for (uint32_t left = messages, some; left > 0; left -= some) {
-        uint8_t *frame = begin(worker, sender, size);
+        uint8_t *frame = reply_begin(worker, sender, size);
         if (frame == NULL)
             return;
         some = fitting(worker, size, left);
@@ -151,7 +169,7 @@ void reply_undelivered(struct worker *worker, struct connection *sender, const u
                 frame_store_id(frame + FRAME_WORD_SIZE + k * FRAME_ID_SIZE, receivers[k]);
             frame_store_id(frame + size - FRAME_NUMBER_SIZE, number++);
         }
-        commit(worker, sender, some, some * size);
+        reply_commit(worker, sender, some, some * size);
     }
     count(&worker->statistics->undelivered, messages);
 }
@@ -174,12 +192,12 @@ void reply_error(struct worker *worker, struct connection *connection, const cha
 
     if (log_is_verbose())
         log_line(LOG_DEBUG, "%s gets ERROR: %s", connection_name(connection, name), reason);
-    uint8_t *frame = begin(worker, connection, FRAME_WORD_SIZE + length);
+    uint8_t *frame = reply_begin(worker, connection, FRAME_WORD_SIZE + length);
 
     if (frame != NULL) {
         frame_store_word(frame, frame_word(FRAME_ERROR, 0, length));
         memcpy(frame + FRAME_WORD_SIZE, reason, length);
-        commit(worker, connection, 1, FRAME_WORD_SIZE + length);
+        reply_commit(worker, connection, 1, FRAME_WORD_SIZE + length);
     }
     reply_end(worker, connection);
 }

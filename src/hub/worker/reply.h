@@ -9,6 +9,13 @@
 
 #include "hub/worker/state.h"
 
+/*
+ * For frames of other kinds: room for `size` bytes, at most REPLY_AREA. NULL if the connection takes nothing more, or
+ * is cut off as the store has no room. reply_commit() queues what was made there, which lies at worker->reply_area.at.
+ */
+uint8_t *reply_begin(struct worker *worker, struct connection *connection, uint32_t size);
+void reply_commit(struct worker *worker, struct connection *connection, uint32_t frames, uint32_t size);
+
 /* The answers to as many requests. */
 void reply_identity(struct worker *worker, struct connection *connection, uint32_t times);
 

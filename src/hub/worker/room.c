@@ -102,6 +102,8 @@ bool room_is_wanted(const struct worker *worker)
 
 bool room_exceeded(const struct worker *worker, const struct connection *connection)
 {
+    if (connection->flags & CONNECTION_PEER) /* peers.h says what its senders wait for */
+        return false;
     if (connection->flags & CONNECTION_BLOCKED && connection->segment_count > worker->room.queue_entries)
         return true;
     /* While the socket takes what comes, the queue is only a matter of turns. */
@@ -111,6 +113,8 @@ bool room_exceeded(const struct worker *worker, const struct connection *connect
 
 bool room_overshot(const struct worker *worker, const struct connection *connection)
 {
+    if (connection->flags & CONNECTION_PEER)
+        return false;
     /* Each large body brings a queue over the watermark for a moment, even if its socket takes it. */
     return connection->flags & CONNECTION_BLOCKED ? room_exceeded(worker, connection)
                                                   : connection->queued / 2 > worker->limits.high_watermark;

@@ -8,6 +8,7 @@
 #include "hub/worker/closing.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/input.h"
+#include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
 
 #include <errno.h>
@@ -19,6 +20,11 @@
 
 void saving_freeze(struct worker *worker, uint32_t round)
 {
+    /* Streams to other hubs do not go on: these have new ones in a moment. */
+    for (unsigned i = 0; i < worker->peers_used; i++) {
+        if (worker->peers[i].id != 0)
+            connection_close_later(worker, connection_of(worker, &worker->peers[i]));
+    }
     worker->round = round;
     worker->frozen = worker->freeze_awaited = true;
     worker->wrote = false;

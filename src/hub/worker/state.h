@@ -9,7 +9,8 @@
  *     relay.c    finds each receiver: in this worker, or behind another worker's pipe (mailbox.h)
  *     output.c   queues segments of the store for a client and writes them
  *
- * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. Below all of these stand
+ * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So does peers.c, for
+ * streams to other hubs; peer_input.c stands beside input.c and handles the frames of these. Below all of these stand
  * backpressure.c (senders that are paused), room.c (how much of the store each may have), connection.c (the life of a
  * connection) and deadline.c (time limits). What has to go on later is put on a list in struct worker, and worker.c
  * takes it from there.
@@ -32,7 +33,8 @@
 
 #define NOBODY UINT32_MAX
 #define NO_KEY UINT32_MAX
-#define NO_SEGMENT 0u /* segments[0] is never used */
+#define NO_SEGMENT 0u                 /* segments[0] is never used */
+#define PEER_KEYS (UINT32_C(1) << 31) /* from here on: keys of receivers in other hubs, see peers.c */
 
 /* The most that one read takes. What several clients send in one turn is read into one area of this size. */
 #define READ_AREA (256u * 1024u)
@@ -51,6 +53,7 @@ enum deadline {
     DEADLINE_NONE,
     DEADLINE_CONGESTED, /* output: congested, and the socket takes nothing */
     DEADLINE_BLOCKED,   /* output: the socket takes nothing, but little is queued */
+    DEADLINE_OWED,      /* output: another hub acknowledges nothing */
     DEADLINE_FRAME,     /* input: an incomplete frame */
     DEADLINE_IDLE,      /* input: the client sends nothing */
     DEADLINE_CLOSING,   /* input: nothing that the client sends is read any more */
@@ -99,7 +102,11 @@ enum {
     /* Its input. */
     CONNECTION_CLAIMED = 1 << 11, /* has memory for the whole of its frame */
     CONNECTION_LARGE = 1 << 12,   /* the last frame was large, so the next one probably is */
-    CONNECTION_FLOODS = 1 << 13   /* the last read was filled, so there is probably more */
+    CONNECTION_FLOODS = 1 << 13,  /* the last read was filled, so there is probably more */
+
+    /* It is no client but a stream to another hub; see peers.h. */
+    CONNECTION_PEER = 1 << 15,
+    CONNECTION_OWED = 1 << 16 /* the other hub has not acknowledged all */
 };
 
 /* A list of connections in the order of entry. A connection is in one list by each link at most. */
@@ -154,6 +161,8 @@ struct connection {
     uint32_t paused_since; /* milliseconds of CLOCK_MONOTONIC */
     uint16_t port;
     uint8_t source[16]; /* its address, as in KIND_ADDRESS */
+
+    uint16_t peer; /* of a stream to another hub: its index in worker->peers */
 };
 
 _Static_assert(sizeof(struct connection) == CLIENT_SIZE, "what a connection costs; relayhubd(8) names it");
@@ -257,6 +266,12 @@ struct worker {
         uint32_t first, last;
     } deadlines[DEADLINES];
     struct segment_list returns[WORKERS_MAX]; /* what could not be written, by the worker of its sender */
+
+    /* Streams to other hubs; see peers.h. */
+    struct peer *peers;      /* [PEERS_MOST], or NULL if the hub is no node */
+    unsigned peers_used;     /* those after these were never used */
+    uint64_t *changed_slots; /* whose clients have come or gone since the other hubs were told, a bit each, or NULL */
+    bool changed;            /* any of them */
 
     /* The end: its steps, one after the other, and what they need to know; see ending.h. */
     bool stopped;                     /* nothing is read any more */

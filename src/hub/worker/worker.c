@@ -17,6 +17,7 @@
 #include "hub/worker/input.h"
 #include "hub/worker/orders.h"
 #include "hub/worker/output.h"
+#include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/reply.h"
 #include "hub/worker/restoring.h"
@@ -88,6 +89,11 @@ static void set_fields(struct worker *worker, const struct worker_setup *setup)
     backpressure_set_credit(worker);
 }
 
+static size_t changed_size(const struct worker *worker)
+{
+    return (worker->routes.range + 63) / 64 * sizeof *worker->changed_slots;
+}
+
 static bool open_memory(struct worker *worker, const struct worker_setup *setup)
 {
     int error;
@@ -107,6 +113,12 @@ static bool open_memory(struct worker *worker, const struct worker_setup *setup)
     uint32_t used = atomic_load(&shared_scoreboard(setup->shared, setup->index)->slots_used);
     memset(worker->connections, 0, used * sizeof *worker->connections);
     worker->segments = reserve(SEGMENTS * sizeof *worker->segments);
+    if (setup->shared->node != 0) {
+        worker->peers = reserve(PEERS_MOST * sizeof *worker->peers);
+        worker->changed_slots = reserve(changed_size(worker));
+        if (worker->peers == NULL || worker->changed_slots == NULL)
+            return fail(setup, "memory for streams to other hubs", errno);
+    }
     return worker->segments != NULL || fail(setup, "memory for queues", errno);
 }
 
@@ -149,6 +161,10 @@ void worker_close(struct worker *worker)
     inbox_close(&worker->inbox);
     store_close(&worker->store);
     munmap(worker->segments, SEGMENTS * sizeof *worker->segments);
+    if (worker->peers != NULL) {
+        munmap(worker->peers, PEERS_MOST * sizeof *worker->peers);
+        munmap(worker->changed_slots, changed_size(worker));
+    }
     routes_close(&worker->routes);
     close(worker->epoll);
     munmap(worker, sizeof *worker);
@@ -205,6 +221,7 @@ static bool is_idle(const struct worker *worker)
  *     returns                    tell the senders here, and cause records for the others
  *     writing                    all that was queued; what goes back from now on waits for the next turn
  *     records to other workers   once, with all that the turn has caused
+ *     other hubs                 are told what is in the pipes now, and which clients have come or gone
  *     store and areas            what the turn has freed is there for the next one
  *     credit                     for what was written to large queues
  */
@@ -217,6 +234,7 @@ static void end_turn(struct worker *worker)
     relay_returns(worker);
     output_write(worker);
     relay_flush(worker);
+    peers_advance(worker);
     store_reclaim(&worker->store, RECLAIMED_A_TURN);
     input_give_back(worker);
     publish_gauges(worker);
@@ -246,6 +264,7 @@ static void handle_time(struct worker *worker)
     expiry_look(worker);
     backpressure_wake_store(worker);
     ending_cut_off(worker);
+    peers_look(worker);
     cool_store(worker);
 }
 
@@ -253,7 +272,7 @@ static int next_timeout(const struct worker *worker)
 {
     if (has_more_to_do(worker))
         return 0;
-    if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL)
+    if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL || peers_are_told(worker))
         return STORE_TICK;
     if (deadline_any(worker) || worker->store.lent_count > 0 || worker->stopped)
         return TICK;

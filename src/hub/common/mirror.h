@@ -1,0 +1,78 @@
+/*
+ * mirror.h: the clients of other hubs, for LIST alone. Routing never asks it, so one that lags makes no message
+ * undelivered.
+ *
+ * Each worker of another hub says on its stream which clients it has (peer.h). The worker here that has the stream
+ * claims a part of the mirror for it, and is the only one that writes the part until it releases it. All workers read.
+ * A part has one word for each slot of the other worker's range: the id of its client, or 0. Only touched pages cost
+ * memory.
+ *
+ * The mirror is shared memory that the master maps before it forks; a hub without --node has none. It is beside what
+ * shared.h describes because every worker may write it: which parts are whose is known while the hub runs only.
+ */
+#ifndef RELAYHUB_MIRROR_H
+#define RELAYHUB_MIRROR_H
+
+#include "hub/common/shared.h"
+#include "protocol/peer.h"
+
+#define MIRROR_PARTS 256u
+#define MIRROR_SLOTS (UINT32_C(1) << 20) /* the most slots of one worker of another hub */
+
+struct mirror_part {
+    _Atomic uint32_t owner;   /* the worker here that has it, plus 1; 0: nobody */
+    _Atomic uint32_t node;    /* whose clients these are: the node, */
+    _Atomic uint32_t worker;  /* its worker, */
+    _Atomic uint32_t shape;   /* and where the ranges of its workers are: slot_bits << 8 | workers */
+    _Atomic uint32_t used;    /* words from this one on were never set */
+    _Atomic uint32_t clients; /* words that are not 0 */
+};
+
+struct mirror {
+    struct mirror_part parts[MIRROR_PARTS];
+    _Atomic uint64_t ids[MIRROR_PARTS][MIRROR_SLOTS];
+};
+
+/* Makes the mirror of a hub that is a node. For the master, before it forks. Returns 0 or a negative errno value. */
+int mirror_create(struct shared *shared);
+void mirror_destroy(struct shared *shared);
+
+/*
+ * For worker `self`: claims a part for the worker that `hello` names. Returns its index; -1 when no part is free, when
+ * that worker has more slots than a part has words, or when somebody has a part for it already: a stream that has ended
+ * and of which that worker here does not know it yet.
+ */
+int mirror_claim(const struct shared *shared, unsigned self, const struct peer_hello *hello);
+
+/* Its owner has a new client, or one less. False if the id can be none of that worker's. */
+bool mirror_joined(const struct shared *shared, unsigned part, uint64_t id);
+bool mirror_left(const struct shared *shared, unsigned part, uint64_t id);
+
+/* Nobody is in the part any more, and it is free. */
+void mirror_release(const struct shared *shared, unsigned part);
+
+/* For the master: releases what a dead worker had. */
+void mirror_reset(const struct shared *shared, unsigned worker);
+
+/* Whether the id can be one of the clients of this part. */
+bool mirror_has_place(const struct shared *shared, unsigned part, uint64_t id);
+
+/* The worker here with the stream on which the client `id` of another hub sends, or -1. Not on a message's way. */
+int mirror_owner(const struct shared *shared, uint64_t id);
+
+/* The words of a part, and how many of them were ever set: these are ids, or 0. */
+static inline const _Atomic uint64_t *mirror_words(const struct shared *shared, unsigned part)
+{
+    return shared->mirror->ids[part];
+}
+
+static inline uint32_t mirror_used(const struct shared *shared, unsigned part)
+{
+    uint32_t used = atomic_load_explicit(&shared->mirror->parts[part].used, memory_order_acquire);
+    return used < MIRROR_SLOTS ? used : MIRROR_SLOTS;
+}
+
+/* How many clients all other hubs have. */
+uint64_t mirror_clients(const struct shared *shared);
+
+#endif

@@ -1,0 +1,224 @@
+/* peer_input.c: see peer_input.h. */
+#include "hub/worker/peer_input.h"
+
+#include "hub/common/log.h"
+#include "hub/common/mirror.h"
+#include "hub/worker/backpressure.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/peers.h"
+#include "hub/worker/relay.h"
+#include "hub/worker/reply.h"
+
+#include <string.h>
+
+/* The most messages that one UNDELIVERED may be about: more are in no batch. */
+#define UNDELIVERED_MOST ((READ_AREA + FRAME_MAX_SIZE) / FRAME_DELIVERY_HEADER_SIZE)
+
+/* What became of a frame. */
+enum outcome { TAKEN, WAITS, WRONG };
+
+static enum outcome judge(bool good)
+{
+    return good ? TAKEN : WRONG;
+}
+
+/* ---- FORWARD ---- */
+
+static void add_once(uint64_t *ids, unsigned *count_, uint64_t id)
+{
+    for (unsigned i = 0; i < *count_; i++) {
+        if (ids[i] == id)
+            return;
+    }
+    ids[(*count_)++] = id;
+}
+
+/*
+ * Copies the receivers into the batch, but those that are congested when the other hub cannot be told so. The rest of
+ * them are told as missing at once.
+ */
+static void copy_receivers(struct worker *worker, struct peer *peer, const uint8_t *ids, unsigned count,
+                           struct batch *batch, const struct peer_forward *forward)
+{
+    const struct shared *shared = worker->shared;
+    uint64_t refused[FRAME_MAX_IDS];
+    unsigned refused_count = 0;
+
+    batch->count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t id = frame_load_id(ids + i * FRAME_ID_SIZE);
+        bool slow = worker->limits.slow_receiver != SLOW_REFUSE && routes_has(shared, id) &&
+                    congestion_is_set(shared, routes_slot(shared, id));
+        if (worker->stopped || (slow && !peers_tell_congested(worker, peer, id)))
+            add_once(refused, &refused_count, id);
+        else
+            memcpy(batch->receivers + batch->count++ * FRAME_ID_SIZE, ids + i * FRAME_ID_SIZE, FRAME_ID_SIZE);
+    }
+    if (refused_count > 0)
+        peers_undelivered_now(worker, peer, forward->sender, refused, refused_count, forward->number,
+                              forward->messages);
+}
+
+static enum outcome take_forward(struct worker *worker, struct connection *connection, uint64_t at, uint32_t word)
+{
+    struct peer *peer = peer_of(worker, connection);
+    const uint8_t *frame = store_bytes(&worker->store, at), *ids = frame + FRAME_WORD_SIZE;
+    struct peer_forward forward;
+    struct batch batch;
+
+    if (peer->part < 0 || !peer_read_forward(&forward, frame) ||
+        !mirror_has_place(worker->shared, (unsigned)peer->part, forward.sender))
+        return WRONG;
+    if (relay_must_wait(worker, connection, ids, frame_count(word)))
+        return WAITS;
+    peer->taken++;
+    copy_receivers(worker, peer, ids, frame_count(word), &batch, &forward);
+    batch.at = at + forward.at;
+    batch.length = forward.length;
+    batch.messages = forward.messages;
+    batch.number = forward.number;
+    worker->bytes_routed += batch.length;
+    if (batch.count > 0)
+        relay_batch(worker, connection, &batch);
+    return TAKEN;
+}
+
+/* ---- CONTROL ---- */
+
+static enum outcome take_clients(struct worker *worker, struct peer *peer)
+{
+    if (peer->part >= 0)
+        return WRONG;
+    peer->part = mirror_claim(worker->shared, worker->index, &peer->hello);
+    return judge(peer->part >= 0);
+}
+
+/* UNDELIVERED: its sender is a client here. One that is gone is owed nothing. */
+static enum outcome take_undelivered(struct worker *worker, struct peer *peer, const uint64_t *ids, unsigned count,
+                                     const uint8_t *body)
+{
+    struct peer_undelivered about;
+    struct connection *sender = find_connection(worker, ids[0]);
+
+    peer_load_undelivered(&about, body);
+    for (unsigned i = 1; i < count; i++) {
+        if (peer_node(ids[i]) != peer->hello.node)
+            return WRONG;
+    }
+    if (about.messages == 0 || about.messages > UNDELIVERED_MOST ||
+        !peers_mark(worker, peer, ids[0], &about, ids + 1, count - 1))
+        return WRONG;
+    if (sender == NULL)
+        return TAKEN;
+    if (about.number > sender->messages || about.messages > sender->messages - about.number)
+        return WRONG;
+    reply_undelivered(worker, sender, ids + 1, count - 1, about.number, about.messages);
+    return TAKEN;
+}
+
+/* A kind that tells something of each of these ids, which are that hub's own. */
+static enum outcome take_ids(struct worker *worker, struct peer *peer, enum peer_control kind, const uint64_t *ids,
+                             unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        bool good = peer_node(ids[i]) == peer->hello.node;
+        if (kind == PEER_JOINED || kind == PEER_LEFT)
+            good = peer->part >= 0;
+        if (!good)
+            return WRONG;
+        if (kind == PEER_CONGESTED)
+            peers_congested(peer, ids[i]);
+        else if (kind == PEER_RELIEVED)
+            peers_relieved(worker, peer, ids[i]);
+        else if (!(kind == PEER_JOINED ? mirror_joined : mirror_left)(worker->shared, (unsigned)peer->part, ids[i]))
+            return WRONG;
+    }
+    return TAKEN;
+}
+
+static enum outcome take_control(struct worker *worker, struct connection *connection, const uint8_t *frame,
+                                 uint32_t word)
+{
+    struct peer *peer = peer_of(worker, connection);
+    const uint8_t *body = frame + frame_header_size(word);
+    uint64_t ids[FRAME_MAX_IDS];
+    unsigned count = frame_count(word);
+
+    for (unsigned i = 0; i < count; i++)
+        ids[i] = frame_load_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE);
+    enum peer_control kind = peer_kind(word, body);
+    switch (kind) {
+    case PEER_CLIENTS:
+        return take_clients(worker, peer);
+    case PEER_JOINED:
+    case PEER_LEFT:
+    case PEER_CONGESTED:
+    case PEER_RELIEVED:
+        return take_ids(worker, peer, kind, ids, count);
+    case PEER_ACKNOWLEDGED:
+        return judge(peers_acknowledged(worker, peer, peer_load_acknowledged(body)));
+    case PEER_UNDELIVERED:
+        return take_undelivered(worker, peer, ids, count, body);
+    case PEER_HELLO: /* the first frame only */
+        break;
+    }
+    return WRONG;
+}
+
+/* The first frame of a stream. */
+static enum outcome take_hello(struct worker *worker, struct peer *peer, const uint8_t *frame)
+{
+    struct peer_hello hello;
+
+    if (!peer_load_hello(&hello, frame))
+        return WRONG;
+    if (hello.node == worker->shared->node) {
+        log_line(LOG_ERR, "a stream leads to a hub that is node %u as well: each needs a --node of its own",
+                 hello.node);
+        return WRONG;
+    }
+    peer->hello = hello;
+    peers_greeted(worker, peer);
+    return TAKEN;
+}
+
+/* ---- frames ---- */
+
+static enum outcome take_frame(struct worker *worker, struct connection *connection, uint64_t at, uint32_t word)
+{
+    struct peer *peer = peer_of(worker, connection);
+    const uint8_t *frame = store_bytes(&worker->store, at);
+
+    if (worker->work >= worker->work_limit) {
+        backpressure_yield(worker, connection);
+        return WAITS;
+    }
+    worker->work += WORK_REPLY;
+    if (peer->hello.version == 0)
+        return take_hello(worker, peer, frame);
+    return frame_type(word) == FRAME_FORWARD ? take_forward(worker, connection, at, word)
+                                             : take_control(worker, connection, frame, word);
+}
+
+uint32_t peer_input_handle(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
+{
+    const uint8_t *base = store_bytes(&worker->store, 0);
+    const uint64_t start = at, end = at + length;
+    enum outcome outcome = TAKEN;
+
+    while (end - at >= FRAME_WORD_SIZE && !(connection->flags & CONNECTION_CLOSE)) {
+        uint32_t word = frame_load_word(base + at);
+        if (!peer_valid(word))
+            outcome = WRONG;
+        else if (frame_size(word) > end - at)
+            break;
+        else
+            outcome = take_frame(worker, connection, at, word);
+        if (outcome != TAKEN)
+            break;
+        at += frame_size(word);
+    }
+    if (outcome == WRONG)
+        connection_cut_off(worker, connection, "another hub did not keep to the protocol between hubs");
+    return (uint32_t)(at - start);
+}

@@ -1,0 +1,143 @@
+/*
+ * peers.h: streams to other hubs: what this worker sends on them, and what it has been told on them. peer.h describes
+ * their frames, relayhub-cluster(7) the whole.
+ *
+ * A stream is a connection of the link at --link, and this worker's for as long as it lasts: it has a slot, a queue,
+ * and its turns like a client, but nobody finds it. At its other end is one worker of another hub. All that clients of
+ * this worker send to one other node goes through one stream, so it arrives in order.
+ *
+ * A batch for another hub is a FORWARD: a header of this worker's, and the batch as it lies in the store. The header is
+ * kept until the other hub has acknowledged the FORWARD, and that hub does so when its records are in the pipes of all
+ * workers concerned. If the stream ends before, the senders of all that is not acknowledged are told UNDELIVERED: it
+ * may have arrived.
+ *
+ * What waits, and what ends the wait:
+ *   - a sender, for a stream with WINDOW not acknowledged: until half of it is, or the stream ends;
+ *   - a sender, for a receiver that the other hub has called congested: until it is RELIEVED, or the stream ends;
+ *   - the headers, for their acknowledgement: DEADLINE_OWED ends a stream that acknowledges nothing for the drain
+ *     timeout;
+ *   - an acknowledgement, for a pipe that is full: until its worker reads, or is dead (worker timeout);
+ *   - a client that has ended its sending, for what it sent to be acknowledged: the same, or DEADLINE_CLOSING.
+ * A stream is always read, whatever is queued for it, so that two hubs never wait for each other. What is queued for it
+ * has the bound of every queue, the share of the store, and a stream over that is cut off.
+ */
+#ifndef RELAYHUB_PEERS_H
+#define RELAYHUB_PEERS_H
+
+#include "hub/worker/batch.h"
+#include "hub/worker/state.h"
+#include "protocol/peer.h"
+
+/* The most streams of one worker; and the most receivers that each side of one may have called congested. */
+#define PEERS_MOST 256u
+#define PEER_CONGESTED_MOST 1024u
+
+struct peer_ids {
+    unsigned count;
+    uint64_t ids[PEER_CONGESTED_MOST];
+};
+
+struct peer {
+    uint64_t id;             /* of its connection; 0: it is not in use */
+    struct peer_hello hello; /* what the other side said; version 0: nothing yet */
+    bool sends;              /* what this worker's clients send to that node goes here */
+
+    /* What goes out. */
+    uint64_t serial, acknowledged; /* of the last FORWARD that was sent, and was acknowledged */
+    struct segment_list owed;      /* the headers of those between, and clients that wait for them (of length 0) */
+    uint32_t owed_cost;            /* see forward_cost() in peers.c */
+    bool full;                     /* senders wait for its slot */
+    uint64_t marked;               /* the FORWARD that was called undelivered last, */
+    uint32_t marked_segment;       /* and its header, while it is owed; or NO_SEGMENT */
+    uint32_t snapshot;             /* clients of places before this one are known there */
+    struct peer_ids congested;     /* receivers there */
+
+    /* What comes in. */
+    uint64_t taken, answered; /* serials: of the last FORWARD that was taken, and that it was told so */
+    uint64_t targets;         /* workers to which records went since, a bit each */
+    int part;                 /* of the mirror, or -1 */
+    struct peer_ids slow;     /* receivers here that it was told are congested */
+};
+
+/* The stream of a connection with CONNECTION_PEER, and the other way round. */
+static inline struct peer *peer_of(const struct worker *worker, const struct connection *connection)
+{
+    return &worker->peers[connection->peer];
+}
+
+static inline struct connection *connection_of(const struct worker *worker, const struct peer *peer)
+{
+    return find_connection(worker, peer->id);
+}
+
+/* A stream that the master handed over; takes the descriptor. */
+void peers_adopt(struct worker *worker, int fd);
+
+/* The other side has said who it is. */
+void peers_greeted(struct worker *worker, struct peer *peer);
+
+/*
+ * The stream is to be closed now: its senders are told of what is not acknowledged, and whoever waits for it goes on.
+ */
+void peers_end(struct worker *worker, struct connection *connection);
+
+/* ---- sending */
+
+/*
+ * Sends a batch to `count` receivers of one other node. False when there is no stream to it: then they do not get it.
+ */
+bool peers_forward(struct worker *worker, const struct connection *sender, const struct batch *batch, unsigned node,
+                   const uint64_t *receivers, unsigned count);
+
+/* Pauses the sender if a message of it to this receiver, which is another hub's, has to wait. */
+void peers_pause(struct worker *worker, struct connection *sender, uint64_t receiver);
+
+/* Whether the other hub has called this receiver congested. */
+bool peers_is_congested(const struct worker *worker, uint64_t receiver);
+
+/*
+ * The client has ended its sending: sets this worker's own bit of connection->barriers while anything that the client
+ * may have sent is not acknowledged.
+ */
+void peers_barrier(struct worker *worker, struct connection *connection);
+
+/* The other side says so. False if it is no such FORWARD. */
+bool peers_acknowledged(struct worker *worker, struct peer *peer, uint64_t serial);
+
+/*
+ * The other side says that these receivers do not get what `about` says, so that they are not told so a second time
+ * when the stream ends. False if it cannot be.
+ */
+bool peers_mark(struct worker *worker, struct peer *peer, uint64_t sender, const struct peer_undelivered *undelivered,
+                const uint64_t *receivers, unsigned count);
+
+/* The other side says that a receiver is congested, or is no longer. */
+void peers_congested(struct peer *peer, uint64_t receiver);
+void peers_relieved(struct worker *worker, struct peer *peer, uint64_t receiver);
+
+/* ---- receiving */
+
+/*
+ * Tells the other side once that a receiver here is congested, and when it is no longer. False when it cannot be told,
+ * as too many are.
+ */
+bool peers_tell_congested(struct worker *worker, struct peer *peer, uint64_t receiver);
+
+/* These receivers do not get what the FORWARD that was taken last, or an earlier one of that sender, has for them. */
+void peers_undelivered_now(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
+                           unsigned count, uint64_t number, uint32_t messages);
+void peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
+                             uint32_t messages);
+
+/* ---- in the loop */
+
+/* Once a turn, when records were written: acknowledges, and tells the other hubs which clients there are. */
+void peers_advance(struct worker *worker);
+
+/* In each look at time limits: tells of receivers that have recovered. */
+void peers_look(struct worker *worker);
+
+/* Whether peers_look() is to be called soon. */
+bool peers_are_told(const struct worker *worker);
+
+#endif

@@ -1,0 +1,757 @@
+/*
+ * test_nodes.c: two hubs that act as one, with real streams between their links and no NATS: carrier.h is the link's
+ * double.
+ */
+#include "carrier.h"
+#include "harness.h"
+#include "protocol/peer.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static char folder[40], link_a[80], link_b[80];
+static struct hub hub_a, hub_b;
+static pid_t carrier;
+static struct client a, a2, b, b2;
+
+static void set_up(void)
+{
+    strcpy(folder, "/tmp/relayhub-nodes-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(link_a, sizeof link_a, "%s/a", folder);
+    snprintf(link_b, sizeof link_b, "%s/b", folder);
+    carrier = 0;
+}
+
+static void tear_down(void)
+{
+    if (carrier > 0)
+        carrier_end(carrier);
+    unlink(link_a);
+    unlink(link_b);
+    rmdir(folder);
+}
+
+/* ---- two hubs ---- */
+
+/* How many ids a LIST of the client has. */
+static size_t listed(const struct client *client)
+{
+    size_t count;
+    free(client_list(client, &count));
+    return count;
+}
+
+static bool lists(const struct client *client, uint64_t id)
+{
+    size_t count;
+    bool found = false;
+    uint64_t *ids = client_list(client, &count);
+
+    for (size_t i = 0; i < count; i++)
+        found |= ids[i] == id;
+    free(ids);
+    return found;
+}
+
+static void await_list(const struct client *client, size_t count)
+{
+    for (int64_t end = now_ms() + patient(PATIENCE); listed(client) != count; poll(NULL, 0, 10)) {
+        if (now_ms() < end)
+            continue;
+        hub_statistic(&hub_a, "workers");
+        hub_statistic(&hub_b, "workers");
+        ck_abort_msg("LIST has %zu ids, not %zu\n---- a\n%.1500s---- b\n%.1500s", listed(client), count,
+                     hub_a.text + (hub_a.length > 1500 ? hub_a.length - 1500 : 0),
+                     hub_b.text + (hub_b.length > 1500 ? hub_b.length - 1500 : 0));
+    }
+}
+
+static void start_hubs(unsigned workers_a, unsigned workers_b, const char *option, const char *value)
+{
+    hub_start(&hub_a, workers_a, "--node", "1", "--link", link_a, option, value, NULL);
+    hub_start(&hub_b, workers_b, "--node", "2", "--link", link_b, option, value, NULL);
+}
+
+static void join(unsigned streams)
+{
+    carrier = carrier_start(link_a, link_b, streams, true);
+}
+
+static void open_clients(void)
+{
+    client_open(&a, &hub_a);
+    client_open(&a2, &hub_a);
+    client_open(&b, &hub_b);
+    client_open(&b2, &hub_b);
+}
+
+/* Both hubs, joined, and clients that see one another. */
+static void start_all(unsigned workers)
+{
+    start_hubs(workers, workers, "--drain-timeout", "10");
+    join(workers);
+    open_clients();
+    await_list(&a, 3);
+    await_list(&b, 3);
+}
+
+static void stop_hubs(void)
+{
+    hub_stop(&hub_a);
+    hub_stop(&hub_b);
+}
+
+/* ---- what works across ---- */
+
+START_TEST(test_messages_go_both_ways)
+{
+    start_all(harness_workers[_i]);
+    ck_assert_uint_eq(peer_node(a.id), 1);
+    ck_assert_uint_eq(peer_node(b.id), 2);
+    for (unsigned i = 0; i < 300; i++) {
+        client_message_to(&a, &b, "to b");
+        client_message_to(&b2, &a2, "to a2");
+        expect_text(&b, &a, "to b");
+        expect_text(&a2, &b2, "to a2");
+    }
+    stop_hubs();
+}
+END_TEST
+
+START_TEST(test_many_workers_and_few)
+{
+    struct client many[12];
+
+    start_hubs(_i == 0 ? 4 : 1, _i == 0 ? 1 : 4, "--grace-time", "10");
+    join(4);
+    for (unsigned i = 0; i < 12; i++)
+        client_open(&many[i], i < 6 ? &hub_a : &hub_b);
+    for (unsigned i = 0; i < 12; i++)
+        await_list(&many[i], 11);
+    for (unsigned i = 0; i < 12; i++) {
+        for (unsigned k = 0; k < 12; k++) {
+            client_message_to(&many[i], &many[k], "hello");
+            expect_text(&many[k], &many[i], "hello");
+        }
+    }
+    stop_hubs();
+}
+END_TEST
+
+/* One to receivers in both hubs, some named twice and some that are not there: a copy each, and one answer. */
+START_TEST(test_receivers_everywhere)
+{
+    const uint64_t nobody = UINT64_C(2) << 48 | 77, no_hub = UINT64_C(3) << 48 | 77;
+    struct frame frame;
+
+    start_all(harness_workers[_i]);
+    uint64_t all[] = {b.id, a2.id, nobody, b2.id, b.id, no_hub, nobody};
+    client_message(&a, all, 7, "to all", 6);
+    expect_message(&b, &a, "to all", 6);
+    expect_message(&b2, &a, "to all", 6);
+    expect_message(&a2, &a, "to all", 6);
+    bool told_nobody = false, told_no_hub = false;
+    while (!told_nobody || !told_no_hub) {
+        client_receive(&a, &frame);
+        ck_assert_int_eq(frame.type, FRAME_UNDELIVERED);
+        ck_assert_uint_eq(frame_load_id(frame.body), 0);
+        ck_assert_uint_eq(frame.count, 1);
+        ck_assert(frame.ids[0] == nobody ? !told_nobody : frame.ids[0] == no_hub && !told_no_hub);
+        told_nobody |= frame.ids[0] == nobody;
+        told_no_hub |= frame.ids[0] == no_hub;
+    }
+    expect_nothing(&a);
+    expect_nothing(&b);
+    expect_nothing(&b2);
+    stop_hubs();
+}
+END_TEST
+
+START_TEST(test_bodies_of_all_sizes)
+{
+    static uint8_t body[FRAME_MAX_BODY];
+    static const uint32_t sizes[] = {0, 1, 4095, 4096, 65536, 300000, FRAME_MAX_BODY};
+
+    start_all(harness_workers[_i]);
+    for (unsigned i = 0; i < sizeof body; i++)
+        body[i] = (uint8_t)(i * 31 + i / 251);
+    uint64_t both[] = {b.id, b2.id};
+    for (unsigned i = 0; i < 7; i++) {
+        client_message(&a, both, 2, body, sizes[i]);
+        expect_message(&b, &a, body, sizes[i]);
+        expect_message(&b2, &a, body, sizes[i]);
+    }
+    stop_hubs();
+}
+END_TEST
+
+/* Many small messages at once, which are one batch: in order, none lost, none twice. */
+START_TEST(test_order_of_a_flood)
+{
+    enum { COUNT = 20000 };
+    static uint8_t frames[COUNT * 16];
+    size_t size = 0, sent = 0;
+    struct frame frame;
+
+    start_all(harness_workers[_i]);
+    for (uint32_t i = 0; i < COUNT; i++)
+        size += make_message(frames + size, i % 3 == 0 ? &b2.id : &b.id, 1, &i, 4);
+    for (uint32_t next = 0, got = 0; got < COUNT; next++) {
+        for (ssize_t more; sent < size && (more = send(a.fd, frames + sent, size - sent, MSG_DONTWAIT)) > 0;)
+            sent += (size_t)more;
+        uint32_t number;
+        const struct client *receiver = got % 3 == 0 ? &b2 : &b;
+        client_receive(receiver, &frame);
+        ck_assert_int_eq(frame.type, FRAME_MESSAGE);
+        memcpy(&number, frame.body, 4);
+        ck_assert_uint_eq(number, got++);
+    }
+    stop_hubs();
+}
+END_TEST
+
+START_TEST(test_half_close)
+{
+    uint64_t nobody = UINT64_C(2) << 48 | 5;
+
+    start_all(harness_workers[_i]);
+    for (unsigned i = 0; i < 500; i++) {
+        client_message(&a, i % 2 == 0 ? &b.id : &nobody, 1, "x", 1);
+    }
+    shutdown(a.fd, SHUT_WR);
+    for (unsigned i = 0; i < 250; i++)
+        expect_undelivered(&a, nobody, i * 2 + 1);
+    expect_end(&a);
+    for (unsigned i = 0; i < 250; i++)
+        expect_message(&b, &a, "x", 1);
+    await_list(&b, 2);
+    stop_hubs();
+}
+END_TEST
+
+/* ---- LIST ---- */
+
+START_TEST(test_list_follows)
+{
+    struct client more[40];
+
+    start_all(harness_workers[_i]);
+    for (unsigned i = 0; i < 40; i++)
+        client_open(&more[i], &hub_b);
+    await_list(&a, 43);
+    for (unsigned i = 0; i < 40; i++)
+        ck_assert(lists(&a, more[i].id));
+    for (unsigned i = 0; i < 40; i++)
+        i % 2 == 0 ? client_close(&more[i]) : client_reset(&more[i]);
+    await_list(&a, 3);
+    ck_assert(lists(&a, b.id) && lists(&a, b2.id) && lists(&b, a.id) && lists(&b, a2.id));
+    stop_hubs();
+}
+END_TEST
+
+/* A new client's first message comes with its id in LIST, though the hubs know thousands of others. */
+START_TEST(test_whoever_has_a_message_finds_the_sender)
+{
+    static struct client crowd[3000];
+    struct frame frame;
+
+    start_hubs(harness_workers[_i], harness_workers[_i], "--drain-timeout", "10");
+    for (unsigned i = 0; i < 3000; i++)
+        client_open_silent(&crowd[i], &hub_b);
+    hub_await_statistic(&hub_b, "connections", 3000);
+    join(harness_workers[_i]);
+    client_open(&a, &hub_a);
+    for (unsigned i = 0; i < 60; i++) {
+        struct client fresh;
+        client_open(&fresh, &hub_b);
+        do { /* while there is no stream yet */
+            client_message_to(&fresh, &a, "me");
+            struct pollfd answer = {.fd = fresh.fd, .events = POLLIN};
+            if (poll(&answer, 1, 30) > 0)
+                client_receive(&fresh, &frame);
+        } while (is_silent(&a, 0));
+        expect_text(&a, &fresh, "me");
+        ck_assert_msg(lists(&a, fresh.id), "a message came from client %u, and LIST does not have it", i);
+        client_close(&fresh);
+        while (!is_silent(&a, 50))
+            client_receive(&a, &frame);
+    }
+    await_list(&a, 3000);
+    for (unsigned i = 0; i < 3000; i++)
+        client_close(&crowd[i]);
+    await_list(&a, 0);
+    stop_hubs();
+}
+END_TEST
+
+START_TEST(test_list_without_the_other_hub)
+{
+    start_all(harness_workers[_i]);
+    carrier_end(carrier);
+    await_list(&a, 1);
+    await_list(&b, 1);
+    client_message_to(&a, &b, "nobody carries this");
+    expect_undelivered(&a, b.id, 0);
+    join(harness_workers[_i]);
+    await_list(&a, 3);
+    await_list(&b, 3);
+    client_message_to(&a, &b, "again");
+    expect_text(&b, &a, "again");
+    stop_hubs();
+}
+END_TEST
+
+/* ---- ends ---- */
+
+/* A worker of the other hub is stopped, so nothing is acknowledged, and then the streams end. */
+START_TEST(test_what_is_not_acknowledged_is_told)
+{
+    start_all(1);
+    kill(hub_worker(&hub_b, 0), SIGSTOP);
+    for (unsigned i = 0; i < 20; i++)
+        client_message_to(&a, i % 2 == 0 ? &b : &b2, "into the dark");
+    expect_nothing(&a);
+    carrier_end(carrier);
+    carrier = 0;
+    for (unsigned i = 0; i < 20; i++)
+        expect_undelivered(&a, i % 2 == 0 ? b.id : b2.id, i);
+    expect_nothing(&a);
+    kill(hub_worker(&hub_b, 0), SIGCONT);
+    hub_await(&hub_a, "told its senders of 20 messages", 0);
+    stop_hubs();
+}
+END_TEST
+
+/* The same, and the streams do not end by themselves: the drain timeout ends them. */
+START_TEST(test_drain_timeout_ends_a_stream)
+{
+    start_hubs(1, 1, "--drain-timeout", "1");
+    join(1);
+    open_clients();
+    await_list(&a, 3);
+    kill(carrier, SIGSTOP);
+    client_message_to(&a, &b, "into the dark");
+    int64_t since = now_ms();
+    expect_undelivered(&a, b.id, 0);
+    ck_assert_int_ge(now_ms() - since, 900);
+    hub_await(&hub_a, "another hub acknowledged nothing for the drain timeout", 0);
+    kill(carrier, SIGCONT);
+    await_list(&a, 3);
+    client_message_to(&a, &b, "again");
+    expect_text(&b, &a, "into the dark"); /* that may be, and it is in order */
+    expect_text(&b, &a, "again");
+    stop_hubs();
+}
+END_TEST
+
+/* A worker dies on either side: its clients' connections end, all others go on, and LIST is right. */
+START_TEST(test_death_of_a_worker)
+{
+    struct client many[16];
+
+    start_all(2);
+    for (unsigned i = 0; i < 16; i++)
+        client_open(&many[i], i < 8 ? &hub_a : &hub_b);
+    await_list(&many[0], 19);
+    struct hub *hub = _i == 0 ? &hub_a : &hub_b;
+    kill(hub_worker(hub, 0), SIGKILL);
+    size_t left = 0;
+    hub_await_statistic(hub, "worker_deaths", 1);
+    hub_await_statistic(hub, "workers", 2);
+    for (unsigned i = 0; i < 16; i++) {
+        bool dead = peer_node(many[i].id) == (_i == 0 ? 1 : 2) && client_worker(&many[i], 2) == 0;
+        if (dead)
+            expect_close(&many[i]);
+        left += !dead;
+        many[i].id = dead ? 0 : many[i].id;
+    }
+    struct client observer;
+    client_open(&observer, hub);
+    for (unsigned i = 0; i < 16; i++) {
+        if (many[i].id == 0)
+            continue;
+        for (int64_t end = now_ms() + patient(PATIENCE); !lists(&observer, many[i].id); poll(NULL, 0, 20))
+            ck_assert_int_lt(now_ms(), end);
+        client_message_to(&observer, &many[i], "still there");
+        struct frame frame;
+        client_receive(&many[i], &frame);
+        ck_assert_int_eq(frame.type, FRAME_MESSAGE);
+    }
+    ck_assert_uint_ge(left, 9);
+    stop_hubs();
+}
+END_TEST
+
+START_TEST(test_receiver_that_goes)
+{
+    start_all(harness_workers[_i]);
+    for (unsigned i = 0; i < 5; i++) {
+        client_message_to(&a, &b, "one");
+        expect_text(&b, &a, "one");
+    }
+    client_close(&b);
+    await_list(&a, 2);
+    client_message_to(&a, &b, "to nobody");
+    expect_undelivered(&a, b.id, 5);
+    stop_hubs();
+}
+END_TEST
+
+/* What one hub has accepted before its end arrives in the other one. */
+START_TEST(test_end_of_a_hub)
+{
+    static uint8_t body[20000];
+
+    start_all(harness_workers[_i]);
+    for (unsigned i = 0; i < 100; i++)
+        client_message(&a, &b.id, 1, body, sizeof body);
+    client_request(&a, FRAME_IDENTITY);
+    struct frame frame;
+    client_receive(&a, &frame); /* all of it was read */
+    hub_stop(&hub_a);
+    for (unsigned i = 0; i < 100; i++)
+        expect_message(&b, &a, body, sizeof body);
+    await_list(&b, 1);
+    hub_stop(&hub_b);
+}
+END_TEST
+
+START_TEST(test_upgrade)
+{
+    start_all(harness_workers[_i]);
+    for (unsigned i = 0; i < 3; i++) {
+        size_t from = hub_a.length;
+        kill(hub_a.pid, SIGUSR2);
+        hub_await(&hub_a, "upgraded: 2 clients", from);
+        await_list(&a, 3);
+        await_list(&b, 3);
+        client_message_to(&a, &b, "to b");
+        client_message_to(&b, &a2, "to a2");
+        expect_text(&b, &a, "to b");
+        expect_text(&a2, &b, "to a2");
+    }
+    stop_hubs();
+}
+END_TEST
+
+/* ---- slow receivers ---- */
+
+/* Sends until the socket takes no more for a while; returns how many messages. */
+static unsigned fill(struct client *sender, const uint64_t *receivers, unsigned count, unsigned most)
+{
+    static uint8_t frame[70000];
+    unsigned sent = 0;
+    size_t size = make_message(frame, receivers, count, frame + 5000, 60000), at = 0;
+
+    while (sent < most) {
+        ssize_t more = send(sender->fd, frame + at, size - at, MSG_DONTWAIT);
+        struct pollfd room = {.fd = sender->fd, .events = POLLOUT};
+        if (more < 0 && poll(&room, 1, patient(300)) == 0)
+            break;
+        at += more > 0 ? (size_t)more : 0;
+        if (at == size) {
+            at = 0;
+            sent++;
+        }
+    }
+    if (at > 0) { /* the rest of the last one, once there is room */
+        sent++;
+        for (ssize_t more; at < size; at += (size_t)more)
+            ck_assert_int_gt(more = send(sender->fd, frame + at, size - at, MSG_NOSIGNAL), 0);
+    }
+    sender->messages += sent;
+    return sent;
+}
+
+/* A receiver that does not read makes its own sender wait, and nobody else. */
+START_TEST(test_slow_receiver_stops_its_sender_only)
+{
+    static struct frame frame;
+    struct client other;
+
+    start_all(harness_workers[_i]);
+    client_open(&other, &hub_a);
+    pid_t feeder = fork();
+    while (feeder == 0)
+        fill(&a, &b.id, 1, 10000);
+    poll(NULL, 0, patient(500));
+    hub_await_statistic(&hub_b, "congested", 1);
+    for (int64_t end = now_ms() + patient(PATIENCE); hub_statistic(&hub_a, "paused_by_receiver") == 0;
+         poll(NULL, 0, 20))
+        ck_assert_int_lt(now_ms(), end);
+    int64_t longest = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        int64_t since = now_ms();
+        client_message_to(&a2, &b2, "past it");
+        expect_text(&b2, &a2, "past it");
+        client_message_to(&other, &a2, "here");
+        expect_text(&a2, &other, "here");
+        longest = now_ms() - since > longest ? now_ms() - since : longest;
+    }
+    ck_assert_msg(longest < patient(500), "%lld ms", (long long)longest);
+    for (unsigned i = 0; i < 200; i++) { /* it reads again, and its sender goes on */
+        client_receive(&b, &frame);
+        ck_assert_int_eq(frame.type, FRAME_MESSAGE);
+        ck_assert_uint_eq(frame.length, 60000);
+    }
+    kill(feeder, SIGKILL);
+    stop_hubs();
+}
+END_TEST
+
+START_TEST(test_slow_receiver_is_refused)
+{
+    struct frame frame;
+    bool told = false;
+
+    start_hubs(1, 1, "--slow-receiver", "refuse");
+    join(1);
+    open_clients();
+    await_list(&a, 3);
+    uint64_t both[] = {b.id, b2.id};
+    for (unsigned i = 0; i < 1000 && !told; i++) {
+        client_message(&a, both, 2, frame.ids, sizeof frame.ids);
+        do
+            client_receive(&b2, &frame);
+        while (frame.type != FRAME_MESSAGE);
+        while (!is_silent(&a, 0)) {
+            client_receive(&a, &frame);
+            ck_assert_int_eq(frame.type, FRAME_UNDELIVERED);
+            ck_assert_uint_eq(frame.count, 1);
+            ck_assert_uint_eq(frame.ids[0], b.id);
+            told = true;
+        }
+        if (i == 999)
+            ck_assert_msg(told, "a receiver that does not read got all");
+        i = i == 998 ? 998 - 900 : i; /* as long as it takes, see the time limit of the test */
+    }
+    stop_hubs();
+}
+END_TEST
+
+/* ---- hostile and mistaken peers ---- */
+
+/* What another hub says first. */
+static void greet(int fd, unsigned node)
+{
+    uint8_t frame[PEER_HELLO_SIZE];
+    const struct peer_hello hello = {
+        .version = PEER_VERSION, .node = (uint16_t)node, .workers = 2, .worker = 1, .slot_bits = 14};
+
+    peer_store_hello(frame, &hello);
+    ck_assert_int_eq(send(fd, frame, sizeof frame, MSG_NOSIGNAL), sizeof frame);
+}
+
+static void send_control(int fd, enum peer_control kind, const uint64_t *ids, unsigned count, const uint8_t *body,
+                         uint32_t length)
+{
+    uint8_t frame[FRAME_WORD_SIZE + FRAME_MAX_IDS * FRAME_ID_SIZE + 100] = {0};
+    uint32_t word = frame_word(FRAME_CONTROL, count, length);
+
+    frame_store_word(frame, word);
+    for (unsigned i = 0; i < count; i++)
+        frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, ids[i]);
+    if (body != NULL)
+        memcpy(frame + frame_header_size(word), body, length);
+    frame[frame_header_size(word)] = (uint8_t)kind;
+    (void)send(fd, frame, frame_size(word), MSG_NOSIGNAL);
+}
+
+static void expect_stream_end(int fd)
+{
+    struct client stream = {.fd = fd};
+    uint8_t sink[4096];
+    ssize_t got;
+
+    do {
+        struct pollfd more = {.fd = fd, .events = POLLIN};
+        ck_assert_msg(poll(&more, 1, patient(PATIENCE)) == 1, "the stream goes on");
+        got = recv(stream.fd, sink, sizeof sink, 0);
+    } while (got > 0);
+    close(fd);
+}
+
+static void mistake(int fd, int which)
+{
+    const uint64_t theirs = UINT64_C(2) << 48 | (1 << 13), foreign = UINT64_C(7) << 48 | (1 << 13), ours = a.id;
+    const uint64_t other_worker = UINT64_C(2) << 48 | 17;
+    uint8_t body[40] = {0}, forward[200] = {0};
+    uint64_t pair[2] = {ours, theirs};
+
+    if (which > 0)
+        greet(fd, 2);
+    if (which > 9)
+        send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+    switch (which) {
+    case 0: /* no greeting */
+        send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+        break;
+    case 1: /* two of them */
+        greet(fd, 2);
+        break;
+    case 2: /* a client's frame */
+        frame_store_word(body, frame_word(FRAME_LIST, 0, 0));
+        send(fd, body, 4, MSG_NOSIGNAL);
+        break;
+    case 3: /* clients before CLIENTS */
+        send_control(fd, PEER_JOINED, &theirs, 1, NULL, 1);
+        break;
+    case 4: /* there is nothing to acknowledge */
+        peer_store_acknowledged(body, 1);
+        send_control(fd, PEER_ACKNOWLEDGED, NULL, 0, body, PEER_ACKNOWLEDGED_BODY);
+        break;
+    case 5: /* no such kind */
+        send_control(fd, (enum peer_control)99, NULL, 0, NULL, 1);
+        break;
+    case 6: /* a receiver of another hub */
+        send_control(fd, PEER_CONGESTED, &foreign, 1, NULL, 1);
+        break;
+    case 7: /* nothing of that is under way */
+        peer_store_undelivered(body, &(struct peer_undelivered){.number = 0, .messages = 1, .about = 1});
+        send_control(fd, PEER_UNDELIVERED, pair, 2, body, PEER_UNDELIVERED_BODY);
+        break;
+    case 8: /* the client has never sent as much */
+        peer_store_undelivered(body, &(struct peer_undelivered){.number = 0, .messages = 50000});
+        send_control(fd, PEER_UNDELIVERED, pair, 2, body, PEER_UNDELIVERED_BODY);
+        break;
+    case 9: /* more than a batch can have */
+        peer_store_undelivered(body, &(struct peer_undelivered){.number = 0, .messages = UINT32_MAX});
+        send_control(fd, PEER_UNDELIVERED, pair, 2, body, PEER_UNDELIVERED_BODY);
+        break;
+    case 10: /* CLIENTS again */
+        send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+        break;
+    case 11: /* a client of another worker there */
+        send_control(fd, PEER_JOINED, &other_worker, 1, NULL, 1);
+        break;
+    case 12: /* a sender of another hub; and messages that are no such */
+    case 13:
+    case 14:
+    case 15:
+        frame_store_word(forward, frame_word(FRAME_FORWARD, 1, PEER_FORWARD_FIELDS + 12 + (which == 14 ? 5 : 0)));
+        frame_store_id(forward + 4, ours);
+        peer_store_fields(forward + 12, which == 12 ? foreign : theirs, 0, which == 15 ? 2 : 1);
+        frame_store_word(forward + 32, frame_word(FRAME_MESSAGE, which == 13 ? 2 : 1, which == 14 ? 6 : 0));
+        frame_store_id(forward + 36, which == 12 ? foreign : theirs);
+        send(fd, forward, 44 + (which == 14 ? 5 : 0), MSG_NOSIGNAL);
+        break;
+    default: /* too long */
+        frame_store_word(body, frame_word(FRAME_FORWARD, 1, (1 << 21) - 1));
+        send(fd, body, 4, MSG_NOSIGNAL);
+        break;
+    }
+}
+#define MISTAKES 17
+
+START_TEST(test_mistaken_peer)
+{
+    hub_start(&hub_a, 2, "--node", "1", "--link", link_a, NULL);
+    client_open(&a, &hub_a);
+    int fd = carrier_connect(link_a);
+    mistake(fd, _i);
+    expect_stream_end(fd);
+    hub_await(&hub_a, "another hub did not keep to the protocol between hubs", 0);
+    ck_assert_uint_eq(hub_statistic(&hub_a, "worker_deaths"), 0);
+    await_list(&a, 0);
+    expect_service(&hub_a, 4);
+    hub_stop(&hub_a);
+}
+END_TEST
+
+START_TEST(test_the_same_node)
+{
+    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
+    int fd = carrier_connect(link_a);
+    greet(fd, 1);
+    expect_stream_end(fd);
+    hub_await(&hub_a, "leads to a hub that is node 1 as well", 0);
+    hub_stop(&hub_a);
+}
+END_TEST
+
+/* A second stream for the same worker there is refused while the first one lasts. */
+START_TEST(test_two_streams_of_one_worker)
+{
+    uint64_t client = UINT64_C(2) << 48 | UINT64_C(1) << 20 | 1 << 13;
+
+    hub_start(&hub_a, 2, "--node", "1", "--link", link_a, NULL);
+    client_open(&a, &hub_a);
+    int first = carrier_connect(link_a), second = carrier_connect(link_a);
+    greet(first, 2);
+    send_control(first, PEER_CLIENTS, NULL, 0, NULL, 1);
+    send_control(first, PEER_JOINED, &client, 1, NULL, 1);
+    await_list(&a, 1);
+    greet(second, 2);
+    send_control(second, PEER_CLIENTS, NULL, 0, NULL, 1);
+    expect_stream_end(second);
+    ck_assert(lists(&a, client));
+    close(first);
+    await_list(&a, 0);
+    second = carrier_connect(link_a);
+    greet(second, 2);
+    send_control(second, PEER_CLIENTS, NULL, 0, NULL, 1);
+    send_control(second, PEER_JOINED, &client, 1, NULL, 1);
+    await_list(&a, 1);
+    close(second);
+    hub_stop(&hub_a);
+}
+END_TEST
+
+/* ---- options ---- */
+
+START_TEST(test_link_needs_a_node)
+{
+    char *arguments[] = {"--link", link_a, NULL};
+    expect_start_to_fail(&hub_a, arguments, 64, "--link takes effect with a --node");
+}
+END_TEST
+
+START_TEST(test_socket_of_the_link)
+{
+    char *arguments[] = {"--listen", "127.0.0.1:0", "--node", "3", "--link", link_a, NULL};
+
+    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
+    expect_start_to_fail(&hub_b, arguments, 69, "--link: cannot listen at");
+    kill(hub_a.pid, SIGKILL);
+    hub_wait(&hub_a);
+    ck_assert_int_eq(access(link_a, F_OK), 0); /* what is left of it is no obstacle */
+    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
+    hub_stop(&hub_a);
+    ck_assert_int_ne(access(link_a, F_OK), 0);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("nodes");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_loop_test(tests, test_messages_go_both_ways, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_many_workers_and_few, 0, 2);
+    tcase_add_loop_test(tests, test_receivers_everywhere, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_bodies_of_all_sizes, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_order_of_a_flood, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_half_close, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_list_follows, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_whoever_has_a_message_finds_the_sender, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_list_without_the_other_hub, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_what_is_not_acknowledged_is_told);
+    tcase_add_test(tests, test_drain_timeout_ends_a_stream);
+    tcase_add_loop_test(tests, test_death_of_a_worker, 0, 2);
+    tcase_add_loop_test(tests, test_receiver_that_goes, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_end_of_a_hub, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_upgrade, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_slow_receiver_stops_its_sender_only, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_slow_receiver_is_refused);
+    tcase_add_loop_test(tests, test_mistaken_peer, 0, MISTAKES);
+    tcase_add_test(tests, test_the_same_node);
+    tcase_add_test(tests, test_two_streams_of_one_worker);
+    tcase_add_test(tests, test_link_needs_a_node);
+    tcase_add_test(tests, test_socket_of_the_link);
+    return run_case(tests, "nodes");
+}

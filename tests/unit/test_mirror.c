@@ -1,0 +1,138 @@
+/* test_mirror.c: the mirror of other hubs' clients: who may write where, and what is left of it. */
+#include "../run_case.h"
+#include "hub/common/mirror.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+static struct shared shared;
+
+static const struct peer_hello worker_1 = {
+    .version = PEER_VERSION, .node = 7, .workers = 2, .worker = 1, .slot_bits = 14};
+
+static void set_up(void)
+{
+    ck_assert_int_eq(shared_create(&shared, 2, 1000, 0), 0);
+    shared.node = 1;
+    ck_assert_int_eq(mirror_create(&shared), 0);
+}
+
+static void tear_down(void)
+{
+    mirror_destroy(&shared);
+    shared_destroy(&shared);
+}
+
+/* The id of a client of node 7 with this slot. */
+static uint64_t client(uint32_t slot)
+{
+    return UINT64_C(7) << 48 | UINT64_C(5) << 14 | slot;
+}
+
+START_TEST(test_joined_and_left)
+{
+    int part = mirror_claim(&shared, 0, &worker_1);
+    ck_assert_int_ge(part, 0);
+    uint32_t first = shared_range_start(1 << 14, 2, 1), last = (1 << 14) - 1;
+    ck_assert(mirror_joined(&shared, (unsigned)part, client(first)));
+    ck_assert(mirror_joined(&shared, (unsigned)part, client(first))); /* twice is once */
+    ck_assert(mirror_joined(&shared, (unsigned)part, client(last)));
+    ck_assert_uint_eq(mirror_clients(&shared), 2);
+    ck_assert_uint_eq(mirror_used(&shared, (unsigned)part), last - first + 1);
+    ck_assert_uint_eq(mirror_words(&shared, (unsigned)part)[0], client(first));
+
+    uint64_t later = client(first) + (UINT64_C(1) << 14); /* the slot's next client */
+    ck_assert(mirror_joined(&shared, (unsigned)part, later));
+    ck_assert(mirror_left(&shared, (unsigned)part, client(first)));
+    ck_assert_uint_eq(mirror_clients(&shared), 2);
+    ck_assert(mirror_left(&shared, (unsigned)part, later));
+    ck_assert_uint_eq(mirror_clients(&shared), 1);
+    ck_assert_uint_eq(mirror_words(&shared, (unsigned)part)[0], 0);
+}
+END_TEST
+
+START_TEST(test_ids_of_others)
+{
+    int part = mirror_claim(&shared, 0, &worker_1);
+    uint32_t first = shared_range_start(1 << 14, 2, 1);
+
+    ck_assert(!mirror_joined(&shared, (unsigned)part, client(first - 1)));
+    ck_assert(!mirror_left(&shared, (unsigned)part, client(0)));
+    ck_assert(!mirror_joined(&shared, (unsigned)part, client(first) ^ UINT64_C(1) << 50));
+    ck_assert_uint_eq(mirror_clients(&shared), 0);
+}
+END_TEST
+
+START_TEST(test_one_part_for_a_worker)
+{
+    struct peer_hello other = worker_1;
+
+    int part = mirror_claim(&shared, 0, &worker_1);
+    ck_assert_int_ge(part, 0);
+    ck_assert_int_eq(mirror_claim(&shared, 1, &worker_1), -1);
+    other.worker = 0;
+    ck_assert_int_ge(mirror_claim(&shared, 1, &other), 0);
+    ck_assert_int_eq(mirror_owner(&shared, client((1 << 14) - 1)), 0);
+    ck_assert_int_eq(mirror_owner(&shared, client(0)), 1);
+    ck_assert_int_eq(mirror_owner(&shared, client(0) ^ UINT64_C(1) << 50), -1);
+    mirror_release(&shared, (unsigned)part);
+    ck_assert_int_eq(mirror_owner(&shared, client((1 << 14) - 1)), -1);
+    ck_assert_int_ge(mirror_claim(&shared, 1, &worker_1), 0);
+}
+END_TEST
+
+START_TEST(test_what_a_dead_worker_had)
+{
+    struct peer_hello other = worker_1;
+
+    int part = mirror_claim(&shared, 0, &worker_1);
+    other.worker = 0;
+    int kept = mirror_claim(&shared, 1, &other);
+    ck_assert(mirror_joined(&shared, (unsigned)part, client((1 << 14) - 1)));
+    ck_assert(mirror_joined(&shared, (unsigned)kept, client(3)));
+    mirror_reset(&shared, 0);
+    ck_assert_uint_eq(mirror_clients(&shared), 1);
+    ck_assert_int_eq(mirror_claim(&shared, 1, &worker_1), part);
+    for (uint32_t i = 0; i < 1 << 13; i++)
+        ck_assert_uint_eq(mirror_words(&shared, (unsigned)part)[i], 0);
+}
+END_TEST
+
+START_TEST(test_impossible_hubs)
+{
+    struct peer_hello wrong = worker_1;
+
+    wrong.slot_bits = 24; /* half of that is more than a part has */
+    ck_assert_int_eq(mirror_claim(&shared, 0, &wrong), -1);
+    wrong.slot_bits = 9; /* one step of slots for two workers */
+    ck_assert_int_eq(mirror_claim(&shared, 0, &wrong), -1);
+    wrong.slot_bits = 0;
+    ck_assert_int_eq(mirror_claim(&shared, 0, &wrong), -1);
+}
+END_TEST
+
+START_TEST(test_no_part_is_left)
+{
+    struct peer_hello hello = worker_1;
+
+    for (unsigned i = 0; i < MIRROR_PARTS; i++) {
+        hello.node = (uint16_t)(100 + i);
+        ck_assert_int_ge(mirror_claim(&shared, 0, &hello), 0);
+    }
+    hello.node = 99;
+    ck_assert_int_eq(mirror_claim(&shared, 0, &hello), -1);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("mirror");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, test_joined_and_left);
+    tcase_add_test(tests, test_ids_of_others);
+    tcase_add_test(tests, test_one_part_for_a_worker);
+    tcase_add_test(tests, test_what_a_dead_worker_had);
+    tcase_add_test(tests, test_impossible_hubs);
+    tcase_add_test(tests, test_no_part_is_left);
+    return run_case(tests, "mirror");
+}
