@@ -25,6 +25,7 @@
 
 #define LINE (LOG_TEXT + 64)
 
+static const char *program_name = "relayhubd";
 static struct {
     bool (*sink)(int priority, const char *text);
     bool to_syslog;
@@ -70,7 +71,7 @@ static bool put_error(int priority, const char *text)
     char line[LINE];
     struct pollfd poller = {.fd = target.error, .events = POLLOUT};
     int length = target.journal ? snprintf(line, sizeof line, "<%d>%s\n", priority, text)
-                                : snprintf(line, sizeof line, "relayhubd: %s\n", text);
+                                : snprintf(line, sizeof line, "%s: %s\n", program_name, text);
 
     /* If it could not be opened a second time, a write may wait, unless there is room. */
     if (target.error == STDERR_FILENO && (poll(&poller, 1, 0) != 1 || !(poller.revents & POLLOUT)))
@@ -101,8 +102,8 @@ static bool put_syslog(int priority, const char *text)
     struct tm local;
 
     strftime(stamp, sizeof stamp, "%b %e %H:%M:%S", localtime_r(&now, &local));
-    int length =
-        snprintf(line, sizeof line, "<%d>%s relayhubd[%d]: %s", LOG_DAEMON | priority, stamp, (int)getpid(), text);
+    int length = snprintf(line, sizeof line, "<%d>%s %s[%d]: %s", LOG_DAEMON | priority, stamp, program_name,
+                          (int)getpid(), text);
     if (send(target.syslog, line, (size_t)length, MSG_NOSIGNAL) > 0)
         return true;
     if (errno == EAGAIN || errno == ENOBUFS || !connect_syslog()) /* the daemon hangs, or is not there */
@@ -111,6 +112,11 @@ static bool put_syslog(int priority, const char *text)
 }
 
 /* ---- lines ---- */
+
+void log_set_name(const char *program)
+{
+    program_name = program;
+}
 
 void log_open(bool foreground, bool verbose)
 {

@@ -22,6 +22,9 @@
                          */
 #define LOG_WORKERS 64u /* workers whose lines are told apart */
 
+/* Lines are those of this program, not of relayhubd. Before log_open(); keeps the pointer. */
+void log_set_name(const char *program);
+
 /* To be called once, before the first line. `verbose` lets LOG_DEBUG lines through. */
 void log_open(bool foreground, bool verbose);
 

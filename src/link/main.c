@@ -1,0 +1,284 @@
+/*
+ * main.c: relayhub-link: carries the streams of a hub to other hubs over NATS. One loop: the hub's sockets, what comes
+ * from NATS, and time.
+ *
+ *     options.c   what the operator chose
+ *     hub.c       connections of the hub that wait to become streams
+ *     nodes.c     the other nodes, up or down, and which streams there are
+ *     stream.c    one stream: whole and in order, or ended
+ *     piece.c     what links say to each other
+ *     bus.c       NATS
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "hub/common/log.h"
+#include "link/nodes.h"
+#include "link/options.h"
+#include "standard_fds.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef HAVE_LIBSYSTEMD
+#include <systemd/sd-daemon.h>
+#define notify(state) ((void)sd_notify(0, state))
+#else
+#define notify(state) ((void)0)
+#endif
+
+/* Milliseconds. */
+#define TICK 50u
+#define STATUS_EVERY 1000u
+
+/* The most of what came that one turn handles. */
+#define TAKEN_A_TURN 256u
+
+static struct link_options options;
+static struct hub hub;
+static struct nodes nodes;
+static struct bus *bus;
+static int epoll_fd, signals;
+static bool ends;
+
+static uint64_t milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- status ---- */
+
+/* A new file takes the place of the old one, so that a reader finds a whole one. That it cannot be is said once. */
+static void write_status(void)
+{
+    static bool told;
+    char path[PATH_MAX + 8];
+
+    snprintf(path, sizeof path, "%s.new", options.status_file);
+    FILE *file = fopen(path, "we");
+    if (file != NULL) {
+        nodes_write(&nodes, file);
+        bool good = !ferror(file);
+        if (fclose(file) == 0 && good && rename(path, options.status_file) == 0)
+            return;
+    }
+    if (!told)
+        log_line(LOG_WARNING, "--status-file: cannot write %s: %s", options.status_file, strerror(errno));
+    told = true;
+}
+
+static int print_status(void)
+{
+    char line[1024];
+    struct stat status;
+    FILE *file = fopen(options.status_file, "re");
+
+    if (file == NULL || fstat(fileno(file), &status) < 0) {
+        fprintf(stderr, "relayhub-link: no link has written %s: %s\n", options.status_file, strerror(errno));
+        return EX_UNAVAILABLE;
+    }
+    while (fgets(line, sizeof line, file) != NULL)
+        fputs(line, stdout);
+    fclose(file);
+    if (time(NULL) - status.st_mtime <= 5)
+        return EX_OK;
+    fprintf(stderr, "relayhub-link: this was true %lld seconds ago: the link does not run\n",
+            (long long)(time(NULL) - status.st_mtime));
+    return EX_UNAVAILABLE;
+}
+
+/* ---- the loop ---- */
+
+static void handle_signals(void)
+{
+    struct signalfd_siginfo info;
+
+    while (read(signals, &info, sizeof info) == (ssize_t)sizeof info)
+        ends = true;
+}
+
+static void take_from_bus(void)
+{
+    const uint8_t *bytes;
+    size_t size;
+
+    for (unsigned i = 0; i < TAKEN_A_TURN && bus_take(bus, &bytes, &size); i++)
+        nodes_take(&nodes, bytes, size);
+}
+
+/* The node whose stream this is. */
+static struct stream_way *way_of(const struct stream *stream)
+{
+    for (unsigned i = 0; i < NODES_MOST; i++) {
+        struct node *node = &nodes.node[i];
+        if (node->streams != NULL && stream >= node->streams && stream < node->streams + STREAMS_MOST)
+            return &node->way;
+    }
+    return NULL;
+}
+
+static void handle_event(const struct epoll_event *event)
+{
+    if (event->data.ptr == &signals) {
+        handle_signals();
+    } else if (event->data.ptr == bus) {
+        take_from_bus();
+    } else if (event->data.ptr == &hub) {
+        hub_look(&hub, nodes.now);
+    } else {
+        struct stream *stream = event->data.ptr;
+        struct stream_way *way = way_of(stream);
+        way->now = nodes.now;
+        stream_handle(stream, way, event->events);
+    }
+}
+
+static void look(uint64_t now)
+{
+    static uint64_t looked, written;
+
+    if (now - looked < TICK)
+        return;
+    looked = now;
+    hub_look(&hub, now);
+    nodes_look(&nodes, now);
+    bus_report(bus);
+    if (now - written < STATUS_EVERY)
+        return;
+    written = now;
+    write_status();
+}
+
+static void turn(void)
+{
+    struct epoll_event events[64];
+    int ready = epoll_wait(epoll_fd, events, 64, (int)TICK);
+
+    nodes.now = milliseconds();
+    for (int i = 0; i < ready; i++)
+        handle_event(&events[i]);
+    look(nodes.now);
+}
+
+/* ---- the start ---- */
+
+static bool watch(int fd, void *about)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = about};
+    return fd >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static bool open_loop(void)
+{
+    sigset_t mask;
+
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGTERM);
+    sigaddset(&mask, SIGINT);
+    sigprocmask(SIG_BLOCK, &mask, NULL); /* for the threads of NATS as well */
+    signal(SIGPIPE, SIG_IGN);
+    signals = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_fd >= 0 && watch(signals, &signals))
+        return true;
+    log_line(LOG_ERR, "cannot start: %s", strerror(errno));
+    return false;
+}
+
+/* Waits until the hub has said which node it is, or a signal comes. */
+static void await_hub(void)
+{
+    struct epoll_event event;
+
+    while (!ends && hub.workers == 0) {
+        hub_look(&hub, milliseconds());
+        if (epoll_wait(epoll_fd, &event, 1, (int)TICK) == 1 && event.data.ptr == &signals)
+            handle_signals();
+    }
+}
+
+/* Waits until a server of NATS answers, or a signal comes. */
+static void await_bus(void)
+{
+    struct epoll_event event;
+    const char *error, *told = NULL;
+
+    while (!ends && (bus = bus_open(&options, &error)) == NULL) {
+        if (told == NULL || strcmp(told, error) != 0)
+            log_line(LOG_WARNING, "cannot connect to NATS: %s", error);
+        told = error;
+        if (epoll_wait(epoll_fd, &event, 1, 500) == 1 && event.data.ptr == &signals)
+            handle_signals();
+    }
+}
+
+/* Runs until a signal, or until another link turns out to have this node. Returns an exit status of sysexits(3). */
+static int serve(void)
+{
+    const char *error;
+    char server[TEXT_MOST];
+
+    if (!bus_listen(bus, hub.node, &error) || !watch(bus_descriptor(bus), bus)) {
+        log_line(LOG_ERR, "cannot listen to NATS: %s", error);
+        return EX_UNAVAILABLE;
+    }
+    nodes_init(&nodes, &hub, bus, options.node_timeout, epoll_fd, milliseconds());
+    log_line(LOG_NOTICE, "ready, node %u of %s, by %s", hub.node, options.cluster,
+             bus_server(bus, server, sizeof server));
+    notify("READY=1");
+    while (!ends && nodes.doubled == 0 && (hub.node == nodes.self || hub.workers == 0))
+        turn();
+    notify("STOPPING=1");
+    if (nodes.doubled != 0)
+        log_line(LOG_ERR, "node %u is another hub's: give this one a --node of its own", nodes.doubled);
+    else if (!ends)
+        log_line(LOG_NOTICE, "the hub is another node now: beginning again");
+    nodes_leave(&nodes);
+    (void)unlink(options.status_file);
+    return nodes.doubled != 0 ? EX_CONFIG : EX_OK;
+}
+
+int main(int argc, char *argv[])
+{
+    int status = EX_OK;
+
+    standard_fds_fill();
+    switch (link_options_read(&options, argc, argv)) {
+    case LINK_OPTIONS_EXIT:
+        return EX_OK;
+    case LINK_OPTIONS_BAD:
+        return EX_USAGE;
+    case LINK_OPTIONS_RUN:
+        break;
+    }
+    if (options.status)
+        return print_status();
+    log_set_name("relayhub-link");
+    log_open(true, options.verbose);
+    if (!open_loop())
+        return EX_OSERR;
+    hub_init(&hub, options.link, epoll_fd);
+    while (!ends && status == EX_OK) {
+        await_hub();
+        await_bus();
+        if (ends)
+            break;
+        status = serve();
+        bus_close(bus);
+        bus = NULL;
+    }
+    hub_close(&hub);
+    log_line(LOG_NOTICE, "ended");
+    return status;
+}

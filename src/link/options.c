@@ -1,0 +1,221 @@
+/* options.c: see options.h. */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#include "link/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
+#ifndef RUNSTATEDIR
+#define RUNSTATEDIR "/run"
+#endif
+
+enum kind { SERVER, TEXT, PATH, SECONDS, FLAG };
+
+struct entry {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+    const char *takes, *help;
+};
+
+#define AT(member) offsetof(struct link_options, member)
+
+static const struct entry entries[] = {
+    {"link", PATH, AT(link), "PATH", "the socket that the hub's --link names"},
+    {"server", SERVER, 0, "URL", "a NATS server, repeatable, such as nats://127.0.0.1:4222"},
+    {"cluster", TEXT, AT(cluster), "NAME", "what all of the cluster's subjects begin with"},
+    {"node-timeout", SECONDS, AT(node_timeout), "SECONDS", "a node that is silent for longer is down"},
+    {"credentials", PATH, AT(credentials), "FILE", "user credentials of NATS, with an nkey"},
+    {"tls-ca", PATH, AT(tls_ca), "FILE", "certificates that servers are checked with"},
+    {"tls-certificate", PATH, AT(tls_certificate), "FILE", "the certificate to show to servers"},
+    {"tls-key", PATH, AT(tls_key), "FILE", "and its key"},
+    {"status-file", PATH, AT(status_file), "PATH", "the file that --status prints"},
+    {"config", PATH, AT(config), "PATH", "read options from this file, a line 'name value' for each"},
+    {"verbose", FLAG, AT(verbose), NULL, "log what happens to each stream"},
+    {"status", FLAG, AT(status), NULL, "print what the link does, and exit"},
+};
+enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION };
+
+static bool set_value(struct link_options *options, const struct entry *entry, const char *text)
+{
+    char *place = (char *)options + entry->offset, *end;
+    size_t length = strlen(text);
+    double seconds;
+
+    switch (entry->kind) {
+    case SERVER:
+        if (options->server_count == SERVERS_MOST || length == 0 || length >= TEXT_MOST)
+            return false;
+        memcpy(options->servers[options->server_count++], text, length + 1);
+        return true;
+    case TEXT: /* a token of a subject */
+        if (length == 0 || length >= TEXT_MOST / 2 || strpbrk(text, ".*> \t\r\n") != NULL)
+            return false;
+        memcpy(place, text, length + 1);
+        return true;
+    case PATH:
+        if (length == 0 || length >= PATH_MAX)
+            return false;
+        memcpy(place, text, length + 1);
+        return true;
+    case SECONDS:
+        seconds = strtod(text, &end);
+        if (*end != '\0' || !isdigit((unsigned char)*text) || !(seconds >= 2 && seconds <= 3600))
+            return false;
+        *(uint32_t *)(void *)place = (uint32_t)(seconds * 1000);
+        return true;
+    case FLAG:
+        *(bool *)(void *)place = true;
+        return true;
+    }
+    return false;
+}
+
+static bool say(const struct entry *entry, const char *value, const char *where)
+{
+    const char *takes = entry->kind == SECONDS ? "seconds from 2 to 3600"
+                        : entry->kind == TEXT  ? "a name without dots, stars and blanks"
+                        : entry->kind == FLAG  ? "no value"
+                                               : "a value that is not empty and not too long";
+    fprintf(stderr, "relayhub-link: %s%s takes %s, not '%s'\n", where, entry->name, takes, value);
+    return false;
+}
+
+/* ---- the file ---- */
+
+static char *trim(char *text)
+{
+    while (isspace((unsigned char)*text))
+        text++;
+    char *end = text + strlen(text);
+    while (end > text && isspace((unsigned char)end[-1]))
+        *--end = '\0';
+    return text;
+}
+
+static bool read_line(struct link_options *options, char *line, int number)
+{
+    char where[PATH_MAX + 32];
+    char *name = trim(line), *value = name + strcspn(name, " \t");
+
+    if (*name == '\0' || *name == '#')
+        return true;
+    if (*value != '\0')
+        *value++ = '\0';
+    value = trim(value);
+    snprintf(where, sizeof where, "%s, line %d: ", options->config, number);
+    for (int i = 0; i < ENTRIES; i++) {
+        if (strcmp(entries[i].name, name) != 0 || entries[i].offset == AT(config) || entries[i].offset == AT(status))
+            continue;
+        if ((entries[i].takes == NULL) == (*value == '\0') && set_value(options, &entries[i], value))
+            return true;
+        return say(&entries[i], value, where);
+    }
+    fprintf(stderr, "relayhub-link: %sthere is no option '%s'\n", where, name);
+    return false;
+}
+
+static bool read_file(struct link_options *options)
+{
+    FILE *file = fopen(options->config, "re");
+    char *line = NULL;
+    size_t room = 0;
+    bool good = file != NULL;
+
+    if (file == NULL) {
+        fprintf(stderr, "relayhub-link: --config: cannot read %s: %s\n", options->config, strerror(errno));
+        return false;
+    }
+    for (int number = 1; good && getline(&line, &room, file) >= 0; number++)
+        good = read_line(options, line, number);
+    if (good && ferror(file)) {
+        fprintf(stderr, "relayhub-link: --config: cannot read %s: %s\n", options->config, strerror(errno));
+        good = false;
+    }
+    free(line);
+    fclose(file);
+    return good;
+}
+
+/* ---- the command line ---- */
+
+static void print_help(void)
+{
+    puts("Usage: relayhub-link [OPTION]...\n"
+         "Carries a hub's streams to other hubs over NATS. See relayhub-link(8).\n");
+    for (int i = 0; i < ENTRIES; i++) {
+        char left[64];
+        snprintf(left, sizeof left, "--%s %s", entries[i].name, entries[i].takes != NULL ? entries[i].takes : "");
+        printf("  %-26s %s\n", left, entries[i].help);
+    }
+    puts("  --help                     print this and exit\n"
+         "  --version                  print the version and exit");
+}
+
+static enum link_options_result read_arguments(struct link_options *options, int argc, char *argv[])
+{
+    struct option forms[ENTRIES + 3] = {0};
+    int found;
+
+    for (int i = 0; i < ENTRIES; i++)
+        forms[i] =
+            (struct option){entries[i].name, entries[i].takes == NULL ? no_argument : required_argument, NULL, i};
+    forms[SHOW_HELP] = (struct option){"help", no_argument, NULL, SHOW_HELP};
+    forms[SHOW_VERSION] = (struct option){"version", no_argument, NULL, SHOW_VERSION};
+    optind = 0; /* starts getopt_long(3) again: it is called twice */
+    while ((found = getopt_long(argc, argv, "", forms, NULL)) != -1) {
+        if (found == SHOW_HELP || found == SHOW_VERSION) {
+            found == SHOW_HELP ? print_help() : (void)puts("relayhub-link " PACKAGE_VERSION);
+            return LINK_OPTIONS_EXIT;
+        }
+        if (found == '?')
+            return LINK_OPTIONS_BAD;
+        if (!set_value(options, &entries[found], optarg == NULL ? "" : optarg)) {
+            say(&entries[found], optarg, "--");
+            return LINK_OPTIONS_BAD;
+        }
+    }
+    if (optind == argc)
+        return LINK_OPTIONS_RUN;
+    fprintf(stderr, "relayhub-link: it takes options only, not '%s'\n", argv[optind]);
+    return LINK_OPTIONS_BAD;
+}
+
+enum link_options_result link_options_read(struct link_options *options, int argc, char *argv[])
+{
+    static const struct link_options defaults = {.link = RUNSTATEDIR "/relayhub/link",
+                                                 .cluster = "relayhub",
+                                                 .status_file = RUNSTATEDIR "/relayhub-link/status",
+                                                 .node_timeout = 5000};
+    static struct link_options first;
+
+    first = *options = defaults;
+    enum link_options_result result = read_arguments(&first, argc, argv);
+    if (result != LINK_OPTIONS_RUN)
+        return result;
+    if (first.config[0] != '\0') {
+        memcpy(options->config, first.config, sizeof options->config);
+        if (!read_file(options))
+            return LINK_OPTIONS_BAD;
+    }
+    if (first.server_count > 0)
+        options->server_count = 0;
+    read_arguments(options, argc, argv); /* over what the file set */
+    if (options->server_count == 0)
+        strcpy(options->servers[options->server_count++], "nats://127.0.0.1:4222");
+    if ((options->tls_certificate[0] == '\0') == (options->tls_key[0] == '\0'))
+        return LINK_OPTIONS_RUN;
+    fputs("relayhub-link: --tls-certificate and --tls-key need each other\n", stderr);
+    return LINK_OPTIONS_BAD;
+}

@@ -1,0 +1,84 @@
+/*
+ * stream.h: one stream between the hub of this link and another one. It carries bytes over NATS, which may lose, repeat
+ * and delay them, and gives them on whole and in order, or ends.
+ *
+ * Each direction has offsets, counted from the beginning of the stream. Who sends keeps its bytes until the other side
+ * has given them to its hub, WINDOW at most; then it does not read its hub any more. So a side that does not take
+ * anything stops one stream, and nobody else. What has not arrived in RESEND_AFTER is sent again; what does not begin
+ * where the last piece ended is dropped, and said to be missing.
+ *
+ * A stream ends as a whole when the hub of either side ends it. What that hub has sent before arrives first. It also
+ * ends when the other node is down (nodes.h).
+ */
+#ifndef RELAYHUB_STREAM_H
+#define RELAYHUB_STREAM_H
+
+#include "link/piece.h"
+#include "protocol/peer.h"
+
+#define WINDOW (1u << 20)
+
+/* Bytes of a stream between two offsets. */
+struct ring {
+    uint8_t *bytes; /* [WINDOW], or NULL while there was none yet */
+    uint64_t start, end;
+};
+
+enum stream_state {
+    STREAM_IDLE,    /* there is none */
+    STREAM_OPENING, /* this side has a stream of its hub and asks the other side for one */
+    STREAM_OPEN,
+    STREAM_CLOSING /* this side's hub has ended it: all before the end is still on its way */
+};
+
+struct stream {
+    enum stream_state state;
+    unsigned number;
+    uint64_t incarnation;
+    int fd;          /* of the hub, or -1 */
+    uint32_t events; /* that epoll watches it for */
+
+    struct ring out;   /* from the hub; from out.start on it is not acknowledged */
+    uint64_t sent;     /* up to here it was sent, and is not lost as far as is known, */
+    uint64_t arrived;  /* and up to here it is there, but perhaps not given to the hub yet */
+    uint64_t progress; /* milliseconds: when something was acknowledged, or sent again, last */
+    struct ring in;    /* to the hub: what it has not taken yet */
+    uint64_t told;     /* in.start, as the other side was told last */
+    uint64_t end;      /* what the other side sends ends here; UINT64_MAX: not known yet */
+    uint64_t asked;    /* milliseconds: the last OPEN, or the last CLOSE */
+    uint64_t since;    /* milliseconds: since when it is in this state */
+};
+
+/* What a stream needs of those around it. */
+struct stream_way {
+    void *context;
+    /* Sends a piece, whose addresses are filled in there. False: it is lost. */
+    bool (*send)(void *context, struct piece *piece);
+    int epoll;
+    uint64_t now;        /* milliseconds */
+    uint64_t sent_again; /* bytes, for the statistics, as the next */
+    uint64_t bytes_out, bytes_in;
+};
+
+void stream_init(struct stream *stream, unsigned number);
+
+/*
+ * Begins with a connection of the hub, which has said `greeting`, PEER_HELLO_SIZE bytes: that goes first.
+ * STREAM_OPENING or STREAM_OPEN.
+ */
+bool stream_begin(struct stream *stream, struct stream_way *way, enum stream_state state, uint64_t incarnation, int fd,
+                  const uint8_t *greeting);
+
+/* The hub has something to say, or takes something again. */
+void stream_handle(struct stream *stream, struct stream_way *way, uint32_t events);
+
+/* A piece of this incarnation came. */
+void stream_take(struct stream *stream, struct stream_way *way, const struct piece *piece);
+
+/* Every now and then: sends again what is lost, and acknowledges. */
+void stream_look(struct stream *stream, struct stream_way *way);
+
+/* Ends it at once. */
+void stream_end(struct stream *stream, struct stream_way *way);
+
+#endif
