@@ -1,0 +1,586 @@
+/*
+ * ledger.c: clients of several hubs that send to one another, and what became of each message.
+ *
+ *     ledger [--seconds N] [--clients N] [--slow N] [--settle N] [--rate N] [--seed N] HOST:PORT...
+ *
+ * There is an entry for each message and receiver. In the end each one has arrived once, or was answered UNDELIVERED
+ * once; or both, which only the end of a stream between hubs may cause: these are counted; or neither, and the sender
+ * or the receiver was closed. Anything else is a violation: twice, out of order, or lost without a word. Clients come
+ * and go all the time. With SIGUSR1 it measures how long it takes until LIST is the same at all hubs.
+ *
+ * It prints the sums in one line, and ends with status 1 after a violation.
+ */
+#include "protocol/frame.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HUBS_MOST 8u
+#define CLIENTS_MOST 20000u /* over the whole run */
+#define LIVE_MOST 400u
+#define RECEIVERS_MOST 4u
+#define INPUT ((1u << 20) + 4096u)
+#define OUTPUT (512u * 1024u)
+#define BODY_LEAST 16u
+
+enum { NOTHING = 0, ARRIVED = 1, UNDELIVERED = 2 };
+
+struct entry {
+    unsigned char count;
+    unsigned char outcome[RECEIVERS_MOST];
+    unsigned short receivers[RECEIVERS_MOST];
+};
+
+struct client {
+    int fd; /* -1: closed */
+    unsigned hub;
+    uint64_t id; /* 0: not known yet */
+    bool slow, asked_list;
+    int64_t next_read; /* of a slow one, and of one that reconnects */
+    uint8_t *input, *output;
+    size_t input_size, output_size;
+    struct entry *entries;
+    uint32_t entry_count, entry_room;
+    uint32_t *last; /* [CLIENTS_MOST]: the last number from each, plus 1 */
+    uint64_t *list;
+    size_t list_count;
+    bool listed;
+};
+
+static struct client *clients[CLIENTS_MOST];
+static unsigned client_count, live[LIVE_MOST], live_count;
+static struct sockaddr_in hubs[HUBS_MOST];
+static unsigned hub_count, clients_a_hub = 20, slow_a_hub = 1;
+static double seconds = 10, settle = 20, rate = 20000; /* messages a second */
+static int64_t begun;
+static uint64_t state = 1;
+static volatile sig_atomic_t list_wanted;
+
+static struct {
+    uint64_t sent, entries, arrived, undelivered, both, excused, violations, closed_by_hub, closed_by_us, list_checks;
+    int64_t longest_list;
+} tally;
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static uint32_t below(uint32_t limit)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (uint32_t)(state >> 20) % limit;
+}
+
+static void violate(const char *what, unsigned sender, uint32_t number, unsigned receiver)
+{
+    if (tally.violations++ < 20)
+        printf("violation: %s: message %u of client %u (id %llu, hub %u) to client %u (id %llu, hub %u)\n", what,
+               number, sender, (unsigned long long)clients[sender]->id, clients[sender]->hub, receiver,
+               (unsigned long long)clients[receiver]->id, clients[receiver]->hub);
+}
+
+static void *need(void *memory)
+{
+    if (memory == NULL) {
+        fputs("ledger: out of memory\n", stderr);
+        exit(2);
+    }
+    return memory;
+}
+
+/* ---- the life of a client ---- */
+
+static void close_client(struct client *client, bool by_us)
+{
+    close(client->fd);
+    client->fd = -1;
+    free(client->input);
+    free(client->output);
+    free(client->last);
+    client->input = client->output = NULL;
+    client->last = NULL;
+    client->next_read = now_ms() + 300; /* a hub that has just ended is not asked all the time */
+    *(by_us ? &tally.closed_by_us : &tally.closed_by_hub) += 1;
+}
+
+/* A new client of a hub, in this place of the list; connecting does not wait. */
+static void open_client(unsigned place, unsigned hub, bool slow)
+{
+    struct client *client = need(calloc(1, sizeof *client));
+    int on = 1, small = 4096;
+    const uint32_t ask = htobe32(frame_word(FRAME_IDENTITY, 0, 0));
+
+    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (client->fd < 0) {
+        perror("ledger: socket");
+        exit(2);
+    }
+    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (slow)
+        setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    client->hub = hub;
+    client->slow = slow;
+    client->input = need(malloc(INPUT));
+    client->output = need(malloc(OUTPUT + INPUT));
+    client->last = need(calloc(CLIENTS_MOST, sizeof *client->last));
+    memcpy(client->output, &ask, sizeof ask);
+    client->output_size = sizeof ask;
+    clients[client_count] = client;
+    live[place] = client_count++;
+    if (connect(client->fd, (struct sockaddr *)&hubs[hub], sizeof hubs[hub]) < 0 && errno != EINPROGRESS)
+        close_client(client, false);
+}
+
+/* ---- sending ---- */
+
+static void queue(struct client *client, const void *bytes, size_t size)
+{
+    memcpy(client->output + client->output_size, bytes, size);
+    client->output_size += size;
+}
+
+static void flush_client(struct client *client)
+{
+    ssize_t sent = send(client->fd, client->output, client->output_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (sent < 0 && errno != EAGAIN && errno != ENOTCONN && errno != EINPROGRESS) {
+        close_client(client, false);
+        return;
+    }
+    if (sent > 0) {
+        memmove(client->output, client->output + sent, client->output_size - (size_t)sent);
+        client->output_size -= (size_t)sent;
+    }
+}
+
+static void send_one(unsigned index)
+{
+    static uint8_t body[100000];
+    struct client *client = clients[index];
+    unsigned count = below(4) == 0 ? 1 + below(RECEIVERS_MOST) : 1, used = 0;
+    uint32_t length = BODY_LEAST + (below(50) == 0 ? below(sizeof body - BODY_LEAST) : below(1000));
+    uint8_t header[FRAME_WORD_SIZE + RECEIVERS_MOST * FRAME_ID_SIZE];
+
+    if (client->entry_count == client->entry_room) {
+        client->entry_room = client->entry_room * 2 + 64;
+        client->entries = need(realloc(client->entries, client->entry_room * sizeof *client->entries));
+    }
+    struct entry *entry = &client->entries[client->entry_count];
+    memset(entry, 0, sizeof *entry);
+    for (unsigned i = 0; i < count; i++) {
+        unsigned receiver = live[below(live_count)], k = 0;
+        while (k < used && entry->receivers[k] != receiver)
+            k++;
+        if (clients[receiver]->id == 0 || k < used || (clients[receiver]->slow && below(4) != 0))
+            continue;
+        entry->receivers[used] = (unsigned short)receiver;
+        frame_store_id(header + FRAME_WORD_SIZE + used++ * FRAME_ID_SIZE, clients[receiver]->id);
+    }
+    if (used == 0)
+        return;
+    entry->count = (unsigned char)used;
+    frame_store_word(header, frame_word(FRAME_MESSAGE, used, length));
+    frame_store_word(body, index);
+    frame_store_word(body + 4, client->entry_count);
+    queue(client, header, FRAME_WORD_SIZE + used * FRAME_ID_SIZE);
+    queue(client, body, length);
+    client->entry_count++;
+    tally.sent++;
+    tally.entries += used;
+}
+
+/* ---- receiving ---- */
+
+static void take_message(unsigned index, uint64_t sender_id, const uint8_t *body, uint32_t length)
+{
+    struct client *client = clients[index];
+    uint32_t sender = length >= BODY_LEAST ? frame_load_word(body) : UINT32_MAX;
+
+    if (sender >= client_count || clients[sender]->id != sender_id ||
+        frame_load_word(body + 4) >= clients[sender]->entry_count) {
+        violate("a message that nobody sent", index, 0, index);
+        return;
+    }
+    uint32_t number = frame_load_word(body + 4);
+    struct entry *entry = &clients[sender]->entries[number];
+    unsigned k = 0;
+    while (k < entry->count && entry->receivers[k] != index)
+        k++;
+    if (k == entry->count)
+        violate("arrived where it was not sent", sender, number, index);
+    else if (entry->outcome[k] & ARRIVED)
+        violate("arrived twice", sender, number, index);
+    else if (client->last[sender] > number)
+        violate("out of order", sender, number, index);
+    else
+        entry->outcome[k] |= ARRIVED;
+    client->last[sender] = number + 1;
+}
+
+static void take_undelivered(unsigned index, const uint8_t *ids, unsigned count, uint64_t number)
+{
+    struct client *client = clients[index];
+
+    if (number >= client->entry_count) {
+        violate("UNDELIVERED of what was never sent", index, (uint32_t)number, index);
+        return;
+    }
+    struct entry *entry = &client->entries[number];
+    for (unsigned i = 0; i < count; i++) {
+        unsigned k = 0;
+        while (k < entry->count && clients[entry->receivers[k]]->id != frame_load_id(ids + i * FRAME_ID_SIZE))
+            k++;
+        if (k == entry->count)
+            violate("UNDELIVERED to whom it was not sent", index, (uint32_t)number, index);
+        else if (entry->outcome[k] & UNDELIVERED)
+            violate("UNDELIVERED twice", index, (uint32_t)number, entry->receivers[k]);
+        else
+            entry->outcome[k] |= UNDELIVERED;
+    }
+}
+
+static void take_list(struct client *client, const uint8_t *ids, unsigned count)
+{
+    client->list = need(realloc(client->list, (client->list_count + count + 1) * sizeof *client->list));
+    for (unsigned i = 0; i < count; i++)
+        client->list[client->list_count++] = frame_load_id(ids + i * FRAME_ID_SIZE);
+    client->listed = count < FRAME_MAX_IDS;
+}
+
+static void take_frame(unsigned index, uint32_t word, const uint8_t *frame)
+{
+    struct client *client = clients[index];
+    const uint8_t *ids = frame + FRAME_WORD_SIZE, *body = frame + frame_header_size(word);
+
+    switch (frame_type(word)) {
+    case FRAME_IDENTITY:
+        client->id = frame_load_id(ids);
+        break;
+    case FRAME_LIST:
+        take_list(client, ids, frame_count(word));
+        break;
+    case FRAME_MESSAGE:
+        take_message(index, frame_load_id(ids), body, frame_length(word));
+        break;
+    case FRAME_UNDELIVERED:
+        take_undelivered(index, ids, frame_count(word), frame_load_id(body));
+        break;
+    default: /* ERROR: the hub closes next */
+        break;
+    }
+}
+
+static void read_client(unsigned index, size_t most)
+{
+    struct client *client = clients[index];
+    ssize_t got = recv(client->fd, client->input + client->input_size,
+                       INPUT - client->input_size < most ? INPUT - client->input_size : most, MSG_DONTWAIT);
+
+    if (got == 0 || (got < 0 && errno != EAGAIN)) {
+        close_client(client, false);
+        return;
+    }
+    client->input_size += got < 0 ? 0 : (size_t)got;
+    size_t at = 0;
+    while (client->input_size - at >= FRAME_WORD_SIZE) {
+        uint32_t word = frame_load_word(client->input + at);
+        if (client->input_size - at < frame_size(word))
+            break;
+        take_frame(index, word, client->input + at);
+        at += frame_size(word);
+    }
+    memmove(client->input, client->input + at, client->input_size - at);
+    client->input_size -= at;
+}
+
+/* ---- LIST ---- */
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* One client of each hub; and whether there is one of each. */
+static bool choose_listers(unsigned chosen[HUBS_MOST])
+{
+    unsigned found = 0;
+
+    for (unsigned h = 0; h < hub_count; h++) {
+        for (unsigned i = 0; i < live_count; i++) {
+            const struct client *client = clients[live[i]];
+            if (client->hub == h && client->fd >= 0 && client->id != 0 && !client->slow) {
+                chosen[h] = live[i];
+                found++;
+                break;
+            }
+        }
+    }
+    return found == hub_count;
+}
+
+/* Whether all have the same ids, their own included. */
+static bool lists_agree(const unsigned chosen[HUBS_MOST], size_t *size)
+{
+    for (unsigned h = 0; h < hub_count; h++) {
+        struct client *client = clients[chosen[h]];
+        client->list[client->list_count++] = client->id;
+        qsort(client->list, client->list_count, sizeof *client->list, compare);
+    }
+    const struct client *first = clients[chosen[0]];
+    *size = first->list_count;
+    for (unsigned h = 1; h < hub_count; h++) {
+        const struct client *client = clients[chosen[h]];
+        if (client->list_count != first->list_count ||
+            memcmp(client->list, first->list, first->list_count * sizeof *first->list) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void play(int timeout, bool sending);
+
+/* Until LIST is the same everywhere, and has all clients; nobody comes or goes meanwhile. */
+static void check_lists(void)
+{
+    const uint32_t ask = htobe32(frame_word(FRAME_LIST, 0, 0));
+    int64_t began = now_ms(), taken = -1;
+    size_t size = 0, known = 0;
+
+    while (now_ms() - began < 10000) {
+        unsigned chosen[HUBS_MOST];
+        if (!choose_listers(chosen)) {
+            play(20, false);
+            continue;
+        }
+        for (unsigned h = 0; h < hub_count; h++) {
+            struct client *client = clients[chosen[h]];
+            client->list_count = 0;
+            client->listed = false;
+            queue(client, &ask, sizeof ask);
+        }
+        bool all = false;
+        for (int64_t end = now_ms() + 2000; !all && now_ms() < end;) {
+            play(5, false);
+            all = true;
+            for (unsigned h = 0; h < hub_count; h++)
+                all &= clients[chosen[h]]->listed && clients[chosen[h]]->fd >= 0;
+        }
+        known = 0;
+        for (unsigned i = 0; i < live_count; i++)
+            known += clients[live[i]]->fd >= 0 && clients[live[i]]->id != 0;
+        if (all && lists_agree(chosen, &size) && size == known) {
+            taken = now_ms() - began;
+            break;
+        }
+        play(10, false);
+    }
+    printf("lists: %s after %lld ms, %zu of %zu clients\n", taken < 0 ? "differ" : "agree",
+           (long long)(now_ms() - began), size, known);
+    fflush(stdout);
+    tally.list_checks++;
+    tally.violations += taken < 0;
+    if (taken > tally.longest_list)
+        tally.longest_list = taken;
+}
+
+/* ---- the run ---- */
+
+static void serve_client(unsigned index, short events, int64_t now, bool slow)
+{
+    struct client *client = clients[index];
+
+    if (events & (POLLIN | POLLHUP | POLLERR)) {
+        read_client(index, slow ? 2000 : INPUT);
+        if (client->fd >= 0)
+            client->next_read = now + (slow ? 20 : 0);
+    }
+    if (client->fd >= 0 && client->output_size > 0)
+        flush_client(client);
+}
+
+static void replace(unsigned place)
+{
+    const struct client *client = clients[live[place]];
+    if (client_count < CLIENTS_MOST)
+        open_client(place, client->hub, client->slow);
+}
+
+static void play(int timeout, bool sending)
+{
+    struct pollfd polled[LIVE_MOST];
+    int64_t now = now_ms();
+
+    for (unsigned i = 0; i < live_count; i++) {
+        struct client *client = clients[live[i]];
+        if (client->fd < 0 && sending && now >= client->next_read)
+            replace(i);
+        client = clients[live[i]];
+        bool may = (double)tally.sent < (double)(now - begun) * rate / 1000;
+        if (client->fd >= 0 && sending && may && client->id != 0 && client->output_size < OUTPUT / 4) {
+            for (unsigned k = below(4); k > 0; k--)
+                send_one(live[i]);
+        }
+        polled[i].fd = client->fd;
+        polled[i].events = (short)((client->slow && sending && client->next_read > now ? 0 : POLLIN) |
+                                   (client->output_size > 0 ? POLLOUT : 0));
+        polled[i].revents = 0;
+    }
+    poll(polled, live_count, timeout);
+    now = now_ms();
+    for (unsigned i = 0; i < live_count; i++) {
+        if (polled[i].fd >= 0 && polled[i].revents != 0)
+            serve_client(live[i], polled[i].revents, now, clients[live[i]]->slow && sending);
+    }
+}
+
+static uint64_t open_entries(bool finish)
+{
+    uint64_t open = 0;
+
+    for (unsigned s = 0; s < client_count; s++) {
+        for (uint32_t n = 0; n < clients[s]->entry_count; n++) {
+            const struct entry *entry = &clients[s]->entries[n];
+            for (unsigned k = 0; k < entry->count; k++) {
+                unsigned outcome = entry->outcome[k];
+                bool closed = clients[s]->fd < 0 || clients[entry->receivers[k]]->fd < 0;
+                open += outcome == NOTHING && !closed;
+                if (!finish)
+                    continue;
+                tally.arrived += outcome & ARRIVED ? 1 : 0;
+                tally.undelivered += outcome & UNDELIVERED ? 1 : 0;
+                tally.both += outcome == (ARRIVED | UNDELIVERED);
+                tally.excused += outcome == NOTHING && closed;
+                if (outcome == NOTHING && !closed)
+                    violate("lost without a word", s, n, entry->receivers[k]);
+            }
+        }
+    }
+    return open;
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+    list_wanted = 1;
+}
+
+static void read_arguments(int argc, char *argv[])
+{
+    static const struct option forms[] = {{"seconds", 1, NULL, 's'},
+                                          {"clients", 1, NULL, 'c'},
+                                          {"slow", 1, NULL, 'l'},
+                                          {"settle", 1, NULL, 'e'},
+                                          {"seed", 1, NULL, 'r'},
+                                          {"rate", 1, NULL, 't'},
+                                          {0}};
+    int found;
+
+    state = (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid();
+    while ((found = getopt_long(argc, argv, "", forms, NULL)) != -1) {
+        switch (found) {
+        case 's':
+            seconds = atof(optarg);
+            break;
+        case 'c':
+            clients_a_hub = (unsigned)atoi(optarg);
+            break;
+        case 'l':
+            slow_a_hub = (unsigned)atoi(optarg);
+            break;
+        case 'e':
+            settle = atof(optarg);
+            break;
+        case 'r':
+            state = strtoull(optarg, NULL, 10);
+            break;
+        case 't':
+            rate = atof(optarg);
+            break;
+        default:
+            exit(2);
+        }
+    }
+    for (; optind < argc && hub_count < HUBS_MOST; optind++) {
+        char *colon = strchr(argv[optind], ':');
+        struct sockaddr_in *hub = &hubs[hub_count++];
+        if (colon == NULL)
+            exit(2);
+        *colon = '\0';
+        hub->sin_family = AF_INET;
+        hub->sin_port = htons((uint16_t)atoi(colon + 1));
+        if (inet_pton(AF_INET, argv[optind], &hub->sin_addr) != 1)
+            exit(2);
+    }
+    if (hub_count == 0 || hub_count * (clients_a_hub + slow_a_hub) > LIVE_MOST)
+        exit(2);
+}
+
+/* Now and then a client closes, and another one comes in its place. */
+static void churn(void)
+{
+    unsigned place = below(live_count);
+    struct client *client = clients[live[place]];
+
+    if (client->fd < 0 || client->id == 0 || client_count >= CLIENTS_MOST)
+        return;
+    close_client(client, true);
+    replace(place);
+}
+
+int main(int argc, char *argv[])
+{
+    read_arguments(argc, argv);
+    printf("seed %llu\n", (unsigned long long)state);
+    fflush(stdout);
+    signal(SIGUSR1, on_signal);
+    for (unsigned h = 0; h < hub_count; h++) {
+        for (unsigned i = 0; i < clients_a_hub + slow_a_hub; i++)
+            open_client(live_count++, h, i < slow_a_hub);
+    }
+    begun = now_ms();
+    int64_t end = begun + (int64_t)(seconds * 1000), next_churn = now_ms() + 500;
+    while (now_ms() < end) {
+        play(5, true);
+        if (list_wanted) {
+            list_wanted = 0;
+            check_lists();
+        }
+        if (now_ms() >= next_churn) {
+            churn();
+            next_churn = now_ms() + 100 + below(200);
+        }
+    }
+    for (end = now_ms() + (int64_t)(settle * 1000); open_entries(false) > 0 && now_ms() < end;)
+        play(50, false);
+    for (end = now_ms() + 500; now_ms() < end;) /* what comes too much */
+        play(50, false);
+    check_lists();
+    open_entries(true);
+    printf(
+        "clients %u, messages %llu, entries %llu, arrived %llu, undelivered %llu, both %llu, excused by a close %llu, "
+        "closed by us %llu, by hubs %llu, lists %llu, longest %lld ms, violations %llu\n",
+        client_count, (unsigned long long)tally.sent, (unsigned long long)tally.entries,
+        (unsigned long long)tally.arrived, (unsigned long long)tally.undelivered, (unsigned long long)tally.both,
+        (unsigned long long)tally.excused, (unsigned long long)tally.closed_by_us,
+        (unsigned long long)tally.closed_by_hub, (unsigned long long)tally.list_checks, (long long)tally.longest_list,
+        (unsigned long long)tally.violations);
+    return tally.violations > 0;
+}

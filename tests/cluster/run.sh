@@ -1,0 +1,254 @@
+#!/bin/bash
+# run.sh: three hubs in network namespaces of their own, each with a link and a nats-server, and what is done to them:
+# every kind of process is killed and stopped, nodes are cut off from the others, in one direction as well. Clients of
+# all three send to one another meanwhile, and ledger.c keeps account of each message.
+#
+# CLUSTER_SECONDS is how long it takes (600). RELAYHUBD, RELAYHUB_LINK and LEDGER are the programs. As root. Where no
+# namespaces can be made it says so, and ends with status 77.
+set -u
+
+seconds=${CLUSTER_SECONDS:-600}
+dir=$(mktemp -d)
+name=rh$$
+nodes='1 2 3'
+failed=0
+
+say() {
+    echo "check-cluster: $*"
+}
+
+fail() {
+    say "FAIL: $*"
+    failed=1
+}
+
+# ---- the network: a namespace a node, and one in the middle with two bridges: one for the cluster, one for clients
+
+inside() { # NODE COMMAND...
+    local node=$1
+    shift
+    ip netns exec "$name-$node" "$@"
+}
+
+# The same in the background, as the process $! itself.
+begin() { # NODE COMMAND...
+    local node=$1
+    shift
+    exec ip netns exec "$name-$node" "$@"
+}
+
+make_network() {
+    ip netns add "$name-0" 2>/dev/null || return 1
+    inside 0 ip link set lo up
+    for bridge in cluster client; do
+        inside 0 ip link add "$bridge" type bridge || return 1
+        inside 0 ip link set "$bridge" up
+    done
+    inside 0 ip address add 10.89.0.100/24 dev client
+    for node in $nodes; do
+        ip netns add "$name-$node" || return 1
+        inside "$node" ip link set lo up
+        for bridge in cluster client; do
+            inside 0 ip link add "$bridge$node" type veth peer name "$bridge" netns "$name-$node" || return 1
+            inside 0 ip link set "$bridge$node" master "$bridge" up
+            inside "$node" ip link set "$bridge" up
+        done
+        inside "$node" ip address add "10.88.0.$node/24" dev cluster
+        inside "$node" ip address add "10.89.0.$node/24" dev client
+    done
+}
+
+clean_up() {
+    trap '' EXIT
+    touch "$dir/stop"
+    kill -9 $supervisors 2>/dev/null
+    for node in 0 $nodes; do
+        for pid in $(ip netns pids "$name-$node" 2>/dev/null); do
+            kill -CONT "$pid" 2>/dev/null
+            kill -9 "$pid" 2>/dev/null
+        done
+        ip netns delete "$name-$node" 2>/dev/null
+    done
+    wait 2>/dev/null
+    rm -rf "$dir"
+}
+
+# ---- the processes; each is started again when it ends
+
+write_nats_configuration() { # NODE
+    local routes=''
+    for other in $nodes; do
+        [ "$other" = "$1" ] || routes="$routes${routes:+, }\"nats://10.88.0.$other:6222\""
+    done
+    cat >"$dir/nats$1.conf" <<END
+listen: "127.0.0.1:4222"
+server_name: "n$1"
+write_deadline: "2s"
+ping_interval: "2s"
+ping_max: 2
+cluster { name: "relayhub", listen: "10.88.0.$1:6222", routes: [$routes], connect_retries: 0 }
+END
+}
+
+keep_running() { # KIND NODE COMMAND...
+    local kind=$1 node=$2
+    shift 2
+    while [ -d "$dir" ] && [ ! -e "$dir/stop" ]; do
+        begin "$node" "$@" >>"$dir/$kind$node.log" 2>&1 &
+        echo $! >"$dir/$kind$node.pid"
+        wait $!
+        sleep 0.3
+    done
+}
+
+supervisors=''
+start_node() {
+    write_nats_configuration "$1"
+    keep_running nats "$1" nats-server -c "$dir/nats$1.conf" &
+    supervisors="$supervisors $!"
+    keep_running hub "$1" "$RELAYHUBD" --foreground --workers 2 --node "$1" --link "$dir/$1.link" \
+        --listen "10.89.0.$1:7411" --drain-timeout 5 &
+    supervisors="$supervisors $!"
+    keep_running link "$1" "$RELAYHUB_LINK" --link "$dir/$1.link" --server nats://127.0.0.1:4222 \
+        --status-file "$dir/$1.status" &
+    supervisors="$supervisors $!"
+}
+
+# Whether each link says that both others are up, all their streams with them.
+all_up() {
+    for node in $nodes; do
+        [ "$(grep -c '^peer [0-9]* up .* streams 2 ' "$dir/$node.status" 2>/dev/null)" = 2 ] || return 1
+    done
+}
+
+await_all_up() {
+    for _ in $(seq 600); do
+        ! all_up || return 0
+        sleep 0.1
+    done
+    tail -n 4 "$dir"/*.log "$dir"/*.status
+    return 1
+}
+
+# The processes of a kind on a node.
+processes() { # KIND NODE
+    local main
+    main=$(cat "$dir/$1$2.pid")
+    case $1 in
+    worker) pgrep -P "$(cat "$dir/hub$2.pid")" | shuf -n 1 ;;
+    *) echo "$main" ;;
+    esac
+}
+
+# ---- what is done to them
+
+random() { # FROM TO
+    echo $(($1 + RANDOM % ($2 - $1 + 1)))
+}
+
+kinds='worker hub link nats'
+
+strike() {
+    local node kind process
+    node=$(random 1 3)
+    kind=$(printf '%s\n' $kinds | shuf -n 1)
+    [ "$kind" != worker ] || cp "$dir/hub$node.pid" "$dir/worker$node.pid"
+    process=$(processes "$kind" "$node")
+    case $(random 0 4) in
+    0 | 1)
+        kill -9 "$process" 2>/dev/null
+        count "kill -9 of a $kind"
+        ;;
+    2 | 3)
+        kill -STOP "$process" 2>/dev/null
+        sleep "$(random 1 7)"
+        kill -CONT "$process" 2>/dev/null
+        count "stop of a $kind"
+        ;;
+    4)
+        if [ "$(random 0 1)" = 0 ]; then
+            inside 0 ip link set "cluster$node" down
+            sleep "$(random 2 8)"
+            inside 0 ip link set "cluster$node" up
+            count 'partition'
+        else
+            other=$((node % 3 + 1))
+            inside "$node" ip route add blackhole "10.88.0.$other/32"
+            sleep "$(random 2 8)"
+            inside "$node" ip route delete blackhole "10.88.0.$other/32"
+            count 'partition in one direction'
+        fi
+        ;;
+    esac
+}
+
+count() {
+    echo "$1" >>"$dir/strikes"
+}
+
+# ---- two hubs with one number: the later one's link leaves
+
+check_double() {
+    begin 3 "$RELAYHUBD" --foreground --workers 1 --node 1 --link "$dir/double.link" --listen 127.0.0.1:0 \
+        >"$dir/double-hub.log" 2>&1 &
+    local hub=$!
+    sleep 1
+    inside 3 timeout 20 "$RELAYHUB_LINK" --link "$dir/double.link" --server nats://127.0.0.1:4222 \
+        --status-file "$dir/double.status" >"$dir/double.log" 2>&1
+    local status=$?
+    kill "$hub"
+    wait "$hub"
+    [ "$status" = 78 ] || fail "the link of a second node 1 ended with status $status"
+    grep -q "node 1 is another hub's: give this one a --node of its own" "$dir/double.log" ||
+        fail "the link of a second node 1 does not say why it ends"
+    ! grep -q 'is up' "$dir/double.log" || fail 'traffic could reach a second node 1'
+    say 'a second node 1: its link has left, and says why'
+}
+
+# ---- the run
+
+for tool in ip nats-server; do
+    if ! command -v "$tool" >/dev/null; then
+        say "$tool is not installed"
+        exit 77
+    fi
+done
+trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
+if ! make_network; then
+    say 'no network namespaces can be made here'
+    exit 77
+fi
+for node in $nodes; do
+    start_node "$node"
+done
+await_all_up || { fail 'the nodes do not find each other'; exit 1; }
+say 'three nodes are up'
+check_double
+
+begin 0 "$LEDGER" --seconds "$seconds" --settle 40 10.89.0.1:7411 10.89.0.2:7411 10.89.0.3:7411 >"$dir/ledger.log" 2>&1 &
+ledger=$!
+end=$((SECONDS + seconds - 12))
+while [ $SECONDS -lt $end ] && kill -0 "$ledger" 2>/dev/null; do
+    strike
+    if [ "$(random 0 2)" = 0 ]; then # LIST, once all are back
+        await_all_up || fail 'the nodes do not come back'
+        kill -USR1 "$ledger"
+        sleep 1
+    fi
+    sleep "0.$(random 1 9)"
+done
+await_all_up || fail 'the nodes do not come back'
+wait "$ledger" || fail "the ledger: status $?"
+
+sort "$dir/strikes" | uniq -c
+cat "$dir/ledger.log"
+both=$(sed -n 's/.* both \([0-9]*\),.*/\1/p' "$dir/ledger.log")
+ends=$(cat "$dir"/hub*.log | grep -c 'a stream ends')
+say "$ends streams have ended; $both messages were told undelivered and arrived"
+[ "${both:-0}" = 0 ] || [ "$ends" -gt 0 ] || fail 'a message was told undelivered and arrived, and no stream had ended'
+[ -n "$both" ] || fail 'the ledger has no sums'
+! grep -h 'broken invariant' "$dir"/hub*.log || fail 'an invariant is broken'
+! grep -h 'did not keep to the protocol' "$dir"/hub*.log || fail 'a hub did not keep to the protocol between hubs'
+[ $failed = 0 ] && say 'all messages are accounted for'
+exit $failed
