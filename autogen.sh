@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")"
 
-packages='gcc make autoconf automake pkg-config check libc6-dev libseccomp-dev libsystemd-dev systemd libreadline-dev libncurses-dev libmicrohttpd-dev tmux python3'
+packages='gcc make autoconf automake pkg-config check libc6-dev libseccomp-dev libsystemd-dev systemd libreadline-dev libncurses-dev libmicrohttpd-dev libnats-dev nats-server tmux python3'
 
 missing_packages() {
     for package in $packages; do

@@ -16,6 +16,10 @@
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
 #endif
+#ifndef SYSCONFDIR
+#define SYSCONFDIR "/etc"
+#endif
+#define DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhub-link.conf"
 #ifndef RUNSTATEDIR
 #define RUNSTATEDIR "/run"
 #endif
@@ -126,13 +130,16 @@ static bool read_line(struct link_options *options, char *line, int number)
     return false;
 }
 
-static bool read_file(struct link_options *options)
+/* Only the default one may be missing. */
+static bool read_file(struct link_options *options, bool named)
 {
     FILE *file = fopen(options->config, "re");
     char *line = NULL;
     size_t room = 0;
     bool good = file != NULL;
 
+    if (file == NULL && !named && (errno == ENOENT || errno == ENOTDIR))
+        return true;
     if (file == NULL) {
         fprintf(stderr, "relayhub-link: --config: cannot read %s: %s\n", options->config, strerror(errno));
         return false;
@@ -204,11 +211,10 @@ enum link_options_result link_options_read(struct link_options *options, int arg
     enum link_options_result result = read_arguments(&first, argc, argv);
     if (result != LINK_OPTIONS_RUN)
         return result;
-    if (first.config[0] != '\0') {
-        memcpy(options->config, first.config, sizeof options->config);
-        if (!read_file(options))
-            return LINK_OPTIONS_BAD;
-    }
+    bool named = first.config[0] != '\0';
+    snprintf(options->config, sizeof options->config, "%s", named ? first.config : DEFAULT_CONFIG);
+    if (!read_file(options, named))
+        return LINK_OPTIONS_BAD;
     if (first.server_count > 0)
         options->server_count = 0;
     read_arguments(options, argc, argv); /* over what the file set */

@@ -18,12 +18,12 @@ for call in seccomp landlock_create_ruleset landlock_restrict_self; do
 done
 
 # The program is not installed yet: any other takes its place.
-for unit in relayhubd.service relayhub-stat.service; do
-    sed -E 's,^(ExecStart|ExecReload)=[^ ]*relayhub(d|-stat),\1=/bin/true,' "$built/$unit" >"$dir/$unit" || exit 1
+for unit in relayhubd.service relayhub-stat.service relayhub-link.service; do
+    sed -E 's,^(ExecStart|ExecReload)=[^ ]*relayhub(d|-stat|-link),\1=/bin/true,' "$built/$unit" >"$dir/$unit" || exit 1
 done
 cp "$source/relayhubd.socket" "$dir" || exit 1
 
-systemd-analyze verify --man=no "$dir/relayhubd.service" "$dir/relayhubd.socket" "$dir/relayhub-stat.service" >"$dir/words" 2>&1
+systemd-analyze verify --man=no "$dir/relayhubd.service" "$dir/relayhubd.socket" "$dir/relayhub-stat.service" "$dir/relayhub-link.service" >"$dir/words" 2>&1
 status=$?
 # What other units of this machine are blamed for does not count.
 if [ $status -ne 0 ] || grep -q relayhub "$dir/words"; then
@@ -31,7 +31,7 @@ if [ $status -ne 0 ] || grep -q relayhub "$dir/words"; then
     exit 1
 fi
 
-for unit in relayhubd.service relayhub-stat.service; do
+for unit in relayhubd.service relayhub-stat.service relayhub-link.service; do
     exposure=$(systemd-analyze security --offline=yes --no-pager "$dir/$unit" |
         sed -n 's/.*Overall exposure level[^:]*: \([0-9.]*\).*/\1/p')
     echo "exposure of $unit: $exposure"
