@@ -9,7 +9,7 @@
 # The tree has a cgroup2 of its own, since with the older hierarchies systemd does not hear that a service is empty. All
 # is in namespaces that end with this script however it ends.
 set -euo pipefail
-packages=systemd,libnss-systemd,libmicrohttpd12,libncursesw6,libreadline8,libseccomp2,curl
+packages=systemd,libnss-systemd,libmicrohttpd12,libnats3.4,nats-server,libncursesw6,libreadline8,libseccomp2,curl
 suite=bookworm
 work=$(mktemp -d "$PWD/systemd.XXXXXX")
 tree=${TREE:-$work/tree}
@@ -295,6 +295,27 @@ check_files() {
     [ -s "$tree/var/lib/private/relayhub/ids" ] || fail 'it has not written its ids'
 }
 
+# ---- the link to other hubs: it may use the hub's socket, finds NATS, and says so
+
+link_says() {
+    inside journalctl --no-pager -o cat -u relayhub-link | grep -q -- "$1"
+}
+
+check_link() {
+    step='link' && set_mark
+    configure 'node 7' 'link /run/relayhub/link'
+    inside systemctl start relayhubd || fail 'the hub does not start as a node'
+    [ "$(inside stat -c %a /run/relayhub/link)" = 660 ] || fail 'the mode of the socket'
+    inside systemctl start nats-server || fail 'nats-server does not start'
+    inside timeout 20 systemctl start relayhub-link || fail "it does not start: $(inside journalctl --no-pager -u relayhub-link)"
+    link_says 'ready, node 7 of relayhub' || fail 'it is not ready'
+    await 5 inside relayhub-link --status
+    inside systemctl stop relayhub-link nats-server relayhubd
+    [ ! -e "$tree/run/relayhub-link" ] || fail 'something is left in /run'
+    [ ! -e "$tree/run/relayhub" ] || fail 'something of the hub is left in /run'
+    configure
+}
+
 # ---- the packages
 
 # What `make install` has put there gives way.
@@ -334,7 +355,7 @@ check_packages() {
     inside dpkg -s relayhub | grep -qx 'Version: 9.0' || fail 'it is the version before'
 
     step='removing the packages' && set_mark
-    inside sh -c 'dpkg -r relayhub relayhub-client relayhub-bench librelayhub-dev librelayhub1' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    inside sh -c 'dpkg -r relayhub-link relayhub relayhub-client relayhub-bench librelayhub-dev librelayhub1' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
     wait "$listener" || :
     [ "$(show ActiveState)" = inactive ] || fail 'the hub still runs'
     [ -e "$tree/etc/relayhub/relayhubd.conf" ] || fail 'the configuration is gone'
@@ -364,6 +385,7 @@ check_sandbox refused
 [ "${SHORT:-}" = yes ] || check_socket
 [ "${SHORT:-}" = yes ] || check_watchdog
 check_files
+check_link
 halt
 if [ "${SHORT:-}" != yes ]; then
     boot --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self'

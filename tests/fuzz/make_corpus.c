@@ -238,10 +238,35 @@ static void make_address(void)
     }
 }
 
+/*
+ * Steps of fuzz_peer's script, of four bytes each; see run_script() there. The first byte is the stream and the kind of
+ * step: an odd one makes the streams begin as they should.
+ */
+static void make_peer(void)
+{
+    enum { STREAMS_THERE = 4, KINDS = 12, TURNS = 0x80 };
+    uint8_t script[4 * 64];
+
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        for (unsigned a = 0; a < 10; a++) { /* each step after clients and messages there, and before more of these */
+            size_t size = 0;
+            const unsigned kinds[] = {3, 4, 6, kind, 4, 6, 7, 8, kind, 8, 9};
+            for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+                /* 144 is a multiple of 4 * 12, and its first bit is set: a turn */
+                script[size++] = (uint8_t)(144 + (i == 0 ? 1 : i % STREAMS_THERE) + kinds[i] * STREAMS_THERE);
+                script[size++] = (uint8_t)(TURNS | (4 * a + i));
+                script[size++] = (uint8_t)a;
+                script[size++] = (uint8_t)(a * 7 + i);
+            }
+            write_seed(script, size);
+        }
+    }
+}
+
 int main(int argc, char *argv[])
 {
     if (argc != 3) {
-        fputs("usage: make_corpus address|frame|connection|library FOLDER\n", stderr);
+        fputs("usage: make_corpus address|frame|connection|peer|library FOLDER\n", stderr);
         return 64;
     }
     folder = argv[2];
@@ -252,6 +277,8 @@ int main(int argc, char *argv[])
         make_frame();
     else if (strcmp(argv[1], "connection") == 0)
         make_connection();
+    else if (strcmp(argv[1], "peer") == 0)
+        make_peer();
     else
         make_library();
     return 0;

@@ -1,0 +1,361 @@
+/*
+ * fuzz_peer.c: the loops of two real workers of one hub, with streams to another hub that says what it likes: bytes of
+ * the script, and frames that are right in most of what they say. The clients here send to that hub's and to one
+ * another meanwhile.
+ *
+ * Whatever it says ends its stream at the most. After each script all that the workers owned is back, no sender is
+ * paused, and the mirror is empty.
+ */
+#include "fuzz.h"
+
+#include "hub/common/handoff.h"
+#include "hub/common/log.h"
+#include "hub/common/mirror.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/peers.h"
+#include "hub/worker/state.h"
+#include "hub/worker/worker.h"
+#include "protocol/peer.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define WORKERS 2
+#define CLIENTS 4
+#define STREAMS 4
+#define SLOT_BITS_THERE 14u
+
+static struct shared shared;
+static struct worker *loops[WORKERS];
+
+/* Those with an even number are the first worker's. */
+static struct client {
+    int fd;
+    uint64_t id;
+} clients[CLIENTS];
+
+static struct stream {
+    int fd;
+    uint64_t forwards; /* that it has said */
+} streams[STREAMS];
+
+static void tear_down(void)
+{
+    for (unsigned i = 0; i < WORKERS; i++)
+        worker_close(loops[i]);
+}
+
+static void set_up(void)
+{
+    struct worker_setup setup = {.shared = &shared,
+                                 .up = (1u << WORKERS) - 1,
+                                 .limits = {.high_watermark = 65536,
+                                            .low_watermark = 16384,
+                                            .store_share = 2u << 20,
+                                            .drain_timeout = 50,
+                                            .frame_timeout = 1000,
+                                            .grace_time = 1000}};
+    int inboxes[WORKERS], channel[2], pipe_ends[2];
+
+    log_open(false, false);
+    REQUIRE(shared_create(&shared, WORKERS, 1000, WORKERS * ARENA_LEAST) == 0);
+    shared.node = 1;
+    REQUIRE(mirror_create(&shared) == 0);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        REQUIRE(inbox_pipe(pipe_ends) == 0 && fcntl(pipe_ends[1], F_SETPIPE_SZ, PIPE_BUF) >= 0);
+        inboxes[i] = pipe_ends[0];
+        setup.outboxes[i] = pipe_ends[1];
+    }
+    for (unsigned i = 0; i < WORKERS; i++) {
+        REQUIRE(handoff_pair(channel) == 0);
+        setup.index = i;
+        setup.channel = channel[1];
+        setup.inbox = inboxes[i];
+        REQUIRE((loops[i] = worker_open(&setup)) != NULL);
+    }
+    atexit(tear_down);
+}
+
+static int pair_with(int *other)
+{
+    int ends[2], size = 32768;
+
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+    setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    *other = ends[1];
+    return ends[0];
+}
+
+static void open_client(unsigned index)
+{
+    struct worker *worker = loops[index % WORKERS];
+    int there;
+
+    clients[index].fd = pair_with(&there);
+    connection_open(worker, there, UINT32_MAX);
+    clients[index].id = 0;
+    for (uint32_t place = 0; place < worker->routes.fresh; place++) {
+        if (worker->connections[place].id != 0 && worker->connections[place].fd == there)
+            clients[index].id = worker->connections[place].id;
+    }
+    REQUIRE(clients[index].id != 0);
+}
+
+static void open_stream(unsigned index)
+{
+    int there;
+
+    streams[index].fd = pair_with(&there);
+    streams[index].forwards = 0;
+    peers_adopt(loops[index % WORKERS], there);
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void drink(int fd)
+{
+    static uint8_t sink[65536];
+    while (fd >= 0 && recv(fd, sink, sizeof sink, MSG_DONTWAIT) > 0) {
+    }
+}
+
+static void say(int fd, const void *bytes, size_t size)
+{
+    if (fd >= 0)
+        (void)!send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* The id of a client there, of the worker that the stream claims to be. */
+static uint64_t theirs(unsigned stream, unsigned which)
+{
+    uint32_t slot = shared_range_start(1u << SLOT_BITS_THERE, STREAMS, stream) + which % 600;
+    return UINT64_C(2) << 48 | (uint64_t)(1 + which / 600) << SLOT_BITS_THERE | slot;
+}
+
+/* An id that a frame may name: a client here, one there, or nobody. */
+static uint64_t some_id(unsigned stream, unsigned which)
+{
+    if (which % 4 == 3)
+        return which * UINT64_C(0x0001000300010007);
+    return which % 4 == 0 ? theirs(stream, which / 4) : clients[which / 4 % CLIENTS].id;
+}
+
+/* ---- frames that are right in most of what they say */
+
+static void say_hello(unsigned stream)
+{
+    uint8_t frame[PEER_HELLO_SIZE];
+    const struct peer_hello hello = {.version = PEER_VERSION,
+                                     .node = 2,
+                                     .workers = STREAMS,
+                                     .worker = (uint8_t)stream,
+                                     .slot_bits = SLOT_BITS_THERE};
+    peer_store_hello(frame, &hello);
+    say(streams[stream].fd, frame, sizeof frame);
+}
+
+static void say_control(unsigned stream, unsigned kind, unsigned count, unsigned which, uint64_t number)
+{
+    uint8_t frame[FRAME_WORD_SIZE + FRAME_MAX_IDS * FRAME_ID_SIZE + PEER_CONTROL_BODY_MOST] = {0};
+    uint32_t length = peer_body_size((enum peer_control)kind), word;
+
+    if (kind == PEER_CLIENTS || kind == PEER_ACKNOWLEDGED || kind == PEER_HELLO)
+        count = 0;
+    if (kind == PEER_UNDELIVERED)
+        count += 2;
+    word = frame_word(FRAME_CONTROL, count % 256, length == 0 ? 1 : length);
+    frame_store_word(frame, word);
+    for (unsigned i = 0; i < frame_count(word); i++) {
+        bool here = kind == PEER_UNDELIVERED && i == 0;
+        frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE,
+                       here ? clients[which % CLIENTS].id : theirs(stream, which + i));
+    }
+    uint8_t *body = frame + frame_header_size(word);
+    body[0] = (uint8_t)kind;
+    if (kind == PEER_ACKNOWLEDGED)
+        peer_store_acknowledged(body, number);
+    if (kind == PEER_UNDELIVERED)
+        peer_store_undelivered(body,
+                               &(struct peer_undelivered){.number = number / 4,
+                                                          .messages = which % 3 + 1,
+                                                          .about = which % 5 == 4 ? PEER_ABOUT_UNKNOWN : number % 4});
+    say(streams[stream].fd, frame, frame_size(word));
+}
+
+static void say_forward(unsigned stream, unsigned count, unsigned which, unsigned messages, uint32_t length)
+{
+    static uint8_t frame[FRAME_MAX_SIZE + 65536];
+    uint32_t each = FRAME_DELIVERY_HEADER_SIZE + length,
+             word = frame_word(FRAME_FORWARD, count, PEER_FORWARD_FIELDS + each * messages);
+    uint64_t sender = theirs(stream, which);
+
+    frame_store_word(frame, word);
+    for (unsigned i = 0; i < count; i++)
+        frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, some_id(stream, which + i));
+    peer_store_fields(frame + frame_header_size(word), sender, streams[stream].forwards++, messages);
+    uint8_t *at = frame + frame_header_size(word) + PEER_FORWARD_FIELDS;
+    for (unsigned i = 0; i < messages; i++, at += each) {
+        frame_store_word(at, frame_word(FRAME_MESSAGE, 1, length));
+        frame_store_id(at + FRAME_WORD_SIZE, sender);
+    }
+    say(streams[stream].fd, frame, frame_size(word));
+}
+
+/* ---- what clients here do */
+
+static void send_messages(unsigned client, unsigned which, unsigned count, unsigned times, uint32_t length)
+{
+    static uint8_t frame[FRAME_WORD_SIZE + 8 * FRAME_ID_SIZE + 65536];
+    uint32_t word = frame_word(FRAME_MESSAGE, count, length);
+
+    frame_store_word(frame, word);
+    for (unsigned i = 0; i < count; i++)
+        frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, some_id(which % STREAMS, which + i));
+    for (; times > 0; times--)
+        say(clients[client].fd, frame, frame_size(word));
+}
+
+static void turn(unsigned which)
+{
+    worker_turn(loops[which], 0);
+}
+
+static void pass_time(uint32_t milliseconds)
+{
+    for (unsigned i = 0; i < WORKERS; i++) {
+        struct worker *worker = loops[i];
+        for (uint32_t place = 0; place < worker->routes.fresh; place++) {
+            worker->connections[place].output_deadline.since -= milliseconds;
+            worker->connections[place].input_deadline.since -= milliseconds;
+            worker->connections[place].congested_since -= milliseconds;
+            worker->connections[place].frame_since -= milliseconds;
+        }
+        worker->looked -= milliseconds;
+    }
+}
+
+static void run_script(const uint8_t *data, size_t size)
+{
+    size_t at = 0;
+
+    while (at + 4 <= size) {
+        unsigned what = data[at], which = data[at + 1], a = data[at + 2], b = data[at + 3];
+        unsigned stream = what % STREAMS;
+        at += 4;
+        switch (what / STREAMS % 12) {
+        case 0: { /* bytes of the script */
+            size_t length = a < size - at ? a : size - at;
+            say(streams[stream].fd, data + at, length);
+            at += length;
+            break;
+        }
+        case 1:
+            say_hello(stream);
+            say_control(stream, PEER_CLIENTS, 0, 0, 0);
+            break;
+        case 2:
+            say_control(stream, a % 10, b % 8 + 1, which, b);
+            break;
+        case 3:
+            say_control(stream, PEER_JOINED, b, which, 0);
+            break;
+        case 4:
+        case 5:
+            say_forward(stream, a % 8 + 1, which, b % 16 + 1, b / 16 * 37);
+            break;
+        case 6:
+            send_messages(which % CLIENTS, which, a % 8 + 1, b % 32 + 1, a / 8 * 100);
+            break;
+        case 7:
+            send_messages(which % CLIENTS, which, a % 3 + 1, b % 8 + 1, 60000);
+            break;
+        case 8:
+            drink(streams[stream].fd);
+            drink(clients[which % CLIENTS].fd);
+            break;
+        case 9:
+            if (a % 2 == 0) {
+                close_fd(&streams[stream].fd);
+                open_stream(stream);
+            } else {
+                close_fd(&clients[which % CLIENTS].fd);
+                open_client(which % CLIENTS);
+            }
+            break;
+        case 10:
+            if (clients[which % CLIENTS].fd >= 0)
+                shutdown(clients[which % CLIENTS].fd, SHUT_WR);
+            break;
+        default:
+            loops[a % WORKERS]->limits.slow_receiver = b % 3;
+            if (b / 3 % 4 == 0)
+                pass_time(60);
+            break;
+        }
+        if (what & 0x80)
+            turn(stream % WORKERS);
+        if (which & 0x80)
+            turn((stream + 1) % WORKERS);
+    }
+}
+
+static bool is_idle(const struct worker *worker)
+{
+    for (unsigned i = 0; i < WORKERS; i++) {
+        if (!outbox_empty(&worker->outboxes[i]) || worker->returns[i].first != NO_SEGMENT)
+            return false;
+    }
+    return worker->connection_count == 0 && worker->segments_used == 0 && worker->paused == 0 &&
+           worker->in_turn.count + worker->resumed.count + worker->pending_writes.count + worker->large.count == 0 &&
+           worker->store.lent_count == 0 && worker->store.free_blocks == worker->store.blocks;
+}
+
+static bool all_idle(void)
+{
+    return is_idle(loops[0]) && is_idle(loops[1]);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (loops[0] == NULL)
+        set_up();
+    for (unsigned i = 0; i < CLIENTS; i++)
+        open_client(i);
+    for (unsigned i = 0; i < STREAMS; i++)
+        open_stream(i);
+    for (unsigned i = 0; i < STREAMS && size > 0 && data[0] & 1; i++) { /* most scripts begin well */
+        say_hello(i);
+        say_control(i, PEER_CLIENTS, 0, 0, 0);
+    }
+    run_script(data, size);
+    for (unsigned i = 0; i < STREAMS; i++)
+        close_fd(&streams[i].fd);
+    for (unsigned turns = 0; turns < 20; turns++) {
+        for (unsigned i = 0; i < CLIENTS; i++)
+            drink(clients[i].fd);
+        loops[0]->looked -= 10;
+        loops[1]->looked -= 10;
+        turn(turns % WORKERS);
+        turn((turns + 1) % WORKERS);
+    }
+    REQUIRE(mirror_clients(&shared) == 0);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        close_fd(&clients[i].fd);
+    for (unsigned turns = 0; turns < 100 && !all_idle(); turns++) {
+        loops[turns % WORKERS]->looked -= 10;
+        turn(turns % WORKERS);
+    }
+    REQUIRE(all_idle());
+    for (unsigned i = 0; i < MIRROR_PARTS; i++)
+        REQUIRE(atomic_load(&shared.mirror->parts[i].owner) == 0);
+    for (uint32_t key = 0; key < shared.slots + WORKERS; key++)
+        REQUIRE(atomic_load(&shared.congestion[key].congested) == 0);
+    return 0;
+}
