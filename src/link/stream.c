@@ -98,7 +98,7 @@ bool stream_begin(struct stream *stream, struct stream_way *way, enum stream_sta
     stream->fd = fd;
     stream->events = 0;
     stream->incarnation = incarnation;
-    stream->sent = stream->arrived = stream->told = 0;
+    stream->sent = stream->arrived = stream->told = stream->told_end = 0;
     stream->end = UINT64_MAX;
     ring_add(&stream->out, greeting, PEER_HELLO_SIZE);
     set_state(stream, way, state);
@@ -134,6 +134,7 @@ static bool send_piece(struct stream *stream, struct stream_way *way, enum piece
                           .bytes = bytes.iov_base,
                           .length = (uint32_t)bytes.iov_len};
     stream->told = stream->in.start;
+    stream->told_end = stream->in.end;
     return way->send(way->context, &piece);
 }
 
@@ -226,7 +227,7 @@ static void write_hub(struct stream *stream, struct stream_way *way)
         stream->in.start += (uint64_t)sent;
         way->bytes_in += (uint64_t)sent;
     }
-    if (stream->in.start - stream->told >= TOLD_AFTER)
+    if (stream->in.start - stream->told >= TOLD_AFTER || stream->in.end - stream->told_end >= TOLD_AFTER)
         acknowledge(stream, way, 0);
     if (stream->in.start != stream->end)
         return;
@@ -331,7 +332,7 @@ void stream_look(struct stream *stream, struct stream_way *way)
             stream_end(stream, way);
         return;
     }
-    if (stream->told != stream->in.start)
+    if (stream->told != stream->in.start || stream->told_end != stream->in.end)
         acknowledge(stream, way, 0);
     watch(stream, way);
 }

@@ -38,15 +38,15 @@ struct stream {
     int fd;          /* of the hub, or -1 */
     uint32_t events; /* that epoll watches it for */
 
-    struct ring out;   /* from the hub; from out.start on it is not acknowledged */
-    uint64_t sent;     /* up to here it was sent, and is not lost as far as is known, */
-    uint64_t arrived;  /* and up to here it is there, but perhaps not given to the hub yet */
-    uint64_t progress; /* milliseconds: when something was acknowledged, or sent again, last */
-    struct ring in;    /* to the hub: what it has not taken yet */
-    uint64_t told;     /* in.start, as the other side was told last */
-    uint64_t end;      /* what the other side sends ends here; UINT64_MAX: not known yet */
-    uint64_t asked;    /* milliseconds: the last OPEN, or the last CLOSE */
-    uint64_t since;    /* milliseconds: since when it is in this state */
+    struct ring out;         /* from the hub; from out.start on it is not acknowledged */
+    uint64_t sent;           /* up to here it was sent, and is not lost as far as is known, */
+    uint64_t arrived;        /* and up to here it is there, but perhaps not given to the hub yet */
+    uint64_t progress;       /* milliseconds: when something was acknowledged, or sent again, last */
+    struct ring in;          /* to the hub: what it has not taken yet */
+    uint64_t told, told_end; /* in.start and in.end, as the other side was told last */
+    uint64_t end;            /* what the other side sends ends here; UINT64_MAX: not known yet */
+    uint64_t asked;          /* milliseconds: the last OPEN, or the last CLOSE */
+    uint64_t since;          /* milliseconds: since when it is in this state */
 };
 
 /* What a stream needs of those around it. */

@@ -67,6 +67,7 @@ static double seconds = 10, settle = 20, rate = 20000; /* messages a second */
 static int64_t begun;
 static uint64_t state = 1;
 static volatile sig_atomic_t list_wanted;
+static bool finishing; /* nobody comes any more */
 
 static struct {
     uint64_t sent, entries, arrived, undelivered, both, excused, violations, closed_by_hub, closed_by_us, list_checks;
@@ -357,6 +358,28 @@ static bool lists_agree(const unsigned chosen[HUBS_MOST], size_t *size)
 
 static void play(int timeout, bool sending);
 
+/* Which ids a hub lists that nobody has, and which it does not. */
+static void show_difference(unsigned chosen)
+{
+    const struct client *lister = clients[chosen];
+
+    for (size_t i = 0; i < lister->list_count; i++) {
+        bool known = false;
+        for (unsigned k = 0; k < live_count; k++)
+            known |= clients[live[k]]->fd >= 0 && clients[live[k]]->id == lister->list[i];
+        if (!known)
+            printf("hub %u lists %llu, which is nobody's\n", lister->hub, (unsigned long long)lister->list[i]);
+    }
+    for (unsigned k = 0; k < live_count; k++) {
+        const struct client *client = clients[live[k]];
+        bool has = client->fd < 0 || client->id == 0;
+        for (size_t i = 0; i < lister->list_count; i++)
+            has |= client->id == lister->list[i];
+        if (!has)
+            printf("hub %u does not list %llu of hub %u\n", lister->hub, (unsigned long long)client->id, client->hub);
+    }
+}
+
 /* Until LIST is the same everywhere, and has all clients; nobody comes or goes meanwhile. */
 static void check_lists(void)
 {
@@ -364,8 +387,10 @@ static void check_lists(void)
     int64_t began = now_ms(), taken = -1;
     size_t size = 0, known = 0;
 
+    unsigned chosen[HUBS_MOST];
+    bool all = false;
     while (now_ms() - began < 10000) {
-        unsigned chosen[HUBS_MOST];
+        all = false;
         if (!choose_listers(chosen)) {
             play(20, false);
             continue;
@@ -376,7 +401,6 @@ static void check_lists(void)
             client->listed = false;
             queue(client, &ask, sizeof ask);
         }
-        bool all = false;
         for (int64_t end = now_ms() + 2000; !all && now_ms() < end;) {
             play(5, false);
             all = true;
@@ -394,6 +418,8 @@ static void check_lists(void)
     }
     printf("lists: %s after %lld ms, %zu of %zu clients\n", taken < 0 ? "differ" : "agree",
            (long long)(now_ms() - began), size, known);
+    for (unsigned h = 0; all && taken < 0 && h < hub_count; h++)
+        show_difference(chosen[h]);
     fflush(stdout);
     tally.list_checks++;
     tally.violations += taken < 0;
@@ -430,7 +456,7 @@ static void play(int timeout, bool sending)
 
     for (unsigned i = 0; i < live_count; i++) {
         struct client *client = clients[live[i]];
-        if (client->fd < 0 && sending && now >= client->next_read)
+        if (client->fd < 0 && !finishing && now >= client->next_read)
             replace(i);
         client = clients[live[i]];
         bool may = (double)tally.sent < (double)(now - begun) * rate / 1000;
@@ -568,6 +594,7 @@ int main(int argc, char *argv[])
             next_churn = now_ms() + 100 + below(200);
         }
     }
+    finishing = true;
     for (end = now_ms() + (int64_t)(settle * 1000); open_entries(false) > 0 && now_ms() < end;)
         play(50, false);
     for (end = now_ms() + 500; now_ms() < end;) /* what comes too much */

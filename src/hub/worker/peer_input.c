@@ -90,7 +90,10 @@ static enum outcome take_clients(struct worker *worker, struct peer *peer)
     if (peer->part >= 0)
         return WRONG;
     peer->part = mirror_claim(worker->shared, worker->index, &peer->hello);
-    return judge(peer->part >= 0);
+    if (peer->part < 0) /* the link opens another stream */
+        connection_cut_off(worker, connection_of(worker, peer),
+                           "an earlier stream of its worker has not ended yet, or there is no place for its clients");
+    return TAKEN;
 }
 
 /* UNDELIVERED: its sender is a client here. One that is gone is owed nothing. */
