@@ -41,15 +41,28 @@ static int make_socket(const struct options *options, unsigned source, int flags
     return fd;
 }
 
-int connect_server(const struct options *options, unsigned source)
+static int connect_to(const struct options *options, const struct sockaddr_storage *server, socklen_t size,
+                      unsigned source)
 {
     const struct timeval limit = {.tv_sec = ANSWER_SECONDS};
     int fd = make_socket(options, source, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    if (connect(fd, (const struct sockaddr *)&options->server, options->server_size) < 0)
+    if (connect(fd, (const struct sockaddr *)server, size) < 0)
         fail("cannot connect to the server: %s", strerror(errno));
     return fd;
+}
+
+int connect_server(const struct options *options, unsigned source)
+{
+    return connect_to(options, &options->server, options->server_size, source);
+}
+
+int connect_receiver(const struct options *options)
+{
+    if (options->far_size == 0)
+        return connect_server(options, 0);
+    return connect_to(options, &options->far_server, options->far_size, 0);
 }
 
 int connect_begin(const struct options *options, unsigned source)

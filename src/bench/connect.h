@@ -7,6 +7,9 @@
 /* A blocking connection; `source` other than 0 picks a source address 127.0.x.y. */
 int connect_server(const struct options *options, unsigned source);
 
+/* The same for a receiver. */
+int connect_receiver(const struct options *options);
+
 /* The same without waiting: not blocking, and on its way. Negative: the server does not take it now. */
 int connect_begin(const struct options *options, unsigned source);
 

@@ -121,7 +121,7 @@ static void receivers_open(struct load *load, struct sender *sender)
     sender->receivers = receivers;
     for (unsigned i = 0; i < options->fan_out; i++) {
         struct end *end = &sender->receivers[i];
-        *end = (struct end){.fd = connect_server(options, 0), .from = sender};
+        *end = (struct end){.fd = connect_receiver(options), .from = sender};
         peer_join(options->peer, end->fd, sender->group.number, true);
         sender->group.receivers[i] = options->peer->joined(end->fd, true);
         end->read.stream = &sender->streams.deliveries;
@@ -148,6 +148,8 @@ static void sender_open(struct load *load, struct sender *sender, unsigned numbe
     } else {
         receivers_open(load, sender);
     }
+    if (options->far_size > 0)
+        usleep(300000); /* until the sender's server knows of the receivers there */
     sender->end = (struct end){.fd = connect_server(options, 0), .sends = sender};
     peer_join(options->peer, sender->end.fd, number, false);
     sender->group.sender = load->ids[number] = options->peer->joined(sender->end.fd, false);

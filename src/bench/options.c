@@ -32,6 +32,7 @@ static const char usage_text[] =
     "usage: relayhub-bench [options] throughput | latency | crowd | isolation | connect | idle\n"
     "  --peer NAME         relayhub, nats, redis, mqtt, floor1 or floor2 [relayhub]\n"
     "  --hub HOST:PORT     the server [RELAYHUB_HUB, or the peer's port on 127.0.0.1]\n"
+    "  --receivers-at HOST:PORT  throughput, latency: the server of the receivers, in a cluster\n"
     "  --pid PID           the server's process: its busy time and memory are measured too\n"
     "  --senders N         [1]\n"
     "  --fan-out N         receivers of each message, 1 to 255 [1]\n"
@@ -73,6 +74,7 @@ enum choice {
     COUNT,
     PAIRS,
     BESIDE,
+    RECEIVERS_AT,
     ATTACKERS,
     RECEIVERS,
     READER,
@@ -85,6 +87,7 @@ enum choice {
 
 static const struct option long_options[] = {{"peer", 1, NULL, PEER},
                                              {"hub", 1, NULL, HUB},
+                                             {"receivers-at", 1, NULL, RECEIVERS_AT},
                                              {"pid", 1, NULL, PID},
                                              {"senders", 1, NULL, SENDERS},
                                              {"fan-out", 1, NULL, FAN_OUT},
@@ -138,7 +141,8 @@ static double number(const char *text, double least, double most, const char *wh
     return value;
 }
 
-static void set_server(struct options *options, const char *text)
+static void find_server(const struct options *options, const char *text, struct sockaddr_storage *server,
+                        socklen_t *size)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
     struct address address;
@@ -150,9 +154,14 @@ static void set_server(struct options *options, const char *text)
         snprintf(address.port, sizeof address.port, "%u", options->peer->port);
     if (getaddrinfo(address.host, address.port, &hints, &found) != 0)
         refuse("--hub takes an address that is known here", text);
-    memcpy(&options->server, found->ai_addr, found->ai_addrlen);
-    options->server_size = found->ai_addrlen;
+    memcpy(server, found->ai_addr, found->ai_addrlen);
+    *size = found->ai_addrlen;
     freeaddrinfo(found);
+}
+
+static void set_server(struct options *options, const char *text)
+{
+    find_server(options, text, &options->server, &options->server_size);
 }
 
 static void set_default_server(struct options *options)
@@ -179,6 +188,9 @@ static void set(struct options *options, int option, const char *value)
         break;
     case HUB:
         set_server(options, value);
+        break;
+    case RECEIVERS_AT:
+        find_server(options, value, &options->far_server, &options->far_size);
         break;
     case PID:
         options->pid = (pid_t)number(value, 1, 0x7fffffff, "--pid takes the number of a process");

@@ -27,6 +27,8 @@ struct options {
     const struct peer *peer;
     struct sockaddr_storage server;
     socklen_t server_size;
+    struct sockaddr_storage far_server; /* throughput, latency: where receivers connect */
+    socklen_t far_size;                 /* 0: at the same one */
     unsigned senders;
     unsigned fan_out; /* receivers of each sender */
     bool shared;      /* throughput: all senders have the same ones; else no two have one in common */

@@ -188,18 +188,22 @@ bool bus_listen(struct bus *bus, unsigned node, const char **error)
 void bus_close(struct bus *bus)
 {
     pthread_mutex_lock(&bus->lock);
-    bus->closing = true;
+    bus->closing = true; /* what comes from now on is forgotten in on_message() */
     pthread_cond_broadcast(&bus->room);
-    pthread_mutex_unlock(&bus->lock);
-    for (unsigned i = 0; i < 2; i++)
-        natsSubscription_Destroy(bus->subscriptions[i]);
-    natsConnection_FlushTimeout(bus->connection, 500);
-    natsConnection_Destroy(bus->connection);
-    nats_CloseAndWait(1000); /* no thread of the library looks at the bus any more */
     for (; bus->count > 0; bus->count--, bus->first++)
         natsMsg_Destroy(bus->queue[bus->first % QUEUED]);
+    pthread_mutex_unlock(&bus->lock);
     natsMsg_Destroy(bus->taken);
+    for (unsigned i = 0; i < 2; i++)
+        natsSubscription_Destroy(bus->subscriptions[i]);
+    if (bus->connection != NULL)
+        natsConnection_FlushTimeout(bus->connection, 500);
+    natsConnection_Destroy(bus->connection);
+    if (nats_CloseAndWait(2000) != NATS_OK)
+        return; /* a thread of the library may still look at it */
     close(bus->event);
+    pthread_cond_destroy(&bus->room);
+    pthread_mutex_destroy(&bus->lock);
     free(bus);
 }
 

@@ -389,7 +389,7 @@ static void check_lists(void)
 
     unsigned chosen[HUBS_MOST];
     bool all = false;
-    while (now_ms() - began < 10000) {
+    while (now_ms() - began < 30000) {
         all = false;
         if (!choose_listers(chosen)) {
             play(20, false);

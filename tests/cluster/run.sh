@@ -130,6 +130,32 @@ await_all_up() {
     return 1
 }
 
+# How often sessions with other nodes have ended, over all links.
+sessions_ended() {
+    sed -n 's/.* sessions_ended \([0-9]*\) .*/\1/p' "$dir"/[123].status | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+# Waits until all nodes are up and stay so, then has the ledger compare the LIST of all hubs. If no node went down
+# meanwhile, that they agree takes a second at most.
+check_lists() {
+    local before lines
+    while :; do
+        await_all_up || return 1
+        before=$(sessions_ended)
+        sleep 2.5
+        ! all_up || [ "$(sessions_ended)" != "$before" ] || break
+    done
+    lines=$(grep -c '^lists' "$dir/ledger.log")
+    kill -USR1 "$ledger" 2>/dev/null || return 0
+    for _ in $(seq 400); do
+        [ "$(grep -c '^lists' "$dir/ledger.log")" = "$lines" ] || break
+        sleep 0.1
+    done
+    sleep 1.5
+    took=$(sed -n 's/^lists: agree after \([0-9]*\) ms.*/\1/p' "$dir/ledger.log" | tail -n 1)
+    [ "$(sessions_ended)" != "$before" ] || [ "${took:-9999}" -le 1000 ] || fail "LIST took ${took:-too long} ms"
+}
+
 # The processes of a kind on a node.
 processes() { # KIND NODE
     local main
@@ -232,9 +258,7 @@ end=$((SECONDS + seconds - 12))
 while [ $SECONDS -lt $end ] && kill -0 "$ledger" 2>/dev/null; do
     strike
     if [ "$(random 0 2)" = 0 ]; then # LIST, once all are back
-        await_all_up || fail 'the nodes do not come back'
-        kill -USR1 "$ledger"
-        sleep 1
+        check_lists || fail 'the nodes do not come back'
     fi
     sleep "0.$(random 1 9)"
 done

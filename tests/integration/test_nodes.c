@@ -703,6 +703,76 @@ START_TEST(test_two_streams_of_one_worker)
 }
 END_TEST
 
+/* Reads a stream until it is silent, or ends; returns how many UNDELIVERED were in it. */
+static unsigned count_undelivered(int fd)
+{
+    static uint8_t bytes[1 << 20];
+    size_t size = 0, at = 0;
+    unsigned found = 0;
+    struct pollfd more = {.fd = fd, .events = POLLIN};
+
+    for (ssize_t got = 1; got > 0 && size < sizeof bytes && poll(&more, 1, patient(500)) == 1;
+         size += got > 0 ? (size_t)got : 0)
+        got = recv(fd, bytes + size, sizeof bytes - size, MSG_DONTWAIT);
+    for (; size - at >= FRAME_WORD_SIZE; at += frame_size(frame_load_word(bytes + at))) {
+        uint32_t word = frame_load_word(bytes + at);
+        ck_assert_uint_le(frame_size(word), size - at);
+        found += bytes[at + frame_header_size(word)] == PEER_UNDELIVERED && frame_type(word) == FRAME_CONTROL;
+    }
+    return found;
+}
+
+/*
+ * What came on one stream and cannot be written is told on that one, or not at all: when it ended, the other hub has
+ * told the sender already.
+ */
+START_TEST(test_not_told_on_the_next_stream)
+{
+    static uint8_t forward[FRAME_WORD_SIZE + FRAME_ID_SIZE + PEER_FORWARD_FIELDS + FRAME_DELIVERY_HEADER_SIZE + 900000];
+    const uint64_t sender = UINT64_C(2) << 48 | UINT64_C(1) << 20 | 1 << 13;
+    const uint32_t word = frame_word(FRAME_FORWARD, 1, PEER_FORWARD_FIELDS + FRAME_DELIVERY_HEADER_SIZE + 900000);
+
+    hub_start(&hub_a, 2, "--node", "1", "--link", link_a, NULL);
+    client_open(&a, &hub_a);
+    for (unsigned streams = 1; streams <= 2; streams++) {
+        int fd = carrier_connect(link_a);
+        greet(fd, 2);
+        send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+        send_control(fd, PEER_JOINED, &sender, 1, NULL, 1);
+        client_open(&a2, &hub_a);
+        frame_store_word(forward, word);
+        frame_store_id(forward + FRAME_WORD_SIZE, a2.id);
+        frame_store_word(forward + 32, frame_word(FRAME_MESSAGE, 1, 900000));
+        frame_store_id(forward + 36, sender);
+        for (unsigned i = 0; i < 6; i++) { /* more than the socket takes */
+            peer_store_fields(forward + 12, sender, i, 1);
+            for (size_t at = 0; at < sizeof forward;) {
+                ssize_t sent = send(fd, forward + at, sizeof forward - at, MSG_NOSIGNAL);
+                ck_assert_int_gt(sent, 0);
+                at += (size_t)sent;
+            }
+        }
+        await_list(&a, 2);
+        if (streams == 2) {
+            (void)count_undelivered(fd);
+            close(fd);
+            await_list(&a, 1);
+            fd = carrier_connect(link_a);
+            greet(fd, 2);
+            send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+            send_control(fd, PEER_JOINED, &sender, 1, NULL, 1);
+            await_list(&a, 2);
+        }
+        client_reset(&a2);
+        unsigned told = count_undelivered(fd);
+        ck_assert_msg(streams == 1 ? told >= 1 : told == 0, "%u are told on stream %u", told, streams);
+        close(fd);
+        await_list(&a, 0);
+    }
+    hub_stop(&hub_a);
+}
+END_TEST
+
 /* ---- options ---- */
 
 START_TEST(test_link_needs_a_node)
@@ -751,6 +821,7 @@ int main(void)
     tcase_add_loop_test(tests, test_mistaken_peer, 0, MISTAKES);
     tcase_add_test(tests, test_the_same_node);
     tcase_add_test(tests, test_two_streams_of_one_worker);
+    tcase_add_test(tests, test_not_told_on_the_next_stream);
     tcase_add_test(tests, test_link_needs_a_node);
     tcase_add_test(tests, test_socket_of_the_link);
     return run_case(tests, "nodes");

@@ -66,7 +66,7 @@ static enum outcome take_forward(struct worker *worker, struct connection *conne
     struct peer_forward forward;
     struct batch batch;
 
-    if (peer->part < 0 || !peer_read_forward(&forward, frame) ||
+    if (peer->part < 0 || !peer_read_forward(&forward, frame) || forward.number >> PEER_NUMBER_BITS != 0 ||
         !mirror_has_place(worker->shared, (unsigned)peer->part, forward.sender))
         return WRONG;
     if (relay_must_wait(worker, connection, ids, frame_count(word)))
@@ -76,7 +76,7 @@ static enum outcome take_forward(struct worker *worker, struct connection *conne
     batch.at = at + forward.at;
     batch.length = forward.length;
     batch.messages = forward.messages;
-    batch.number = forward.number;
+    batch.number = peers_number(peer, forward.number);
     worker->bytes_routed += batch.length;
     if (batch.count > 0)
         relay_batch(worker, connection, &batch);

@@ -25,6 +25,26 @@ static uint32_t key_of(uint64_t receiver)
     return PEER_KEYS + (uint32_t)((receiver * UINT64_C(0x9e3779b97f4a7c15)) >> 48) % KEYS;
 }
 
+/* ---- numbers ---- */
+
+static uint64_t plain_number(uint64_t number)
+{
+    return number & ((UINT64_C(1) << PEER_NUMBER_BITS) - 1);
+}
+
+uint64_t peers_number(const struct peer *peer, uint64_t number)
+{
+    return peer->epoch << PEER_NUMBER_BITS | number;
+}
+
+/* Never all ones, which is no number (NOT_A_MESSAGE); and in the program after an upgrade most probably another one. */
+static uint64_t next_epoch(struct worker *worker)
+{
+    if (worker->peer_epoch == 0)
+        worker->peer_epoch = worker->clock;
+    return worker->peer_epoch++ & 0x7fff;
+}
+
 /* ---- sets of ids ---- */
 
 static unsigned find_id(const struct peer_ids *set, uint64_t id)
@@ -121,6 +141,7 @@ void peers_adopt(struct worker *worker, int fd)
     peer->congested.count = peer->slow.count = 0;
     peer->taken = peer->answered = peer->targets = 0;
     peer->part = -1;
+    peer->epoch = next_epoch(worker);
     peer->id = connection->id;
     connection->peer = (uint16_t)index;
     send_hello(worker, peer);
@@ -536,7 +557,8 @@ static void send_undelivered(struct worker *worker, const struct peer *peer, uin
 void peers_undelivered_now(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
                            unsigned count, uint64_t number, uint32_t messages)
 {
-    const struct peer_undelivered undelivered = {.number = number, .messages = messages, .about = peer->taken};
+    const struct peer_undelivered undelivered = {
+        .number = plain_number(number), .messages = messages, .about = peer->taken};
     const unsigned most = FRAME_MAX_IDS - 1; /* one id is the sender's */
 
     send_undelivered(worker, peer, sender, receivers, count < most ? count : most, &undelivered);
@@ -559,9 +581,9 @@ void peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t re
 {
     const struct peer *peer = peer_from(worker, sender);
 
-    if (peer == NULL)
-        return; /* the stream has ended: its other side has told the sender of all that was not acknowledged */
-    const struct peer_undelivered undelivered = {.number = number,
+    if (peer == NULL || peer->epoch != number >> PEER_NUMBER_BITS)
+        return; /* see peers_number() */
+    const struct peer_undelivered undelivered = {.number = plain_number(number),
                                                  .messages = messages,
                                                  .about = peer->taken == peer->answered ? PEER_ABOUT_EARLIER
                                                                                         : PEER_ABOUT_UNKNOWN};

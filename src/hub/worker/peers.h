@@ -53,6 +53,7 @@ struct peer {
     struct peer_ids congested;     /* receivers there */
 
     /* What comes in. */
+    uint64_t epoch;           /* of the stream, in the upper bits of its messages' numbers, see peers_number() */
     uint64_t taken, answered; /* serials: of the last FORWARD that was taken, and that it was told so */
     uint64_t targets;         /* workers to which records went since, a bit each */
     int part;                 /* of the mirror, or -1 */
@@ -116,6 +117,14 @@ void peers_congested(struct peer *peer, uint64_t receiver);
 void peers_relieved(struct worker *worker, struct peer *peer, uint64_t receiver);
 
 /* ---- receiving */
+
+/*
+ * The number of a message that came on this stream, as it stands in this hub's queues: with the stream's epoch. If the
+ * message cannot be written later on, its sender is told on this stream only: when it ends, the other side has told the
+ * sender of all that was not acknowledged, and an answer on another stream could be the second one.
+ */
+uint64_t peers_number(const struct peer *peer, uint64_t number);
+#define PEER_NUMBER_BITS 48u
 
 /*
  * Tells the other side once that a receiver here is congested, and when it is no longer. False when it cannot be told,

@@ -1,0 +1,76 @@
+#!/bin/bash
+# cluster.sh: `make bench-cluster`: from a client of one hub to clients of another, over relayhub-link and two servers of
+# NATS; beside that, from a client of one of these servers to clients of the other, under the same load. Interleaved;
+# medians of ROUNDS (5), each of SECONDS_EACH (2).
+set -eu
+: "${RELAYHUBD:?}" "${RELAYHUB_LINK:?}" "${RELAYHUB_BENCH:?}"
+rounds=${ROUNDS:-5} seconds=${SECONDS_EACH:-2}
+dir=$(mktemp -d)
+pids=''
+
+clean_up() {
+    # shellcheck disable=SC2086 # a list
+    kill $pids 2>/dev/null || :
+    wait
+    rm -rf "$dir"
+}
+trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
+
+command -v nats-server >/dev/null || { echo 'bench-cluster: nats-server is not installed' >&2; exit 1; }
+base=$((26000 + $$ % 5000 * 4))
+for node in 1 2; do
+    other=$((3 - node))
+    cat >"$dir/nats$node.conf" <<END
+listen: "127.0.0.1:$((base + node))"
+server_name: "n$node"
+cluster { name: "bench", listen: "127.0.0.1:$((base + 2 + node - 1 + 1))", routes: ["nats://127.0.0.1:$((base + 2 + other))"] }
+END
+    nats-server -c "$dir/nats$node.conf" >"$dir/nats$node.log" 2>&1 &
+    pids="$pids $!"
+    "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 --node $node --link "$dir/link$node" 2>"$dir/hub$node.log" &
+    pids="$pids $!"
+    sleep 0.5
+    "$RELAYHUB_LINK" --link "$dir/link$node" --server "nats://127.0.0.1:$((base + node))" \
+        --status-file "$dir/status$node" 2>"$dir/link$node.log" &
+    pids="$pids $!"
+done
+for node in 1 2; do
+    for _ in $(seq 200); do
+        ! grep -q '^peer [12] up .* streams 1 ' "$dir/status$node" 2>/dev/null || break
+        sleep 0.1
+    done
+done
+hub() { sed -n 's/.*listening on \(127[0-9.:]*\)$/\1/p' "$dir/hub$1.log"; }
+
+# measure NAME VALUE ARGUMENTS...: a round of each; keeps that value of the result.
+measure() {
+    local name=$1 value=$2
+    shift 2
+    for _ in $(seq "$rounds"); do
+        "$RELAYHUB_BENCH" --json --hub "$(hub 1)" --receivers-at "$(hub 2)" --seconds "$seconds" "$@" >"$dir/result" &&
+            sed -n "s/.*\"$value\": *\([0-9.]*\).*/\1/p" "$dir/result" | head -n 1 >>"$dir/$name.relayhub"
+        "$RELAYHUB_BENCH" --json --peer nats --hub "127.0.0.1:$((base + 1))" --receivers-at "127.0.0.1:$((base + 2))" \
+            --seconds "$seconds" "$@" >"$dir/result" &&
+            sed -n "s/.*\"$value\": *\([0-9.]*\).*/\1/p" "$dir/result" | head -n 1 >>"$dir/$name.nats"
+    done
+}
+
+median() { sort -n "$dir/$1" | awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'; }
+
+printf '%-28s %14s %14s %8s\n' 'across two servers' relayhub nats ratio
+for body in 16 256 4096 65536; do
+    for fan_out in 1 16; do
+        measure "t$body-$fan_out" deliveries --body $body --fan-out $fan_out throughput
+        awk -v a="$(median "t$body-$fan_out.relayhub")" -v b="$(median "t$body-$fan_out.nats")" \
+            -v name="deliveries/s $body x $fan_out" 'BEGIN { printf "%-28s %14d %14d %8.2f\n", name, a, b, b > 0 ? a / b : 0 }'
+    done
+done
+for rate in 1000 10000 50000; do
+    for value in p50 p99; do
+        rm -f "$dir/l$rate".*
+        measure "l$rate" $value --body 64 --rate $rate latency
+        awk -v a="$(median "l$rate.relayhub")" -v b="$(median "l$rate.nats")" -v name="$value us at $rate/s" \
+            'BEGIN { printf "%-28s %14.1f %14.1f %8.2f\n", name, a / 1e3, b / 1e3, b > 0 ? a / b : 0 }'
+    done
+done
