@@ -1,0 +1,186 @@
+#!/bin/sh
+# test_link.sh: two hubs, their links and a nats-server, all on loopback: each of them ends, is killed or stopped, and the
+# hubs find each other again; a second hub with the same number; options that are wrong; TLS and a user of NATS.
+# RELAYHUBD, RELAYHUB and RELAYHUB_LINK are the programs. Skipped where there is no link or no nats-server.
+set -u
+[ -n "${RELAYHUBD:-}" ] && [ -n "${RELAYHUB:-}" ] && [ -x "${RELAYHUB_LINK:-}" ] || exit 77
+command -v nats-server >/dev/null || exit 77
+unset RELAYHUB_HUB
+# shellcheck source=hub.sh
+. "$(dirname "$0")/hub.sh"
+
+port=$((31000 + $$ % 1000))
+nats=nats://127.0.0.1:$port
+
+start_nats() {
+    nats-server -a 127.0.0.1 -p "$port" "$@" >"$dir/nats.log" 2>&1 &
+    nats_pid=$!
+    pids="$pids $nats_pid"
+}
+
+start_node() { # NODE
+    "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --node "$1" --link "$dir/link$1" 2>"$dir/hub$1.err" &
+    pids="$pids $!"
+    await_line "$dir/hub$1.err" '.*\(ready\).*' >/dev/null || fail "hub $1 is not ready"
+}
+
+start_link() { # NODE OPTION...
+    node=$1
+    shift
+    "$RELAYHUB_LINK" --link "$dir/link$node" --server "$nats" --status-file "$dir/status$node" "$@" \
+        2>"$dir/link$node.err" &
+    link_pid=$!
+    pids="$pids $link_pid"
+}
+
+hub() {
+    await_line "$dir/hub$1.err" '.*listening on \(127.0.0.1:[0-9]*\)'
+}
+
+# A message from a client of each hub to one of the other one, and each in the list of the other.
+expect_service() {
+    for there in 1 2; do
+        here=$((3 - there))
+        RELAYHUB_HUB=$(hub $there) timeout 30 "$RELAYHUB" listen --count 1 >"$dir/client" 2>"$dir/client.err" &
+        listener=$!
+        id=$(await_line "$dir/client" '^id \([0-9]*\)$') || fail 'a client has no id'
+        for _ in $(seq 300); do
+            RELAYHUB_HUB=$(hub $here) "$RELAYHUB" list 2>/dev/null | grep -qx "$id" && break
+            sleep 0.05
+        done
+        RELAYHUB_HUB=$(hub $here) "$RELAYHUB" list | grep -qx "$id" || fail "$1: hub $here does not list $id of hub $there"
+        # Each worker has a stream of its own, so for a moment some clients reach a node that has just come up.
+        sent=1
+        for _ in $(seq 100); do
+            RELAYHUB_HUB=$(hub $here) "$RELAYHUB" send "$id" "hello from $here" 2>/dev/null && sent=0 && break
+            sleep 0.05
+        done
+        [ $sent = 0 ] || fail "$1: it cannot be sent"
+        await_exit 0 $listener "$1: a client of hub $there"
+        grep -q "hello from $here" "$dir/client" || fail "$1: another message has come"
+    done
+}
+
+await_count() { # FILE TEXT NUMBER
+    for _ in $(seq 300); do
+        [ "$(grep -c "$2" "$1")" -lt "$3" ] || return 0
+        sleep 0.05
+    done
+    fail "$1 does not say '$2' $3 times"
+}
+
+# ---- options
+
+expect_usage() { # TEXT OPTION...
+    text=$1
+    shift
+    "$RELAYHUB_LINK" "$@" >"$dir/out" 2>&1
+    [ $? = 64 ] || fail "$*: not refused"
+    grep -qF -- "$text" "$dir/out" || fail "$*: $(cat "$dir/out")"
+}
+
+expect_usage '--node-timeout takes seconds from 2 to 3600' --node-timeout 1
+expect_usage '--cluster takes a name without dots, stars and blanks' --cluster a.b
+expect_usage '--server takes a value that is not empty' --server ''
+expect_usage '--tls-certificate and --tls-key need each other' --tls-key /dev/null
+expect_usage 'it takes options only' something
+expect_usage '--config: cannot read /nonexistent' --config /nonexistent
+printf 'server %s\nnode-time 4\n' "$nats" >"$dir/conf"
+expect_usage "line 2: there is no option 'node-time'" --config "$dir/conf"
+"$RELAYHUB_LINK" --help | grep -q -- '--node-timeout' || fail 'no help'
+"$RELAYHUB_LINK" --version | grep -q '^relayhub-link [0-9]' || fail 'no version'
+"$RELAYHUB_LINK" --status --status-file "$dir/none" 2>/dev/null
+[ $? = 69 ] || fail '--status without a link'
+
+# ---- whatever comes first waits for the rest
+
+start_link 1
+sleep 0.3
+start_node 1
+start_node 2
+start_link 2
+link2=$link_pid
+sleep 0.3
+start_nats
+expect_service 'at first'
+await_count "$dir/status1" '^peer 2 up since [0-9]* workers 2 streams 2 ' 1
+"$RELAYHUB_LINK" --status --status-file "$dir/status1" >"$dir/out" || fail "--status: $?"
+grep -q '^peer 2 up since [0-9]* workers 2 streams 2 ' "$dir/out" || fail "--status says $(cat "$dir/out")"
+
+# ---- a link is killed, stopped, and ended
+
+kill -9 "$link2"
+await_line "$dir/link1.err" '.*\(node 2 is down: nothing is heard of it\)' >/dev/null || fail 'node 2 stays up without its link'
+await_count "$dir/hub1.err" 'node 2: a stream ends' 2
+RELAYHUB_HUB=$(hub 1) "$RELAYHUB" list >"$dir/out"
+[ ! -s "$dir/out" ] || fail "hub 1 lists $(cat "$dir/out")"
+start_link 2
+link2=$link_pid
+expect_service 'after kill -9 of a link'
+
+kill -STOP "$link2"
+await_count "$dir/link1.err" 'node 2 is down' 2
+kill -CONT "$link2"
+expect_service 'after a stop of a link'
+
+kill "$link2"
+await_exit 0 "$link2" 'a link that is told to end'
+await_count "$dir/link1.err" 'node 2 is down: its link has left' 1
+start_link 2
+link2=$link_pid
+expect_service 'after the end of a link'
+
+# ---- NATS is killed, and stopped
+
+kill -9 "$nats_pid"
+sleep 0.5
+start_nats
+expect_service 'after kill -9 of nats-server'
+kill -STOP "$nats_pid"
+sleep 7
+kill -CONT "$nats_pid"
+expect_service 'after a stop of nats-server'
+
+# ---- a hub begins again, with another number
+
+"$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 --node 1 --link "$dir/link3" 2>"$dir/hub3.err" &
+third=$!
+pids="$pids $third"
+start_link 3
+await_exit 78 "$link_pid" 'a second link of node 1'
+grep -q "node 1 is another hub's: give this one a --node of its own" "$dir/link3.err" || fail 'it does not say why'
+expect_service 'beside a second node 1'
+kill "$third"
+wait "$third"
+
+# ---- a user and TLS; a link without them does not come in
+
+if command -v openssl >/dev/null; then
+    kill "$nats_pid"
+    wait "$nats_pid"
+    (cd "$dir" && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
+        -keyout key.pem -out cert.pem) >"$dir/openssl.log" 2>&1 || fail 'openssl'
+    cat >"$dir/nats.conf" <<END
+listen: "127.0.0.1:$port"
+authorization { users: [ { user: "relayhub", password: "secret",
+    permissions: { publish: "relayhub.>", subscribe: "relayhub.>" } } ] }
+tls { cert_file: "$dir/cert.pem", key_file: "$dir/key.pem" }
+END
+    nats-server -c "$dir/nats.conf" >"$dir/nats.log" 2>&1 &
+    nats_pid=$!
+    pids="$pids $nats_pid"
+    sleep 0.5
+    start_link 2 --server "tls://127.0.0.1:$port" --tls-ca "$dir/cert.pem"
+    await_line "$dir/link2.err" '.*cannot connect to NATS: \(.*\)' >/dev/null || fail 'it comes in without a password'
+    kill "$link2" "$link_pid"
+    wait "$link2" "$link_pid"
+    nats=tls://relayhub:secret@127.0.0.1:$port
+    start_link 2 --tls-ca "$dir/cert.pem"
+    await_line "$dir/link2.err" '.*\(ready, node 2\)' >/dev/null || fail 'it does not come in with a password'
+    start_node 4
+    printf 'server %s\ntls-ca %s\n' "$nats" "$dir/cert.pem" >"$dir/conf"
+    "$RELAYHUB_LINK" --link "$dir/link4" --config "$dir/conf" --status-file "$dir/status4" 2>"$dir/link4.err" &
+    pids="$pids $!"
+    await_line "$dir/link4.err" '.*\(node 2 is up\)' >/dev/null || fail 'the nodes do not find each other over TLS'
+fi
+echo 'PASS: links'
