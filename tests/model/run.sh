@@ -99,4 +99,11 @@ for mutation in SAME_TICK RESET_FORGETS BY_SLOT NO_RETURN NO_BARRIER DRAIN_LATE 
     breaks routes -DMUTATE_$mutation
 done
 
+# Batches to another hub.
+holds peers
+holds peers -DMESSAGES=3
+for mutation in ACK_EARLY NO_GIVE_UP NO_MARK ANY_STREAM; do
+    breaks peers -DMUTATE_$mutation
+done
+
 exit $failed
