@@ -72,6 +72,12 @@ static inline uint32_t mirror_used(const struct shared *shared, unsigned part)
     return used < MIRROR_SLOTS ? used : MIRROR_SLOTS;
 }
 
+/* How many clients there are in a part. */
+static inline uint32_t mirror_part_clients(const struct shared *shared, unsigned part)
+{
+    return atomic_load_explicit(&shared->mirror->parts[part].clients, memory_order_relaxed);
+}
+
 /* How many clients all other hubs have. */
 uint64_t mirror_clients(const struct shared *shared);
 

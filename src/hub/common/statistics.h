@@ -113,7 +113,14 @@ struct statistics_header {
     X(turns, COUNTER, "turns", "turns of the worker's loop")                                                           \
     X(store_blocks_used, GAUGE, "blocks", "blocks of the store held by connections and queues")                        \
     X(store_blocks_most, GAUGE, "blocks", "the most blocks that were held so far")                                     \
-    X(segments_used, GAUGE, "entries", "queue entries in use")
+    X(segments_used, GAUGE, "entries", "queue entries in use")                                                         \
+    X(streams, GAUGE, "streams", "streams to other hubs")                                                              \
+    X(streams_ended, COUNTER, "streams", "streams to other hubs that have ended")                                      \
+    X(forwards, COUNTER, "batches", "batches of messages sent to other hubs")                                          \
+    X(given_up, COUNTER, "messages", "messages to other hubs called undelivered as their stream ended")                \
+    X(not_acknowledged, GAUGE, "batches", "batches that other hubs have not acknowledged")                             \
+    X(foreign_clients, GAUGE, "clients", "clients of other hubs that LIST names")                                      \
+    X(foreign_congested, GAUGE, "clients", "receivers in other hubs that are congested")
 
 #define TURN_BUCKETS 18u /* up to 2 seconds, and all above */
 

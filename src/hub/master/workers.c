@@ -323,6 +323,10 @@ static void reset_gauges(const struct shared *shared, unsigned index)
     atomic_store_explicit(&statistics->store_blocks_used, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->segments_used, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->waiting_for_store, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->streams, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->not_acknowledged, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->foreign_clients, 0, memory_order_relaxed);
+    atomic_store_explicit(&statistics->foreign_congested, 0, memory_order_relaxed);
 }
 
 static uint32_t next_delay(uint32_t delay)

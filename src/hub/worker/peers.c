@@ -304,6 +304,8 @@ static void give_up_all(struct worker *worker, struct peer *peer)
             messages += give_up(worker, header_of(worker, first));
         forget_first(worker, peer);
     }
+    count(&worker->statistics->given_up, messages);
+    count(&worker->statistics->streams_ended, 1);
     if (peer->hello.version != 0)
         log_line(LOG_NOTICE, "node %u: a stream ends, worker %u has told its senders of %llu messages",
                  peer->hello.node, worker->index, (unsigned long long)messages);
@@ -441,6 +443,7 @@ bool peers_forward(struct worker *worker, const struct connection *sender, const
     if (!queue_header(worker, peer, sender, batch, word, receivers))
         return false;
     peer->serial++;
+    statistics_add(&worker->statistics->forwards, 1);
     peer->owed_cost += forward_cost(word, batch->messages);
     if (!(stream->flags & CONNECTION_OWED)) {
         stream->flags |= CONNECTION_OWED;
@@ -667,8 +670,30 @@ static void acknowledge(struct worker *worker, struct peer *peer)
     commit_control(worker, peer, word);
 }
 
+static void publish_gauges(struct worker *worker)
+{
+    uint64_t streams = 0, owed = 0, clients = 0, congested = 0;
+
+    for (unsigned i = 0; i < worker->peers_used; i++) {
+        const struct peer *peer = &worker->peers[i];
+        if (peer->id == 0)
+            continue;
+        streams++;
+        owed += peer->serial - peer->acknowledged;
+        congested += peer->congested.count;
+        if (peer->part >= 0)
+            clients += mirror_part_clients(worker->shared, (unsigned)peer->part);
+    }
+    statistics_set(&worker->statistics->streams, streams);
+    statistics_set(&worker->statistics->not_acknowledged, owed);
+    statistics_set(&worker->statistics->foreign_clients, clients);
+    statistics_set(&worker->statistics->foreign_congested, congested);
+}
+
 void peers_advance(struct worker *worker)
 {
+    if (worker->peers_used == 0)
+        return;
     tell_changes(worker);
     for (unsigned i = 0; i < worker->peers_used; i++) {
         struct peer *peer = &worker->peers[i];
@@ -678,4 +703,5 @@ void peers_advance(struct worker *worker)
         if (peer->sends)
             continue_snapshot(worker, peer);
     }
+    publish_gauges(worker);
 }
