@@ -68,6 +68,7 @@ room_may_use() {
     hub/worker) echo 'hub/worker hub/common protocol' ;;
     hub/master) echo 'hub/master hub/common protocol . hub/worker/worker hub/worker/client_fields' ;;
     stat) echo 'stat protocol . hub/common/statistics' ;;
+    link) echo 'link protocol . hub/common/log' ;;
     client) echo 'client protocol .' ;;
     bench) echo 'bench protocol .' ;;
     .) echo '.' ;;

@@ -84,7 +84,11 @@ static int print_status(void)
     struct stat status;
     FILE *file = fopen(options.status_file, "re");
 
-    if (file == NULL || fstat(fileno(file), &status) < 0) {
+    if (file != NULL && fstat(fileno(file), &status) < 0) {
+        fclose(file);
+        file = NULL;
+    }
+    if (file == NULL) {
         fprintf(stderr, "relayhub-link: no link has written %s: %s\n", options.status_file, strerror(errno));
         return EX_UNAVAILABLE;
     }
@@ -139,6 +143,8 @@ static void handle_event(const struct epoll_event *event)
     } else {
         struct stream *stream = event->data.ptr;
         struct stream_way *way = way_of(stream);
+        if (way == NULL)
+            return;
         way->now = nodes.now;
         stream_handle(stream, way, event->events);
     }

@@ -6,6 +6,7 @@
 # CLUSTER_SECONDS is how long it takes (600). RELAYHUBD, RELAYHUB_LINK and LEDGER are the programs. As root. Where no
 # namespaces can be made it says so, and ends with status 77.
 set -u
+: "${RELAYHUBD:?}" "${RELAYHUB_LINK:?}" "${LEDGER:?}"
 
 seconds=${CLUSTER_SECONDS:-600}
 dir=$(mktemp -d)
@@ -58,6 +59,7 @@ make_network() {
     done
 }
 
+# shellcheck disable=SC2317,SC2086 # the trap calls it; a list
 clean_up() {
     trap '' EXIT
     touch "$dir/stop"
@@ -146,7 +148,7 @@ check_lists() {
         ! all_up || [ "$(sessions_ended)" != "$before" ] || break
     done
     lines=$(grep -c '^lists' "$dir/ledger.log")
-    kill -USR1 "$ledger" 2>/dev/null || return 0
+    kill -USR1 "$ledger_pid" 2>/dev/null || return 0
     for _ in $(seq 400); do
         [ "$(grep -c '^lists' "$dir/ledger.log")" = "$lines" ] || break
         sleep 0.1
@@ -172,12 +174,10 @@ random() { # FROM TO
     echo $(($1 + RANDOM % ($2 - $1 + 1)))
 }
 
-kinds='worker hub link nats'
-
 strike() {
     local node kind process
     node=$(random 1 3)
-    kind=$(printf '%s\n' $kinds | shuf -n 1)
+    kind=$(printf '%s\n' worker hub link nats | shuf -n 1)
     [ "$kind" != worker ] || cp "$dir/hub$node.pid" "$dir/worker$node.pid"
     process=$(processes "$kind" "$node")
     case $(random 0 4) in
@@ -253,9 +253,9 @@ say 'three nodes are up'
 check_double
 
 begin 0 "$LEDGER" --seconds "$seconds" --settle 40 10.89.0.1:7411 10.89.0.2:7411 10.89.0.3:7411 >"$dir/ledger.log" 2>&1 &
-ledger=$!
+ledger_pid=$!
 end=$((SECONDS + seconds - 12))
-while [ $SECONDS -lt $end ] && kill -0 "$ledger" 2>/dev/null; do
+while [ $SECONDS -lt $end ] && kill -0 "$ledger_pid" 2>/dev/null; do
     strike
     if [ "$(random 0 2)" = 0 ]; then # LIST, once all are back
         check_lists || fail 'the nodes do not come back'
@@ -263,7 +263,7 @@ while [ $SECONDS -lt $end ] && kill -0 "$ledger" 2>/dev/null; do
     sleep "0.$(random 1 9)"
 done
 await_all_up || fail 'the nodes do not come back'
-wait "$ledger" || fail "the ledger: status $?"
+wait "$ledger_pid" || fail "the ledger: status $?"
 
 sort "$dir/strikes" | uniq -c
 cat "$dir/ledger.log"

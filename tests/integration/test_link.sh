@@ -13,7 +13,7 @@ port=$((31000 + $$ % 1000))
 nats=nats://127.0.0.1:$port
 
 start_nats() {
-    nats-server -a 127.0.0.1 -p "$port" "$@" >"$dir/nats.log" 2>&1 &
+    nats-server -a 127.0.0.1 -p "$port" >"$dir/nats.log" 2>&1 &
     nats_pid=$!
     pids="$pids $nats_pid"
 }

@@ -510,37 +510,14 @@ static const char *printed(const char *option)
     return text;
 }
 
-static const char *const names[] = {"listen",
-                                    "workers",
-                                    "max-connections",
-                                    "max-per-address",
-                                    "connection-rate",
-                                    "store-size",
-                                    "high-watermark",
-                                    "low-watermark",
-                                    "store-share",
-                                    "drain-timeout",
-                                    "frame-timeout",
-                                    "idle-timeout",
-                                    "grace-time",
-                                    "worker-timeout",
-                                    "peer-timeout",
-                                    "slow-receiver",
-                                    "user",
-                                    "pid-file",
-                                    "id-file",
-                                    "statistics-file",
-                                    "node",
-                                    "link",
-                                    "config",
-                                    "foreground",
-                                    "sandbox",
-                                    "no-sandbox",
-                                    "verbose",
-                                    "check",
-                                    "check-upgrade",
-                                    "help",
-                                    "version"};
+static const char *const names[] = {
+    "listen",        "workers",        "max-connections", "max-per-address", "connection-rate",
+    "store-size",    "high-watermark", "low-watermark",   "store-share",     "drain-timeout",
+    "frame-timeout", "idle-timeout",   "grace-time",      "worker-timeout",  "peer-timeout",
+    "slow-receiver", "user",           "pid-file",        "id-file",         "statistics-file",
+    "node",          "link",           "config",          "foreground",      "sandbox",
+    "no-sandbox",    "verbose",        "check",           "check-upgrade",   "help",
+    "version"};
 
 START_TEST(test_help_names_every_option_in_a_line)
 {

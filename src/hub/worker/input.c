@@ -201,6 +201,7 @@ static uint32_t handle_frames(struct worker *worker, struct connection *connecti
 
     batch.length = 0;
     batch.at = 0;
+    batch.messages = 0;
     while (end - at >= FRAME_WORD_SIZE) {
         uint32_t word = frame_load_word(base + at);
         if (!frame_valid_from_client(word)) {

@@ -147,6 +147,7 @@ static enum outcome take_control(struct worker *worker, struct connection *conne
     uint64_t ids[FRAME_MAX_IDS];
     unsigned count = frame_count(word);
 
+    ids[0] = 0;
     for (unsigned i = 0; i < count; i++)
         ids[i] = frame_load_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE);
     enum peer_control kind = peer_kind(word, body);

@@ -143,6 +143,7 @@ void peers_adopt(struct worker *worker, int fd)
     peer->part = -1;
     peer->epoch = next_epoch(worker);
     peer->id = connection->id;
+    peer->place = place_of(worker, connection);
     connection->peer = (uint16_t)index;
     send_hello(worker, peer);
 }

@@ -39,6 +39,7 @@ struct peer_ids {
 
 struct peer {
     uint64_t id;             /* of its connection; 0: it is not in use */
+    uint32_t place;          /* of its connection */
     struct peer_hello hello; /* what the other side said; version 0: nothing yet */
     bool sends;              /* what this worker's clients send to that node goes here */
 
@@ -68,7 +69,7 @@ static inline struct peer *peer_of(const struct worker *worker, const struct con
 
 static inline struct connection *connection_of(const struct worker *worker, const struct peer *peer)
 {
-    return find_connection(worker, peer->id);
+    return &worker->connections[peer->place];
 }
 
 /* A stream that the master handed over; takes the descriptor. */
