@@ -182,6 +182,8 @@ static bool describe_pause(const struct reader *reader, uint32_t place, char tex
         snprintf(text, CLIENT_STATE, "waits:itself");
     else if (cause < reader->header.clients)
         snprintf(text, CLIENT_STATE, "waits:%llu", (unsigned long long)reader_value(reader, &id, (uint32_t)cause, 0));
+    else if (cause - reader->header.clients >= STATISTICS_WORKERS)
+        snprintf(text, CLIENT_STATE, "waits:elsewhere");
     else if (cause - reader->header.clients == client_worker(reader, place))
         snprintf(text, CLIENT_STATE, "waits:store");
     else
@@ -191,7 +193,7 @@ static bool describe_pause(const struct reader *reader, uint32_t place, char tex
 
 const char *client_state(const struct reader *reader, uint32_t place, char text[CLIENT_STATE])
 {
-    static const char *const flags[] = {"closing", "congested", "blocked", "half_closed"};
+    static const char *const flags[] = {"closing", "congested", "blocked", "half_closed", "stream"};
 
     if (describe_pause(reader, place, text))
         return text;

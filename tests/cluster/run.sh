@@ -180,7 +180,16 @@ strike() {
     kind=$(printf '%s\n' worker hub link nats | shuf -n 1)
     [ "$kind" != worker ] || cp "$dir/hub$node.pid" "$dir/worker$node.pid"
     process=$(processes "$kind" "$node")
-    case $(random 0 4) in
+    case $(random 0 5) in
+    5) # where the kernel has netem
+        if inside "$node" tc qdisc add dev cluster root netem delay 50ms 20ms loss 2% reorder 10% 2>/dev/null; then
+            sleep "$(random 3 8)"
+            inside "$node" tc qdisc delete dev cluster root
+            count 'delay, loss and reordering'
+        else
+            count 'no delay, loss and reordering: this kernel has no netem'
+        fi
+        ;;
     0 | 1)
         kill -9 "$process" 2>/dev/null
         count "kill -9 of a $kind"

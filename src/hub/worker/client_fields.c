@@ -25,9 +25,10 @@ const struct statistics_field client_fields[CLIENT_FIELDS] = {
           "bytes of it that wait: an incomplete frame, or frames while it is paused"),
     VALUE(paused_since, KIND_GAUGE, "milliseconds", "if it is paused: since when, by CLOCK_MONOTONIC modulo 2^32"),
     VALUE(waits_for, KIND_GAUGE, "",
-          "2^32-1, or it is paused for the receiver in this place, or for this less the places: a worker"),
+          "2^32-1; or paused for the client in this place; worker: less the places; 2^31 on: elsewhere"),
     FLAG("congested", CONNECTION_CONGESTED, "its queue is over its limit"),
     FLAG("blocked", CONNECTION_BLOCKED, "its socket takes no more"),
     FLAG("half_closed", CONNECTION_HALF_CLOSED | CONNECTION_ENDED, "it sends no more"),
+    FLAG("stream", CONNECTION_PEER, "it is no client but a stream to another hub"),
     FLAG("closing", CONNECTION_REJECTED | CONNECTION_BROKEN | CONNECTION_CLOSE, "its connection ends"),
 };

@@ -128,7 +128,9 @@ void peers_adopt(struct worker *worker, int fd)
 
     while (index < worker->peers_used && worker->peers[index].id != 0)
         index++;
-    struct connection *connection = index < PEERS_MOST ? connection_open_stream(worker, fd) : NULL;
+    /* Frozen for an upgrade: it would be saved as if it were a client. */
+    bool takes = index < PEERS_MOST && !worker->frozen;
+    struct connection *connection = takes ? connection_open_stream(worker, fd) : NULL;
     if (connection == NULL) {
         log_line(LOG_WARNING, "worker %u has no place for a stream to another hub", worker->index);
         connection_refuse(worker, fd);

@@ -24,7 +24,7 @@ struct worker_setup {
 };
 
 /* What readers find in a worker's part of shared->clients. */
-#define CLIENT_FIELDS 15u
+#define CLIENT_FIELDS 16u
 extern const struct statistics_field client_fields[CLIENT_FIELDS];
 
 /* All that a worker owns; see state.h. */
