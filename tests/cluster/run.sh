@@ -63,6 +63,7 @@ make_network() {
 clean_up() {
     trap '' EXIT
     touch "$dir/stop"
+    disown -a 2>/dev/null # so that bash says nothing of their end
     kill -9 $supervisors 2>/dev/null
     for node in 0 $nodes; do
         for pid in $(ip netns pids "$name-$node" 2>/dev/null); do
