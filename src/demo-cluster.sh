@@ -36,8 +36,8 @@ await() {
 command -v nats-server >/dev/null || fail 'nats-server is not installed (in Debian: apt-get install nats-server)'
 [ -x "$RELAYHUB_LINK" ] || fail 'relayhub-link is not built: configure has not found libnats (libnats-dev)'
 
-# Ports that are probably free: six in a row, from a number that differs from run to run.
-base=$((20000 + $$ % 5000 * 6))
+# Ports that are probably free: six in a row, below those that the kernel gives out, different from run to run.
+base=$((20000 + $$ % 2000 * 6))
 for node in 1 2 3; do
     routes=''
     for other in 1 2 3; do

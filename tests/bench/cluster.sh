@@ -18,12 +18,14 @@ trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 
 command -v nats-server >/dev/null || { echo 'bench-cluster: nats-server is not installed' >&2; exit 1; }
-base=$((26000 + $$ % 5000 * 4))
+base=$((20000 + $$ % 2500 * 4)) # below the ports that the kernel gives out
 for node in 1 2; do
     other=$((3 - node))
     cat >"$dir/nats$node.conf" <<END
 listen: "127.0.0.1:$((base + node))"
 server_name: "n$node"
+write_deadline: "30s"
+max_pending: 1073741824
 cluster { name: "bench", listen: "127.0.0.1:$((base + 2 + node - 1 + 1))", routes: ["nats://127.0.0.1:$((base + 2 + other))"] }
 END
     nats-server -c "$dir/nats$node.conf" >"$dir/nats$node.log" 2>&1 &
@@ -43,20 +45,26 @@ for node in 1 2; do
 done
 hub() { sed -n 's/.*listening on \(127[0-9.:]*\)$/\1/p' "$dir/hub$1.log"; }
 
-# measure NAME VALUE ARGUMENTS...: a round of each; keeps that value of the result.
+# once NAME VALUE SERVER ARGUMENTS...: one run; keeps that value of the result. One that fails has none.
+once() {
+    local name=$1 value=$2
+    shift 2
+    if timeout 20 "$RELAYHUB_BENCH" --json --seconds "$seconds" "$@" >"$dir/result"; then
+        sed -n "s/.*\"$value\": *\([0-9.]*\).*/\1/p" "$dir/result" | head -n 1 >>"$dir/$name"
+    fi
+}
+
+# measure NAME VALUE ARGUMENTS...: rounds of each.
 measure() {
     local name=$1 value=$2
     shift 2
     for _ in $(seq "$rounds"); do
-        "$RELAYHUB_BENCH" --json --hub "$(hub 1)" --receivers-at "$(hub 2)" --seconds "$seconds" "$@" >"$dir/result" &&
-            sed -n "s/.*\"$value\": *\([0-9.]*\).*/\1/p" "$dir/result" | head -n 1 >>"$dir/$name.relayhub"
-        "$RELAYHUB_BENCH" --json --peer nats --hub "127.0.0.1:$((base + 1))" --receivers-at "127.0.0.1:$((base + 2))" \
-            --seconds "$seconds" "$@" >"$dir/result" &&
-            sed -n "s/.*\"$value\": *\([0-9.]*\).*/\1/p" "$dir/result" | head -n 1 >>"$dir/$name.nats"
+        once "$name.relayhub" "$value" --hub "$(hub 1)" --receivers-at "$(hub 2)" "$@"
+        once "$name.nats" "$value" --peer nats --hub "127.0.0.1:$((base + 1))" --receivers-at "127.0.0.1:$((base + 2))" "$@"
     done
 }
 
-median() { sort -n "$dir/$1" | awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'; }
+median() { touch "$dir/$1"; sort -n "$dir/$1" | awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'; }
 
 printf '%-28s %14s %14s %8s\n' 'across two servers' relayhub nats ratio
 for body in 16 256 4096 65536; do
