@@ -71,7 +71,7 @@ for body in 16 256 4096 65536; do
     for fan_out in 1 16; do
         measure "t$body-$fan_out" deliveries --body $body --fan-out $fan_out throughput
         awk -v a="$(median "t$body-$fan_out.relayhub")" -v b="$(median "t$body-$fan_out.nats")" \
-            -v name="deliveries/s $body x $fan_out" 'BEGIN { printf "%-28s %14d %14d %8.2f\n", name, a, b, b > 0 ? a / b : 0 }'
+            -v name="deliveries/s $body x $fan_out" 'BEGIN { printf "%-28s %14d %14d %8.2f\n", name, a, b, (b > 0 ? a / b : 0) }'
     done
 done
 for rate in 1000 10000 50000; do
@@ -79,6 +79,6 @@ for rate in 1000 10000 50000; do
         rm -f "$dir/l$rate".*
         measure "l$rate" $value --body 64 --rate $rate latency
         awk -v a="$(median "l$rate.relayhub")" -v b="$(median "l$rate.nats")" -v name="$value us at $rate/s" \
-            'BEGIN { printf "%-28s %14.1f %14.1f %8.2f\n", name, a / 1e3, b / 1e3, b > 0 ? a / b : 0 }'
+            'BEGIN { printf "%-28s %14.1f %14.1f %8.2f\n", name, a / 1e3, b / 1e3, (b > 0 ? a / b : 0) }'
     done
 done
