@@ -728,7 +728,7 @@ int main(void)
     tcase_add_test(tests, test_chaos);
     tcase_add_test(tests, test_upgrades);
     Suite *suite = suite_create("chaos");
-    tcase_set_timeout(tests, patient(seconds == NULL ? 120 : atoi(seconds) * 2 + 100));
+    tcase_set_timeout(tests, patient(seconds == NULL ? 300 : atoi(seconds) * 2 + 100));
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
