@@ -703,6 +703,67 @@ START_TEST(test_two_streams_of_one_worker)
 }
 END_TEST
 
+/* What a hostile hub says for ever: each frame has this one look through all that it has not acknowledged. */
+static _Noreturn void flood_stream(int fd, uint64_t receiver)
+{
+    enum { SIZE = FRAME_WORD_SIZE + 2 * FRAME_ID_SIZE + PEER_UNDELIVERED_BODY, FRAMES = 1000 };
+    static uint8_t frames[FRAMES][SIZE];
+    const struct peer_undelivered about = {.number = 0, .messages = 1, .about = PEER_ABOUT_UNKNOWN};
+
+    for (unsigned i = 0; i < FRAMES; i++) {
+        frame_store_word(frames[i], frame_word(FRAME_CONTROL, 2, PEER_UNDELIVERED_BODY));
+        frame_store_id(frames[i] + FRAME_WORD_SIZE, UINT64_C(1) << 48 | 99); /* nobody */
+        frame_store_id(frames[i] + FRAME_WORD_SIZE + FRAME_ID_SIZE, receiver);
+        peer_store_undelivered(frames[i] + FRAME_WORD_SIZE + 2 * FRAME_ID_SIZE, &about);
+    }
+    for (;;)
+        (void)!send(fd, frames, sizeof frames, MSG_NOSIGNAL);
+}
+
+/* What a hostile hub costs is its own share of the turns: others are served meanwhile. */
+START_TEST(test_hostile_peer_takes_no_turns_of_others)
+{
+    enum { BATCHES = 16000 };
+    static uint8_t frames[BATCHES * 12];
+    const uint64_t theirs[] = {UINT64_C(2) << 48 | UINT64_C(1) << 20 | 1 << 13,
+                               UINT64_C(2) << 48 | UINT64_C(1) << 20 | (1 << 13) | 1};
+    size_t size = 0;
+
+    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
+    int fd = carrier_connect(link_a);
+    greet(fd, 2);
+    send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+    send_control(fd, PEER_JOINED, theirs, 2, NULL, 1);
+    client_open(&a, &hub_a);
+    client_open(&a2, &hub_a);
+    client_open(&b, &hub_a);
+    await_list(&a, 4);
+    for (unsigned i = 0; i < BATCHES; i++)
+        size += make_message(frames + size, &theirs[i % 2], 1, NULL, 0);
+    client_send(&a, frames, size);
+    for (int64_t end = now_ms() + patient(PATIENCE); hub_statistic(&hub_a, "forwards") < BATCHES; poll(NULL, 0, 20)) {
+        static uint8_t sink[65536];
+        while (recv(fd, sink, sizeof sink, MSG_DONTWAIT) > 0) {
+        }
+        ck_assert_int_lt(now_ms(), end);
+    }
+    pid_t hostile = fork();
+    if (hostile == 0)
+        flood_stream(fd, theirs[0]);
+    int64_t longest = 0;
+    for (int64_t end = now_ms() + 2000; now_ms() < end;) {
+        int64_t since = now_ms();
+        client_message_to(&a2, &b, "ping");
+        expect_text(&b, &a2, "ping");
+        longest = now_ms() - since > longest ? now_ms() - since : longest;
+    }
+    kill(hostile, SIGKILL);
+    close(fd);
+    ck_assert_msg(longest < patient(300), "%lld ms", (long long)longest);
+    hub_stop(&hub_a);
+}
+END_TEST
+
 /* Reads a stream until it is silent, or ends; returns how many UNDELIVERED were in it. */
 static unsigned count_undelivered(int fd)
 {
@@ -822,6 +883,7 @@ int main(void)
     tcase_add_test(tests, test_the_same_node);
     tcase_add_test(tests, test_two_streams_of_one_worker);
     tcase_add_test(tests, test_not_told_on_the_next_stream);
+    tcase_add_test(tests, test_hostile_peer_takes_no_turns_of_others);
     tcase_add_test(tests, test_link_needs_a_node);
     tcase_add_test(tests, test_socket_of_the_link);
     return run_case(tests, "nodes");

@@ -34,8 +34,8 @@ static void add_once(uint64_t *ids, unsigned *count_, uint64_t id)
 }
 
 /*
- * Copies the receivers into the batch, but those that are congested when the other hub cannot be told so. The rest of
- * them are told as missing at once.
+ * Copies the receivers into the batch. The other hub is told which of them are congested. Those of which it cannot be
+ * told, as too many are, do not get the batch, and the sender is told so; the same with all once this hub ends.
  */
 static void copy_receivers(struct worker *worker, struct peer *peer, const uint8_t *ids, unsigned count,
                            struct batch *batch, const struct peer_forward *forward)
@@ -130,7 +130,7 @@ static enum outcome take_ids(struct worker *worker, struct peer *peer, enum peer
         if (!good)
             return WRONG;
         if (kind == PEER_CONGESTED)
-            peers_congested(peer, ids[i]);
+            peers_congested(worker, peer, ids[i]);
         else if (kind == PEER_RELIEVED)
             peers_relieved(worker, peer, ids[i]);
         else if (!(kind == PEER_JOINED ? mirror_joined : mirror_left)(worker->shared, (unsigned)peer->part, ids[i]))

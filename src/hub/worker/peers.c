@@ -47,11 +47,13 @@ static uint64_t next_epoch(struct worker *worker)
 
 /* ---- sets of ids ---- */
 
-static unsigned find_id(const struct peer_ids *set, uint64_t id)
+/* The place of an id, or the end of the set. What the walk costs is charged to whoever has its turn. */
+static unsigned find_id(struct worker *worker, const struct peer_ids *set, uint64_t id)
 {
     unsigned i = 0;
     while (i < set->count && set->ids[i] != id)
         i++;
+    worker->work += i * FRAME_ID_SIZE;
     return i;
 }
 
@@ -284,10 +286,7 @@ static uint64_t give_up(struct worker *worker, const uint8_t *header)
     peer_load_fields(&forward, header);
     for (unsigned i = 0; i < frame_count(frame_load_word(header)); i++) {
         uint64_t id = frame_load_id(header + FRAME_WORD_SIZE + i * FRAME_ID_SIZE);
-        unsigned k = 0;
-        while (k < count && receivers[k] != id)
-            k++;
-        if (id != 0 && k == count)
+        if (id != 0) /* see unname() */
             receivers[count++] = id;
     }
     struct connection *sender = find_connection(worker, forward.sender);
@@ -332,17 +331,24 @@ void peers_end(struct worker *worker, struct connection *connection)
 
 /* ---- what is called undelivered before it is acknowledged ---- */
 
-/* Takes receivers out of a header, so that give_up() does not tell of them. They are in the same order in both. */
-static void unname(uint8_t *header, const uint64_t *receivers, unsigned count)
+/*
+ * Takes receivers out of a header, so that give_up() does not tell of them. Each is in it once, and they are in the
+ * same order in both.
+ */
+static void unname(struct worker *worker, uint32_t segment, const uint64_t *receivers, unsigned count)
 {
+    uint8_t *header = store_bytes(&worker->store, worker->segments[segment].at);
     unsigned total = frame_count(frame_load_word(header)), at = 0;
 
     for (unsigned i = 0; i < count; i++) {
-        for (unsigned looked = 0; looked < total; looked++, at = (at + 1) % total) {
-            uint8_t *id = header + FRAME_WORD_SIZE + at * FRAME_ID_SIZE;
-            if (frame_load_id(id) == receivers[i])
-                memset(id, 0, FRAME_ID_SIZE);
+        unsigned looked = 0;
+        while (looked < total && frame_load_id(header + FRAME_WORD_SIZE + at * FRAME_ID_SIZE) != receivers[i]) {
+            at = (at + 1) % total;
+            looked++;
         }
+        worker->work += looked * FRAME_ID_SIZE;
+        if (looked < total)
+            memset(header + FRAME_WORD_SIZE + at * FRAME_ID_SIZE, 0, FRAME_ID_SIZE);
     }
 }
 
@@ -372,6 +378,7 @@ static uint32_t find_owed(struct worker *worker, struct peer *peer, uint64_t ser
     while (at < serial || worker->segments[segment].length == 0) {
         at += worker->segments[segment].length > 0;
         segment = worker->segments[segment].next;
+        worker->work += WORK_LOOK;
     }
     peer->marked = serial;
     peer->marked_segment = segment;
@@ -385,8 +392,9 @@ bool peers_mark(struct worker *worker, struct peer *peer, uint64_t sender, const
         return true;
     if (undelivered->about == PEER_ABOUT_UNKNOWN) {
         for (uint32_t i = peer->owed.first; i != NO_SEGMENT; i = worker->segments[i].next) {
+            worker->work += WORK_LOOK;
             if (worker->segments[i].length > 0 && is_about(worker, i, sender, undelivered, false))
-                unname(store_bytes(&worker->store, worker->segments[i].at), receivers, count);
+                unname(worker, i, receivers, count);
         }
         return true;
     }
@@ -395,7 +403,7 @@ bool peers_mark(struct worker *worker, struct peer *peer, uint64_t sender, const
     uint32_t segment = find_owed(worker, peer, undelivered->about);
     if (!is_about(worker, segment, sender, undelivered, true))
         return false;
-    unname(store_bytes(&worker->store, worker->segments[segment].at), receivers, count);
+    unname(worker, segment, receivers, count);
     return true;
 }
 
@@ -463,10 +471,10 @@ bool peers_forward(struct worker *worker, const struct connection *sender, const
 
 /* ---- congestion ---- */
 
-bool peers_is_congested(const struct worker *worker, uint64_t receiver)
+bool peers_is_congested(struct worker *worker, uint64_t receiver)
 {
     const struct peer *peer = peer_to(worker, peer_node(receiver));
-    return peer != NULL && find_id(&peer->congested, receiver) < peer->congested.count;
+    return peer != NULL && find_id(worker, &peer->congested, receiver) < peer->congested.count;
 }
 
 void peers_pause(struct worker *worker, struct connection *sender, uint64_t receiver)
@@ -477,22 +485,23 @@ void peers_pause(struct worker *worker, struct connection *sender, uint64_t rece
         return;
     if (peer->full)
         backpressure_pause_for_receiver(worker, sender, slot_of(worker, connection_of(worker, peer)));
-    else if (worker->limits.slow_receiver != SLOW_REFUSE && find_id(&peer->congested, receiver) < peer->congested.count)
+    else if (worker->limits.slow_receiver != SLOW_REFUSE &&
+             find_id(worker, &peer->congested, receiver) < peer->congested.count)
         backpressure_pause_for_key(worker, sender, key_of(receiver));
 }
 
-void peers_congested(struct peer *peer, uint64_t receiver)
+void peers_congested(struct worker *worker, struct peer *peer, uint64_t receiver)
 {
     struct peer_ids *set = &peer->congested;
 
     /* The other side knows the limit. One that does not keep to it has its receivers' queues for it. */
-    if (find_id(set, receiver) == set->count && set->count < PEER_CONGESTED_MOST)
+    if (find_id(worker, set, receiver) == set->count && set->count < PEER_CONGESTED_MOST)
         set->ids[set->count++] = receiver;
 }
 
 void peers_relieved(struct worker *worker, struct peer *peer, uint64_t receiver)
 {
-    unsigned i = find_id(&peer->congested, receiver);
+    unsigned i = find_id(worker, &peer->congested, receiver);
 
     if (i == peer->congested.count)
         return;
@@ -502,7 +511,7 @@ void peers_relieved(struct worker *worker, struct peer *peer, uint64_t receiver)
 
 bool peers_tell_congested(struct worker *worker, struct peer *peer, uint64_t receiver)
 {
-    if (find_id(&peer->slow, receiver) < peer->slow.count)
+    if (find_id(worker, &peer->slow, receiver) < peer->slow.count)
         return true;
     if (peer->slow.count == PEER_CONGESTED_MOST)
         return false;

@@ -19,7 +19,8 @@
  *   - an acknowledgement, for a pipe that is full: until its worker reads, or is dead (worker timeout);
  *   - a client that has ended its sending, for what it sent to be acknowledged: the same, or DEADLINE_CLOSING.
  * A stream is always read, whatever is queued for it, so that two hubs never wait for each other. What is queued for it
- * has the bound of every queue, the share of the store, and a stream over that is cut off.
+ * has the bound of every queue, the share of the store, and a stream over that is cut off. What its frames cost is its
+ * own share of the turn, as a client's: whoever walks a list for one counts each step as work.
  */
 #ifndef RELAYHUB_PEERS_H
 #define RELAYHUB_PEERS_H
@@ -86,7 +87,8 @@ void peers_end(struct worker *worker, struct connection *connection);
 /* ---- sending */
 
 /*
- * Sends a batch to `count` receivers of one other node. False when there is no stream to it: then they do not get it.
+ * Sends a batch to `count` receivers of one other node, no two the same. False when there is no stream to it: then they
+ * do not get it.
  */
 bool peers_forward(struct worker *worker, const struct connection *sender, const struct batch *batch, unsigned node,
                    const uint64_t *receivers, unsigned count);
@@ -95,7 +97,7 @@ bool peers_forward(struct worker *worker, const struct connection *sender, const
 void peers_pause(struct worker *worker, struct connection *sender, uint64_t receiver);
 
 /* Whether the other hub has called this receiver congested. */
-bool peers_is_congested(const struct worker *worker, uint64_t receiver);
+bool peers_is_congested(struct worker *worker, uint64_t receiver);
 
 /*
  * The client has ended its sending: sets this worker's own bit of connection->barriers while anything that the client
@@ -114,7 +116,7 @@ bool peers_mark(struct worker *worker, struct peer *peer, uint64_t sender, const
                 const uint64_t *receivers, unsigned count);
 
 /* The other side says that a receiver is congested, or is no longer. */
-void peers_congested(struct peer *peer, uint64_t receiver);
+void peers_congested(struct worker *worker, struct peer *peer, uint64_t receiver);
 void peers_relieved(struct worker *worker, struct peer *peer, uint64_t receiver);
 
 /* ---- receiving */

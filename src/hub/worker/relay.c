@@ -98,7 +98,7 @@ static void forward(struct worker *worker, const struct connection *sender, cons
     }
 }
 
-static bool is_refused(const struct worker *worker, uint64_t id)
+static bool is_refused(struct worker *worker, uint64_t id)
 {
     return worker->limits.slow_receiver == SLOW_REFUSE && peers_is_congested(worker, id);
 }

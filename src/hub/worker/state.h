@@ -307,6 +307,7 @@ struct worker {
 #define WORK_WRITE 8192u        /* a queue that has to be written, whatever is in it: a system call */
 #define WORK_COMPACT 1024u      /* a queue that is stuck: what is short is copied */
 #define WORK_REPLY 160u         /* one of the hub's own frames */
+#define WORK_LOOK 128u          /* an entry that is looked at: two cache lines */
 #define WRITE_TURN (4u << 20)   /* bytes that are written to large queues */
 
 /* Adds to a counter or gauge of this worker. */
