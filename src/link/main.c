@@ -221,6 +221,7 @@ static void await_bus(void)
     const char *error, *told = NULL;
 
     while (!ends && (bus = bus_open(&options, &error)) == NULL) {
+        hub_look(&hub, milliseconds()); /* or its end would be told of all the time */
         if (told == NULL || strcmp(told, error) != 0)
             log_line(LOG_WARNING, "cannot connect to NATS: %s", error);
         told = error;

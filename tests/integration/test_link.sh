@@ -20,7 +20,8 @@ start_nats() {
 
 start_node() { # NODE
     "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --node "$1" --link "$dir/link$1" 2>"$dir/hub$1.err" &
-    pids="$pids $!"
+    node_pid=$!
+    pids="$pids $node_pid"
     await_line "$dir/hub$1.err" '.*\(ready\).*' >/dev/null || fail "hub $1 is not ready"
 }
 
@@ -96,6 +97,13 @@ expect_usage "line 2: there is no option 'node-time'" --config "$dir/conf"
 
 start_link 1
 sleep 0.3
+start_node 1
+await_line "$dir/link1.err" '.*cannot connect to \(NATS\)' >/dev/null || fail 'it does not say that NATS is not there'
+kill "$node_pid"
+await_exit 0 "$node_pid" 'a hub'
+sleep 2 # the hub is gone as well, and waiting for both costs next to nothing
+ticks=$(awk '{ print $14 + $15 }' "/proc/$link_pid/stat")
+[ "$ticks" -lt 50 ] || fail "a link that waits has used $ticks hundredths of a second"
 start_node 1
 start_node 2
 start_link 2
