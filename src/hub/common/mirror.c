@@ -62,14 +62,23 @@ static _Atomic uint64_t *word_of(const struct shared *shared, unsigned index, ui
 
 /* ---- claiming ---- */
 
-static bool is_claimed(const struct mirror *mirror, uint32_t node, uint32_t worker)
+static bool is_claimed(const struct shared *shared, uint32_t node, uint32_t worker)
 {
-    for (unsigned i = 0; i < MIRROR_PARTS; i++) {
-        const struct mirror_part *part = &mirror->parts[i];
+    for (unsigned i = 0; i < mirror_parts(shared); i++) {
+        const struct mirror_part *part = &shared->mirror->parts[i];
         if (atomic_load(&part->owner) != 0 && get(&part->node) == node && get(&part->worker) == worker)
             return true;
     }
     return false;
+}
+
+/* Another worker may claim the next part at the same time. */
+static void note_used(struct mirror *mirror, uint32_t used)
+{
+    uint32_t before = atomic_load(&mirror->parts_used);
+
+    while (before < used && !atomic_compare_exchange_weak(&mirror->parts_used, &before, used)) {
+    }
 }
 
 int mirror_claim(const struct shared *shared, unsigned self, const struct peer_hello *hello)
@@ -78,11 +87,12 @@ int mirror_claim(const struct shared *shared, unsigned self, const struct peer_h
     uint32_t shape = (uint32_t)hello->slot_bits << 8 | hello->workers, first, count;
 
     if (!range_of(shape, hello->worker, &first, &count) || count > MIRROR_SLOTS ||
-        is_claimed(mirror, hello->node, hello->worker))
+        is_claimed(shared, hello->node, hello->worker))
         return -1;
     for (unsigned i = 0; i < MIRROR_PARTS; i++) {
         struct mirror_part *part = &mirror->parts[i];
         uint32_t nobody = 0;
+        note_used(mirror, i + 1); /* first, so that the master finds what a worker claims that dies in between */
         if (!atomic_compare_exchange_strong(&part->owner, &nobody, self + 1))
             continue;
         set(&part->node, hello->node);
@@ -113,7 +123,7 @@ void mirror_release(const struct shared *shared, unsigned part)
 
 void mirror_reset(const struct shared *shared, unsigned worker)
 {
-    for (unsigned i = 0; shared->mirror != NULL && i < MIRROR_PARTS; i++) {
+    for (unsigned i = 0; i < mirror_parts(shared); i++) {
         if (get(&shared->mirror->parts[i].owner) == worker + 1)
             release(shared->mirror, i);
     }
@@ -159,7 +169,7 @@ bool mirror_has_place(const struct shared *shared, unsigned part, uint64_t id)
 
 int mirror_owner(const struct shared *shared, uint64_t id)
 {
-    for (unsigned i = 0; shared->mirror != NULL && i < MIRROR_PARTS; i++) {
+    for (unsigned i = 0; i < mirror_parts(shared); i++) {
         uint32_t owner = atomic_load(&shared->mirror->parts[i].owner);
         if (owner != 0 && owner <= shared->workers && word_of(shared, i, id) != NULL)
             return (int)owner - 1;
@@ -171,7 +181,7 @@ uint64_t mirror_clients(const struct shared *shared)
 {
     uint64_t clients = 0;
 
-    for (unsigned i = 0; shared->mirror != NULL && i < MIRROR_PARTS; i++)
+    for (unsigned i = 0; i < mirror_parts(shared); i++)
         clients += get(&shared->mirror->parts[i].clients);
     return clients;
 }

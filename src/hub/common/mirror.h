@@ -29,6 +29,7 @@ struct mirror_part {
 };
 
 struct mirror {
+    _Atomic uint32_t parts_used; /* parts from this one on were never claimed: nobody need look at them */
     struct mirror_part parts[MIRROR_PARTS];
     _Atomic uint64_t ids[MIRROR_PARTS][MIRROR_SLOTS];
 };
@@ -59,6 +60,12 @@ bool mirror_has_place(const struct shared *shared, unsigned part, uint64_t id);
 
 /* The worker here with the stream on which the client `id` of another hub sends, or -1. Not on a message's way. */
 int mirror_owner(const struct shared *shared, uint64_t id);
+
+/* How many parts there are to look at: none in a hub that stands alone. */
+static inline unsigned mirror_parts(const struct shared *shared)
+{
+    return shared->mirror == NULL ? 0 : atomic_load(&shared->mirror->parts_used);
+}
 
 /* The words of a part, and how many of them were ever set: these are ids, or 0. */
 static inline const _Atomic uint64_t *mirror_words(const struct shared *shared, unsigned part)

@@ -66,11 +66,6 @@ struct walk {
     uint32_t slot, end;
 };
 
-static unsigned ranges(const struct shared *shared)
-{
-    return shared->workers + (shared->mirror != NULL ? MIRROR_PARTS : 0);
-}
-
 static void enter_range(const struct shared *shared, struct walk *walk, unsigned range)
 {
     walk->range = range;
@@ -85,18 +80,34 @@ static void enter_range(const struct shared *shared, struct walk *walk, unsigned
     }
 }
 
-/* Stores ids of one range, until there are FRAME_MAX_IDS, but not `self`. Returns how many there are then. */
+/* Stores ids of one worker's range, until there are FRAME_MAX_IDS, but not `self`. Returns how many there are then. */
 static unsigned store_range(const struct shared *shared, struct walk *walk, uint64_t self, uint8_t *at, unsigned count)
 {
     /* A copy: the compiler has to assume that a store of bytes changes what a pointer leads to, and loads it again. */
     const struct shared table = *shared;
     uint32_t slot = walk->slot, end = walk->end;
-    bool foreign = walk->range >= table.workers;
-    const _Atomic uint64_t *words = foreign ? mirror_words(shared, walk->range - table.workers) : NULL;
 
     for (; slot < end; slot++) {
-        uint64_t id = foreign ? atomic_load_explicit(&words[slot], memory_order_relaxed) : routes_client(&table, slot);
+        uint64_t id = routes_client(&table, slot);
         if (id == 0 || id == self)
+            continue;
+        if (count == FRAME_MAX_IDS)
+            break;
+        frame_store_id(at + count++ * FRAME_ID_SIZE, id);
+    }
+    walk->slot = slot;
+    return count;
+}
+
+/* The same of a part of the mirror. Of its words only those that are clients are not 0. */
+static unsigned store_part(const struct shared *shared, struct walk *walk, uint8_t *at, unsigned count)
+{
+    const _Atomic uint64_t *words = mirror_words(shared, walk->range - shared->workers);
+    uint32_t slot = walk->slot, end = walk->end;
+
+    for (; slot < end; slot++) {
+        uint64_t id = atomic_load_explicit(&words[slot], memory_order_relaxed);
+        if (id == 0)
             continue;
         if (count == FRAME_MAX_IDS)
             break;
@@ -109,11 +120,13 @@ static unsigned store_range(const struct shared *shared, struct walk *walk, uint
 /* Stores up to FRAME_MAX_IDS ids, from the place of the walk on, but not `self`. Returns how many. */
 static unsigned store_ids(const struct shared *shared, struct walk *walk, uint64_t self, uint8_t *at)
 {
+    const unsigned ranges = shared->workers + mirror_parts(shared);
     unsigned count = 0;
 
     for (;;) {
-        count = store_range(shared, walk, self, at, count);
-        if (walk->slot < walk->end || walk->range + 1 == ranges(shared))
+        count = walk->range < shared->workers ? store_range(shared, walk, self, at, count)
+                                              : store_part(shared, walk, at, count);
+        if (walk->slot < walk->end || walk->range + 1 == ranges)
             return count;
         enter_range(shared, walk, walk->range + 1);
     }
