@@ -7,12 +7,15 @@
  *
  *     header                what describes this and the next two to readers, and what the hub counts: statistics.h
  *     scoreboards           what a worker counts, and how many of its slots were ever used
- *     clients               what a worker knows of the client of each slot: state.h; no other process of the hub reads
- * it ids                   one word a slot of the worker: routes.h references_given      the message store: references
- * that the owner of a block gave to other workers references_returned   the message store: how many of them those
- * workers have returned closed                clients that the worker closed, by their source address: addresses.h
+ *     clients               what a worker knows of the client of each slot, for itself and for readers: state.h
+ *     ids                   one word a slot of the worker: routes.h
+ *     references_given      the message store: references that the owner of a block gave to other workers
+ *     references_returned   the message store: how many of them those workers have returned
+ *     closed                clients that the worker closed, by their source address: addresses.h
  *     arenas                the message store itself
  *     congestion            one cache line a slot and a worker, which everybody may write, atomically: congestion.h
+ *
+ * A hub that is one of several has the mirror of the others' clients beside it: mirror.h.
  *
  * The pointers below are private copies. Nothing in shared memory is a pointer.
  */

@@ -190,7 +190,7 @@ static uint32_t take_requests(struct worker *worker, struct connection *connecti
     return 1;
 }
 
-/* The same of a client's frames, as peer_input_handle() of another hub's. */
+/* Handles a client's complete frames of `length` bytes at `at`, up to one that has to wait. Returns how many bytes. */
 static uint32_t handle_frames(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
     const uint8_t *base = store_bytes(&worker->store, 0);
@@ -237,6 +237,7 @@ static uint32_t handle_frames(struct worker *worker, struct connection *connecti
     return length;
 }
 
+/* The same of a client or of another hub. */
 static inline uint32_t handle(struct worker *worker, struct connection *connection, uint64_t at, uint32_t length)
 {
     return connection->flags & CONNECTION_PEER ? peer_input_handle(worker, connection, at, length)

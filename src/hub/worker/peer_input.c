@@ -5,6 +5,7 @@
 #include "hub/common/mirror.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
+#include "hub/worker/peer_owed.h"
 #include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/reply.h"
@@ -109,7 +110,7 @@ static enum outcome take_undelivered(struct worker *worker, struct peer *peer, c
             return WRONG;
     }
     if (about.messages == 0 || about.messages > UNDELIVERED_MOST ||
-        !peers_mark(worker, peer, ids[0], &about, ids + 1, count - 1))
+        !peer_owed_mark(worker, peer, ids[0], &about, ids + 1, count - 1))
         return WRONG;
     if (sender == NULL)
         return TAKEN;
@@ -160,7 +161,7 @@ static enum outcome take_control(struct worker *worker, struct connection *conne
     case PEER_RELIEVED:
         return take_ids(worker, peer, kind, ids, count);
     case PEER_ACKNOWLEDGED:
-        return judge(peers_acknowledged(worker, peer, peer_load_acknowledged(body)));
+        return judge(peer_owed_acknowledged(worker, peer, peer_load_acknowledged(body)));
     case PEER_UNDELIVERED:
         return take_undelivered(worker, peer, ids, count, body);
     case PEER_HELLO: /* the first frame only */

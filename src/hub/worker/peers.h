@@ -1,6 +1,7 @@
 /*
- * peers.h: streams to other hubs: what this worker sends on them, and what it has been told on them. peer.h describes
- * their frames, relayhub-cluster(7) the whole.
+ * peers.h: streams to other hubs. peer.h describes their frames, relayhub-cluster(7) the whole. peer_input.c handles
+ * what comes on them; peer_owed.c keeps account of what went out, peer_clients.c tells which clients there are, and
+ * peer_frames.c makes the frames.
  *
  * A stream is a connection of the link at --link, and this worker's for as long as it lasts: it has a slot, a queue,
  * and its turns like a client, but nobody finds it. At its other end is one worker of another hub. All that clients of
@@ -26,52 +27,7 @@
 #define RELAYHUB_PEERS_H
 
 #include "hub/worker/batch.h"
-#include "hub/worker/state.h"
-#include "protocol/peer.h"
-
-/* The most streams of one worker; and the most receivers that each side of one may have called congested. */
-#define PEERS_MOST 256u
-#define PEER_CONGESTED_MOST 1024u
-
-struct peer_ids {
-    unsigned count;
-    uint64_t ids[PEER_CONGESTED_MOST];
-};
-
-struct peer {
-    uint64_t id;             /* of its connection; 0: it is not in use */
-    uint32_t place;          /* of its connection */
-    struct peer_hello hello; /* what the other side said; version 0: nothing yet */
-    bool sends;              /* what this worker's clients send to that node goes here */
-
-    /* What goes out. */
-    uint64_t serial, acknowledged; /* of the last FORWARD that was sent, and was acknowledged */
-    struct segment_list owed;      /* the headers of those between, and clients that wait for them (of length 0) */
-    uint32_t owed_cost;            /* see forward_cost() in peers.c */
-    bool full;                     /* senders wait for its slot */
-    uint64_t marked;               /* the FORWARD that was called undelivered last, */
-    uint32_t marked_segment;       /* and its header, while it is owed; or NO_SEGMENT */
-    uint32_t snapshot;             /* clients of places before this one are known there */
-    struct peer_ids congested;     /* receivers there */
-
-    /* What comes in. */
-    uint64_t epoch;           /* of the stream, in the upper bits of its messages' numbers, see peers_number() */
-    uint64_t taken, answered; /* serials: of the last FORWARD that was taken, and that it was told so */
-    uint64_t targets;         /* workers to which records went since, a bit each */
-    int part;                 /* of the mirror, or -1 */
-    struct peer_ids slow;     /* receivers here that it was told are congested */
-};
-
-/* The stream of a connection with CONNECTION_PEER, and the other way round. */
-static inline struct peer *peer_of(const struct worker *worker, const struct connection *connection)
-{
-    return &worker->peers[connection->peer];
-}
-
-static inline struct connection *connection_of(const struct worker *worker, const struct peer *peer)
-{
-    return &worker->connections[peer->place];
-}
+#include "hub/worker/peer_state.h"
 
 /* A stream that the master handed over; takes the descriptor. */
 void peers_adopt(struct worker *worker, int fd);
@@ -98,22 +54,6 @@ void peers_pause(struct worker *worker, struct connection *sender, uint64_t rece
 
 /* Whether the other hub has called this receiver congested. */
 bool peers_is_congested(struct worker *worker, uint64_t receiver);
-
-/*
- * The client has ended its sending: sets this worker's own bit of connection->barriers while anything that the client
- * may have sent is not acknowledged.
- */
-void peers_barrier(struct worker *worker, struct connection *connection);
-
-/* The other side says so. False if it is no such FORWARD. */
-bool peers_acknowledged(struct worker *worker, struct peer *peer, uint64_t serial);
-
-/*
- * The other side says that these receivers do not get what `about` says, so that they are not told so a second time
- * when the stream ends. False if it cannot be.
- */
-bool peers_mark(struct worker *worker, struct peer *peer, uint64_t sender, const struct peer_undelivered *undelivered,
-                const uint64_t *receivers, unsigned count);
 
 /* The other side says that a receiver is congested, or is no longer. */
 void peers_congested(struct worker *worker, struct peer *peer, uint64_t receiver);

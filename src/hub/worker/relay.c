@@ -6,6 +6,7 @@
 #include "hub/worker/connection.h"
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
+#include "hub/worker/peer_owed.h"
 #include "hub/worker/peers.h"
 #include "hub/worker/reply.h"
 
@@ -444,5 +445,5 @@ void relay_barrier(struct worker *worker, struct connection *connection)
         worker->touched |= UINT64_C(1) << target;
         connection->barriers |= UINT64_C(1) << target;
     }
-    peers_barrier(worker, connection);
+    peer_owed_barrier(worker, connection);
 }

@@ -9,11 +9,11 @@
  *     relay.c    finds each receiver: in this worker, or behind another worker's pipe (mailbox.h)
  *     output.c   queues segments of the store for a client and writes them
  *
- * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So does peers.c, for
- * streams to other hubs; peer_input.c stands beside input.c and handles the frames of these. Below all of these stand
- * backpressure.c (senders that are paused), room.c (how much of the store each may have), connection.c (the life of a
- * connection) and deadline.c (time limits). What has to go on later is put on a list in struct worker, and worker.c
- * takes it from there.
+ * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So do peers.c
+ * and the files below it, for streams to other hubs; peer_input.c stands beside input.c and handles the frames of
+ * these. Below all of these stand backpressure.c (senders that are paused), room.c (how much of the store each may
+ * have), connection.c (the life of a connection) and deadline.c (time limits). What has to go on later is put on a list
+ * in struct worker, and worker.c takes it from there.
  *
  * A connection's place is its index in worker->connections: its slot, counted from the worker's first slot. Lists are
  * linked by places; NOBODY is the end.

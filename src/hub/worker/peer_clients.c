@@ -1,0 +1,71 @@
+/* peer_clients.c: see peer_clients.h. */
+#include "hub/worker/peer_clients.h"
+
+#include "hub/worker/connection.h"
+#include "hub/worker/peer_frames.h"
+
+/* A stream whose queue is longer than this is not told of more clients for now. */
+#define SNAPSHOT_QUEUE (64u * 1024u)
+
+static void tell_all(struct worker *worker, enum peer_control kind, const struct peer_ids *set)
+{
+    for (unsigned i = 0; set->count > 0 && i < worker->peers_used; i++) {
+        if (worker->peers[i].sends)
+            peer_frames_send(worker, &worker->peers[i], kind, set->ids, set->count);
+    }
+}
+
+static void note(struct worker *worker, enum peer_control kind, struct peer_ids *set, uint64_t id)
+{
+    set->ids[set->count++] = id;
+    if (set->count < FRAME_MAX_IDS)
+        return;
+    tell_all(worker, kind, set);
+    set->count = 0;
+}
+
+void peer_clients_tell(struct worker *worker)
+{
+    struct peer_ids joined, left;
+
+    if (!worker->changed)
+        return;
+    worker->changed = false;
+    joined.count = left.count = 0;
+    for (uint32_t group = 0; group * 64 < worker->routes.fresh; group++) {
+        for (uint64_t bits = worker->changed_slots[group]; bits != 0; bits &= bits - 1) {
+            uint32_t slot = worker->routes.first + group * 64 + (uint32_t)__builtin_ctzll(bits);
+            uint64_t word = atomic_load_explicit(&worker->shared->ids[slot], memory_order_relaxed);
+            if (routes_client(worker->shared, slot) != 0)
+                note(worker, PEER_JOINED, &joined, word);
+            else
+                note(worker, PEER_LEFT, &left, ~word);
+        }
+        worker->changed_slots[group] = 0;
+    }
+    tell_all(worker, PEER_JOINED, &joined);
+    tell_all(worker, PEER_LEFT, &left);
+}
+
+void peer_clients_continue(struct worker *worker, struct peer *peer)
+{
+    const struct connection *stream = connection_of(worker, peer);
+    uint64_t ids[FRAME_MAX_IDS];
+
+    while (peer->snapshot < worker->routes.fresh && stream->queued < SNAPSHOT_QUEUE && connection_takes_more(stream)) {
+        unsigned count = 0;
+        while (count < FRAME_MAX_IDS && peer->snapshot < worker->routes.fresh) {
+            uint64_t id = routes_client(worker->shared, worker->routes.first + peer->snapshot++);
+            if (id != 0)
+                ids[count++] = id;
+        }
+        if (count > 0)
+            peer_frames_send(worker, peer, PEER_JOINED, ids, count);
+    }
+}
+
+void peer_clients_introduce(struct worker *worker, struct peer *peer, const struct connection *sender)
+{
+    if (place_of(worker, sender) >= peer->snapshot)
+        peer_frames_send(worker, peer, PEER_JOINED, &sender->id, 1);
+}

@@ -1,0 +1,54 @@
+/*
+ * peer_state.h: what a worker knows of one stream to another hub; see peers.h.
+ */
+#ifndef RELAYHUB_PEER_STATE_H
+#define RELAYHUB_PEER_STATE_H
+
+#include "hub/worker/state.h"
+#include "protocol/peer.h"
+
+/* The most streams of one worker; and the most receivers that each side of one may have called congested. */
+#define PEERS_MOST 256u
+#define PEER_CONGESTED_MOST 1024u
+
+struct peer_ids {
+    unsigned count;
+    uint64_t ids[PEER_CONGESTED_MOST];
+};
+
+struct peer {
+    uint64_t id;             /* of its connection; 0: it is not in use */
+    uint32_t place;          /* of its connection */
+    struct peer_hello hello; /* what the other side said; version 0: nothing yet */
+    bool sends;              /* what this worker's clients send to that node goes here */
+
+    /* What goes out. */
+    uint64_t serial, acknowledged; /* of the last FORWARD that was sent, and was acknowledged */
+    struct segment_list owed;      /* the headers of those between, and clients that wait for them (of length 0) */
+    uint32_t owed_cost;            /* see forward_cost() in peer_owed.c */
+    bool full;                     /* senders wait for its slot */
+    uint64_t marked;               /* the FORWARD that was called undelivered last, */
+    uint32_t marked_segment;       /* and its header, while it is owed; or NO_SEGMENT */
+    uint32_t snapshot;             /* clients of places before this one are known there */
+    struct peer_ids congested;     /* receivers there */
+
+    /* What comes in. */
+    uint64_t epoch;           /* of the stream, in the upper bits of its messages' numbers, see peers_number() */
+    uint64_t taken, answered; /* serials: of the last FORWARD that was taken, and that it was told so */
+    uint64_t targets;         /* workers to which records went since, a bit each */
+    int part;                 /* of the mirror, or -1 */
+    struct peer_ids slow;     /* receivers here that it was told are congested */
+};
+
+/* The stream of a connection with CONNECTION_PEER, and the other way round. */
+static inline struct peer *peer_of(const struct worker *worker, const struct connection *connection)
+{
+    return &worker->peers[connection->peer];
+}
+
+static inline struct connection *connection_of(const struct worker *worker, const struct peer *peer)
+{
+    return &worker->connections[peer->place];
+}
+
+#endif
