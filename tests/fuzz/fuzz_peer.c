@@ -6,28 +6,14 @@
  * Whatever it says ends its stream at the most. After each script all that the workers owned is back, no sender is
  * paused, and the mirror is empty.
  */
-#include "fuzz.h"
+#include "loops.h"
 
-#include "hub/common/handoff.h"
-#include "hub/common/log.h"
-#include "hub/common/mirror.h"
-#include "hub/worker/connection.h"
 #include "hub/worker/peers.h"
-#include "hub/worker/state.h"
-#include "hub/worker/worker.h"
 #include "protocol/peer.h"
 
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#define WORKERS 2
 #define CLIENTS 4
 #define STREAMS 4
 #define SLOT_BITS_THERE 14u
-
-static struct shared shared;
-static struct worker *loops[WORKERS];
 
 /* Those with an even number are the first worker's. */
 static struct client {
@@ -40,76 +26,24 @@ static struct stream {
     uint64_t forwards; /* that it has said */
 } streams[STREAMS];
 
-static void tear_down(void)
-{
-    for (unsigned i = 0; i < WORKERS; i++)
-        worker_close(loops[i]);
-}
-
-static void set_up(void)
-{
-    struct worker_setup setup = {.shared = &shared,
-                                 .up = (1u << WORKERS) - 1,
-                                 .limits = {.high_watermark = 65536,
-                                            .low_watermark = 16384,
-                                            .store_share = 2u << 20,
-                                            .drain_timeout = 50,
-                                            .frame_timeout = 1000,
-                                            .grace_time = 1000}};
-    int inboxes[WORKERS], channel[2], pipe_ends[2];
-
-    log_open(false, false);
-    REQUIRE(shared_create(&shared, WORKERS, 1000, WORKERS * ARENA_LEAST) == 0);
-    shared.node = 1;
-    REQUIRE(mirror_create(&shared) == 0);
-    for (unsigned i = 0; i < WORKERS; i++) {
-        REQUIRE(inbox_pipe(pipe_ends) == 0 && fcntl(pipe_ends[1], F_SETPIPE_SZ, PIPE_BUF) >= 0);
-        inboxes[i] = pipe_ends[0];
-        setup.outboxes[i] = pipe_ends[1];
-    }
-    for (unsigned i = 0; i < WORKERS; i++) {
-        REQUIRE(handoff_pair(channel) == 0);
-        setup.index = i;
-        setup.channel = channel[1];
-        setup.inbox = inboxes[i];
-        REQUIRE((loops[i] = worker_open(&setup)) != NULL);
-    }
-    atexit(tear_down);
-}
-
-static int pair_with(int *other)
-{
-    int ends[2], size = 32768;
-
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
-    setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    *other = ends[1];
-    return ends[0];
-}
-
 static void open_client(unsigned index)
 {
-    struct worker *worker = loops[index % WORKERS];
-    int there;
+    unsigned which = index % WORKERS;
+    int connection;
 
-    clients[index].fd = pair_with(&there);
-    connection_open(worker, there, UINT32_MAX);
-    clients[index].id = 0;
-    for (uint32_t place = 0; place < worker->routes.fresh; place++) {
-        if (worker->connections[place].id != 0 && worker->connections[place].fd == there)
-            clients[index].id = worker->connections[place].id;
-    }
+    clients[index].fd = open_pair(&connection);
+    connection_open(loops[which], connection, UINT32_MAX);
+    clients[index].id = new_id(which, connection);
     REQUIRE(clients[index].id != 0);
 }
 
 static void open_stream(unsigned index)
 {
-    int there;
+    int connection;
 
-    streams[index].fd = pair_with(&there);
+    streams[index].fd = open_pair(&connection);
     streams[index].forwards = 0;
-    peers_adopt(loops[index % WORKERS], there);
+    peers_adopt(loops[index % WORKERS], connection);
 }
 
 static void close_fd(int *fd)
@@ -227,20 +161,6 @@ static void turn(unsigned which)
     worker_turn(loops[which], 0);
 }
 
-static void pass_time(uint32_t milliseconds)
-{
-    for (unsigned i = 0; i < WORKERS; i++) {
-        struct worker *worker = loops[i];
-        for (uint32_t place = 0; place < worker->routes.fresh; place++) {
-            worker->connections[place].output_deadline.since -= milliseconds;
-            worker->connections[place].input_deadline.since -= milliseconds;
-            worker->connections[place].congested_since -= milliseconds;
-            worker->connections[place].frame_since -= milliseconds;
-        }
-        worker->looked -= milliseconds;
-    }
-}
-
 static void run_script(const uint8_t *data, size_t size)
 {
     size_t at = 0;
@@ -306,26 +226,12 @@ static void run_script(const uint8_t *data, size_t size)
     }
 }
 
-static bool is_idle(const struct worker *worker)
-{
-    for (unsigned i = 0; i < WORKERS; i++) {
-        if (!outbox_empty(&worker->outboxes[i]) || worker->returns[i].first != NO_SEGMENT)
-            return false;
-    }
-    return worker->connection_count == 0 && worker->segments_used == 0 && worker->paused == 0 &&
-           worker->in_turn.count + worker->resumed.count + worker->pending_writes.count + worker->large.count == 0 &&
-           worker->store.lent_count == 0 && worker->store.free_blocks == worker->store.blocks;
-}
-
-static bool all_idle(void)
-{
-    return is_idle(loops[0]) && is_idle(loops[1]);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (loops[0] == NULL)
-        set_up();
+    if (loops[0] == NULL) {
+        open_loops(1);
+        atexit(close_loops);
+    }
     for (unsigned i = 0; i < CLIENTS; i++)
         open_client(i);
     for (unsigned i = 0; i < STREAMS; i++)
@@ -340,22 +246,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned turns = 0; turns < 20; turns++) {
         for (unsigned i = 0; i < CLIENTS; i++)
             drink(clients[i].fd);
-        loops[0]->looked -= 10;
-        loops[1]->looked -= 10;
-        turn(turns % WORKERS);
-        turn((turns + 1) % WORKERS);
+        turn_all();
     }
     REQUIRE(mirror_clients(&shared) == 0);
     for (unsigned i = 0; i < CLIENTS; i++)
         close_fd(&clients[i].fd);
-    for (unsigned turns = 0; turns < 100 && !all_idle(); turns++) {
-        loops[turns % WORKERS]->looked -= 10;
-        turn(turns % WORKERS);
-    }
-    REQUIRE(all_idle());
+    require_rest();
     for (unsigned i = 0; i < MIRROR_PARTS; i++)
         REQUIRE(atomic_load(&shared.mirror->parts[i].owner) == 0);
-    for (uint32_t key = 0; key < shared.slots + WORKERS; key++)
-        REQUIRE(atomic_load(&shared.congestion[key].congested) == 0);
     return 0;
 }
