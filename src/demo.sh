@@ -3,37 +3,12 @@
 # first to the other two. RELAYHUBD and RELAYHUB are the programs. Fails when something is not as promised.
 set -eu
 
-dir=$(mktemp -d)
-hub_pid='' clients=''
-
-clean_up() {
-    for pid in $clients $hub_pid; do
-        kill "$pid" 2>/dev/null || :
-    done
-    wait
-    rm -rf "$dir"
-}
-trap clean_up EXIT
-trap 'exit 1' HUP INT TERM
-
-fail() {
-    echo "demo: $*" >&2
-    cat "$dir/hub.log" >&2
-    exit 1
-}
-
-# await FILE PATTERN: waits until a line of the file matches, and prints what \(...\) of it is.
-await() {
-    for _ in $(seq 200); do
-        found=$(sed -n "s/$2/\1/p" "$1" 2>/dev/null | head -n 1)
-        [ -z "$found" ] || { echo "$found" && return 0; }
-        sleep 0.05
-    done
-    return 1
-}
+# shellcheck source=demo-steps.sh
+. "$(dirname "$0")/demo-steps.sh"
 
 "$RELAYHUBD" --foreground --listen 127.0.0.1:0 2>"$dir/hub.log" &
 hub_pid=$!
+pids=$hub_pid
 RELAYHUB_HUB=$(await "$dir/hub.log" '.*listening on \(.*\)') || fail "the hub does not listen"
 export RELAYHUB_HUB
 await "$dir/hub.log" '.*\(ready\).*' >/dev/null || fail "the hub is not ready"
@@ -56,7 +31,6 @@ third=$(await "$dir/third" '^id \([0-9]*\)$') || fail "the third client has no i
 for pid in $clients; do
     wait "$pid" || fail "a client that listens failed: status $?"
 done
-clients=''
 
 for name in first second third; do
     echo "The $name client saw:"
@@ -68,11 +42,9 @@ for other in $second $third; do
     grep -q "^other $other\$" "$dir/first" || fail "$other is not in the list"
 done
 grep -q "^other $first\$" "$dir/first" && fail "the list names who asked"
-for name in second third; do
-    grep -q "^from $first: foobar\$" "$dir/$name" || fail "the $name client did not get the message"
-done
+expect_message second "$first"
+expect_message third "$first"
 
 kill -TERM "$hub_pid"
 wait "$hub_pid" || fail "the hub ended with status $?"
-hub_pid=''
 echo "The hub stopped cleanly."
