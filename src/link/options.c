@@ -5,8 +5,9 @@
 
 #include "link/options.h"
 
+#include "configuration.h"
+
 #include <ctype.h>
-#include <errno.h>
 #include <getopt.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -86,73 +87,42 @@ static bool set_value(struct link_options *options, const struct entry *entry, c
     return false;
 }
 
-static bool say(const struct entry *entry, const char *value, const char *where)
+static void explain(const struct entry *entry, const char *value, char text[CONFIGURATION_TEXT])
 {
     const char *takes = entry->kind == SECONDS ? "seconds from 2 to 3600"
                         : entry->kind == TEXT  ? "a name without dots, stars and blanks"
                         : entry->kind == FLAG  ? "no value"
                                                : "a value that is not empty and not too long";
-    fprintf(stderr, "relayhub-link: %s%s takes %s, not '%s'\n", where, entry->name, takes, value);
-    return false;
+    snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", entry->name, takes, value);
 }
 
 /* ---- the file ---- */
 
-static char *trim(char *text)
+static bool set_from_file(void *context, const char *name, const char *value, char text[CONFIGURATION_TEXT])
 {
-    while (isspace((unsigned char)*text))
-        text++;
-    char *end = text + strlen(text);
-    while (end > text && isspace((unsigned char)end[-1]))
-        *--end = '\0';
-    return text;
-}
-
-static bool read_line(struct link_options *options, char *line, int number)
-{
-    char where[PATH_MAX + 32];
-    char *name = trim(line), *value = name + strcspn(name, " \t");
-
-    if (*name == '\0' || *name == '#')
-        return true;
-    if (*value != '\0')
-        *value++ = '\0';
-    value = trim(value);
-    snprintf(where, sizeof where, "%s, line %d: ", options->config, number);
     for (int i = 0; i < ENTRIES; i++) {
         if (strcmp(entries[i].name, name) != 0 || entries[i].offset == AT(config) || entries[i].offset == AT(status))
             continue;
-        if ((entries[i].takes == NULL) == (*value == '\0') && set_value(options, &entries[i], value))
+        if ((entries[i].takes == NULL) == (*value == '\0') && set_value(context, &entries[i], value))
             return true;
-        return say(&entries[i], value, where);
+        explain(&entries[i], value, text);
+        return false;
     }
-    fprintf(stderr, "relayhub-link: %sthere is no option '%s'\n", where, name);
+    snprintf(text, CONFIGURATION_TEXT, "there is no option '%.64s'", name);
     return false;
 }
 
 /* Only the default one may be missing. */
-static bool read_file(struct link_options *options, bool named)
+static bool read_file(struct link_options *options, const char *named)
 {
-    FILE *file = fopen(options->config, "re");
-    char *line = NULL;
-    size_t room = 0;
-    bool good = file != NULL;
+    const struct configuration configuration = {.context = options, .set = set_from_file};
+    char text[CONFIGURATION_TEXT];
 
-    if (file == NULL && !named && (errno == ENOENT || errno == ENOTDIR))
+    if (configuration_read(&configuration, named[0] != '\0' ? named : DEFAULT_CONFIG, named[0] == '\0', text) !=
+        CONFIGURATION_BAD)
         return true;
-    if (file == NULL) {
-        fprintf(stderr, "relayhub-link: --config: cannot read %s: %s\n", options->config, strerror(errno));
-        return false;
-    }
-    for (int number = 1; good && getline(&line, &room, file) >= 0; number++)
-        good = read_line(options, line, number);
-    if (good && ferror(file)) {
-        fprintf(stderr, "relayhub-link: --config: cannot read %s: %s\n", options->config, strerror(errno));
-        good = false;
-    }
-    free(line);
-    fclose(file);
-    return good;
+    fprintf(stderr, "relayhub-link: %s\n", text);
+    return false;
 }
 
 /* ---- the command line ---- */
@@ -189,7 +159,9 @@ static enum link_options_result read_arguments(struct link_options *options, int
         if (found == '?')
             return LINK_OPTIONS_BAD;
         if (!set_value(options, &entries[found], optarg == NULL ? "" : optarg)) {
-            say(&entries[found], optarg, "--");
+            char text[CONFIGURATION_TEXT];
+            explain(&entries[found], optarg, text);
+            fprintf(stderr, "relayhub-link: --%s\n", text);
             return LINK_OPTIONS_BAD;
         }
     }
@@ -211,9 +183,7 @@ enum link_options_result link_options_read(struct link_options *options, int arg
     enum link_options_result result = read_arguments(&first, argc, argv);
     if (result != LINK_OPTIONS_RUN)
         return result;
-    bool named = first.config[0] != '\0';
-    snprintf(options->config, sizeof options->config, "%s", named ? first.config : DEFAULT_CONFIG);
-    if (!read_file(options, named))
+    if (!read_file(options, first.config))
         return LINK_OPTIONS_BAD;
     if (first.server_count > 0)
         options->server_count = 0;

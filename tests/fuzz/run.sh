@@ -20,7 +20,7 @@ for target in ${FUZZ_TARGETS:-address frame connection peer library}; do
     # shellcheck disable=SC2086 # lists of words
     "$clang" -std=c17 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
         -I"$srcdir/src" -o "fuzz/fuzz_$target" "$srcdir/tests/fuzz/fuzz_$target.c" \
-        "$srcdir/src/protocol/frame.c" "$srcdir/src/protocol/peer.c" $hub $library -lm
+        "$srcdir/src/protocol/frame.c" "$srcdir/src/protocol/peer.c" "$srcdir/src/configuration.c" $hub $library -lm
     echo "fuzz: $target for $seconds seconds"
     if ! "fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=4096 -timeout=20 -print_final_stats=1 \
         -artifact_prefix="fuzz/$target-" "fuzz/$target" "$srcdir/tests/fuzz/regressions" >"fuzz/$target.log" 2>&1; then

@@ -5,12 +5,13 @@
 
 #include "hub/master/options.h"
 
+#include "configuration.h"
+
 #include "hub/common/sandbox.h"
 #include "hub/common/saved.h"
 #include "hub/common/shared.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <pwd.h>
@@ -150,6 +151,7 @@ static bool set_seconds(struct options *options, const struct entry *entry, cons
     return true;
 }
 
+_Static_assert(REASON_TEXT == CONFIGURATION_TEXT, "a reason may be one of a file");
 _Static_assert(SANDBOX_OFF == 1, "what WORD_FLAG sets: --no-sandbox");
 
 /* Words in the order of the numbers that they stand for. */
@@ -248,90 +250,40 @@ static const struct entry *find_entry(const char *name)
     return NULL;
 }
 
-static char *trim(char *text)
+static bool set_from_file(void *context, const char *name, const char *value, char text[CONFIGURATION_TEXT])
 {
-    while (isspace((unsigned char)*text))
-        text++;
-    char *end = text + strlen(text);
-    while (end > text && isspace((unsigned char)end[-1]))
-        *--end = '\0';
-    return text;
-}
-
-static bool read_line(struct options *options, char *line, const char *path, int number, char reason[REASON_TEXT])
-{
-    line[strcspn(line, "#")] = '\0';
-    char *name = trim(line);
-    if (*name == '\0')
-        return true;
-    char *value = name + strcspn(name, " \t");
-    if (*value != '\0')
-        *value++ = '\0';
-    value = trim(value);
-
-    if (strchr(name, '=') != NULL || *value == '=') {
-        snprintf(reason, REASON_TEXT, "%.200s, line %d: a line is 'name value', without '='", path, number);
-        return false;
-    }
     const struct entry *entry = find_entry(name);
+
     if (entry == NULL || entry->offset == AT(config)) {
-        snprintf(reason, REASON_TEXT, "%.200s, line %d: there is no option '%.64s'", path, number, name);
+        snprintf(text, CONFIGURATION_TEXT, "there is no option '%.64s'", name);
         return false;
     }
-    if ((entry->takes == NULL) != (*value == '\0') || !set_value(options, entry, value)) {
-        snprintf(reason, REASON_TEXT, "%.200s, line %d: %s takes %s, not '%.64s'", path, number, name,
-                 entry->takes == NULL ? "no value" : entry->takes, value);
-        return false;
-    }
-    return true;
+    if ((entry->takes == NULL) == (*value == '\0') && set_value(context, entry, value))
+        return true;
+    snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", name,
+             entry->takes == NULL ? "no value" : entry->takes, value);
+    return false;
 }
 
-static bool read_lines(struct options *options, FILE *file, const char *path, char reason[REASON_TEXT])
+/* With --check. */
+static void print_mistake(void *context, const char *text)
 {
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t length;
-    bool good = true;
-
-    errno = 0;
-    for (int number = 1; good && (length = getline(&line, &room, file)) >= 0; number++) {
-        bool marked = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0; /* some editors begin a file with that */
-        good = strlen(line) == (size_t)length;
-        if (!good)
-            snprintf(reason, REASON_TEXT, "%.200s, line %d: there is a zero byte, so this is no text", path, number);
-        else
-            good = read_line(options, marked ? line + 3 : line, path, number, reason);
-        if (!good && checking) {
-            fprintf(stderr, "relayhubd: %s\n", reason);
-            mistakes++;
-            good = true;
-        }
-        errno = 0;
-    }
-    if (good && (ferror(file) || !feof(file))) {
-        snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
-        good = false;
-    }
-    free(line);
-    return good;
+    (void)context;
+    fprintf(stderr, "relayhubd: %s\n", text);
+    mistakes++;
 }
 
 /* Sets options->config to the file that was read. Only the default one may be missing. */
 static bool read_file(struct options *options, const char *named, char reason[REASON_TEXT])
 {
     const char *path = named[0] != '\0' ? named : DEFAULT_CONFIG;
-    FILE *file = fopen(path, "re");
+    const struct configuration configuration = {
+        .context = options, .set = set_from_file, .mistake = checking ? print_mistake : NULL};
+    enum configuration_result result = configuration_read(&configuration, path, named[0] == '\0', reason);
 
-    if (file == NULL && named[0] == '\0' && (errno == ENOENT || errno == ENOTDIR))
-        return true;
-    if (file == NULL) {
-        snprintf(reason, REASON_TEXT, "--config: cannot read %.200s: %s", path, strerror(errno));
-        return false;
-    }
-    bool good = read_lines(options, file, path, reason);
-    fclose(file);
-    snprintf(options->config, sizeof options->config, "%s", path);
-    return good;
+    if (result == CONFIGURATION_READ)
+        snprintf(options->config, sizeof options->config, "%s", path);
+    return result != CONFIGURATION_BAD;
 }
 
 /* ---- the command line ---- */
