@@ -141,19 +141,23 @@ static double number(const char *text, double least, double most, const char *wh
     return value;
 }
 
-static void find_server(const struct options *options, const char *text, struct sockaddr_storage *server,
-                        socklen_t *size)
+/* `option` is the one that takes the address. */
+static void find_server(const struct options *options, const char *option, const char *text,
+                        struct sockaddr_storage *server, socklen_t *size)
 {
+    char what[96];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
     struct address address;
+    snprintf(what, sizeof what, "%s takes HOST:PORT, as in 127.0.0.1:7411 or [::1]:7411", option);
     if (!address_read(&address, text))
-        refuse("--hub takes HOST:PORT, as in 127.0.0.1:7411 or [::1]:7411", text);
+        refuse(what, text);
     if (address.host[0] == 0)
         snprintf(address.host, sizeof address.host, "127.0.0.1");
     if (address.port[0] == 0)
         snprintf(address.port, sizeof address.port, "%u", options->peer->port);
+    snprintf(what, sizeof what, "%s takes an address that is known here", option);
     if (getaddrinfo(address.host, address.port, &hints, &found) != 0)
-        refuse("--hub takes an address that is known here", text);
+        refuse(what, text);
     memcpy(server, found->ai_addr, found->ai_addrlen);
     *size = found->ai_addrlen;
     freeaddrinfo(found);
@@ -161,7 +165,7 @@ static void find_server(const struct options *options, const char *text, struct 
 
 static void set_server(struct options *options, const char *text)
 {
-    find_server(options, text, &options->server, &options->server_size);
+    find_server(options, "--hub", text, &options->server, &options->server_size);
 }
 
 static void set_default_server(struct options *options)
@@ -190,7 +194,7 @@ static void set(struct options *options, int option, const char *value)
         set_server(options, value);
         break;
     case RECEIVERS_AT:
-        find_server(options, value, &options->far_server, &options->far_size);
+        find_server(options, "--receivers-at", value, &options->far_server, &options->far_size);
         break;
     case PID:
         options->pid = (pid_t)number(value, 1, 0x7fffffff, "--pid takes the number of a process");

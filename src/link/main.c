@@ -121,17 +121,6 @@ static void take_from_bus(void)
         nodes_take(&nodes, bytes, size);
 }
 
-/* The node whose stream this is. */
-static struct stream_way *way_of(const struct stream *stream)
-{
-    for (unsigned i = 0; i < NODES_MOST; i++) {
-        struct node *node = &nodes.node[i];
-        if (node->streams != NULL && stream >= node->streams && stream < node->streams + STREAMS_MOST)
-            return &node->way;
-    }
-    return NULL;
-}
-
 static void handle_event(const struct epoll_event *event)
 {
     if (event->data.ptr == &signals) {
@@ -142,11 +131,8 @@ static void handle_event(const struct epoll_event *event)
         hub_look(&hub, nodes.now);
     } else {
         struct stream *stream = event->data.ptr;
-        struct stream_way *way = way_of(stream);
-        if (way == NULL)
-            return;
-        way->now = nodes.now;
-        stream_handle(stream, way, event->events);
+        stream->way->now = nodes.now;
+        stream_handle(stream, stream->way, event->events);
     }
 }
 

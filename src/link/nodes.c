@@ -145,8 +145,8 @@ static struct node *place_for(struct nodes *nodes, const struct hello *hello)
         take_down(node, "it has begun again");
         node->number = 0;
     }
-    if (node == NULL || node->number == 0)
-        node = node == NULL ? find(nodes, 0) : node;
+    if (node == NULL)
+        node = find(nodes, 0);
     if (node == NULL || node->number != 0)
         return node;
     if (node->streams == NULL)
@@ -154,7 +154,7 @@ static struct node *place_for(struct nodes *nodes, const struct hello *hello)
     if (node->streams == NULL)
         return NULL;
     for (unsigned i = 0; i < STREAMS_MOST && node->session == 0; i++)
-        stream_init(&node->streams[i], i);
+        stream_init(&node->streams[i], i, &node->way);
     node->number = hello->node;
     node->session = hello->session;
     node->hears_us = false;

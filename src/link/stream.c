@@ -57,9 +57,9 @@ static void ring_add(struct ring *ring, const uint8_t *bytes, size_t length)
 
 /* ---- the life of a stream ---- */
 
-void stream_init(struct stream *stream, unsigned number)
+void stream_init(struct stream *stream, unsigned number, struct stream_way *way)
 {
-    *stream = (struct stream){.number = number, .fd = -1};
+    *stream = (struct stream){.number = number, .way = way, .fd = -1};
 }
 
 static void set_state(struct stream *stream, const struct stream_way *way, enum stream_state state)

@@ -31,9 +31,12 @@ enum stream_state {
     STREAM_CLOSING /* this side's hub has ended it: all before the end is still on its way */
 };
 
+struct stream_way;
+
 struct stream {
     enum stream_state state;
     unsigned number;
+    struct stream_way *way; /* of its node */
     uint64_t incarnation;
     int fd;          /* of the hub, or -1 */
     uint32_t events; /* that epoll watches it for */
@@ -60,7 +63,7 @@ struct stream_way {
     uint64_t bytes_out, bytes_in;
 };
 
-void stream_init(struct stream *stream, unsigned number);
+void stream_init(struct stream *stream, unsigned number, struct stream_way *way);
 
 /*
  * Begins with a connection of the hub, which has said `greeting`, PEER_HELLO_SIZE bytes: that goes first.

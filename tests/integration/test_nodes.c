@@ -6,6 +6,7 @@
 #include "harness.h"
 #include "protocol/peer.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -843,6 +844,37 @@ START_TEST(test_link_needs_a_node)
 }
 END_TEST
 
+/* An upgrade goes on with the socket that there is, and the hub removes that one, whatever its file says by then. */
+START_TEST(test_link_changed_before_an_upgrade)
+{
+    char file[80];
+    char *arguments[] = {"--listen", "127.0.0.1:0", "--config", file, NULL};
+
+    snprintf(file, sizeof file, "%s/conf", folder);
+    for (unsigned i = 0; i < 2; i++) {
+        FILE *configuration = fopen(file, "w");
+        ck_assert_ptr_nonnull(configuration);
+        fprintf(configuration, "workers 1\nnode %u\nlink %s\n", i + 1, i == 0 ? link_a : link_b);
+        fclose(configuration);
+        if (i == 0) {
+            hub_spawn(&hub_a, arguments);
+            hub_await(&hub_a, "ready", 0);
+        }
+    }
+    int fd = open(link_b, O_WRONLY | O_CREAT, 0600); /* somebody else's */
+    close(fd);
+    kill(hub_a.pid, SIGUSR2);
+    hub_await(&hub_a, "--node stays 1: another one needs a restart", 0);
+    hub_await(&hub_a, "--link stays", 0);
+    hub_await(&hub_a, "upgraded: ", 0);
+    close(carrier_connect(link_a));
+    hub_stop(&hub_a);
+    ck_assert_int_ne(access(link_a, F_OK), 0);
+    ck_assert_int_eq(access(link_b, F_OK), 0);
+    unlink(file);
+}
+END_TEST
+
 START_TEST(test_socket_of_the_link)
 {
     char *arguments[] = {"--listen", "127.0.0.1:0", "--node", "3", "--link", link_a, NULL};
@@ -885,6 +917,7 @@ int main(void)
     tcase_add_test(tests, test_not_told_on_the_next_stream);
     tcase_add_test(tests, test_hostile_peer_takes_no_turns_of_others);
     tcase_add_test(tests, test_link_needs_a_node);
+    tcase_add_test(tests, test_link_changed_before_an_upgrade);
     tcase_add_test(tests, test_socket_of_the_link);
     return run_case(tests, "nodes");
 }

@@ -89,7 +89,7 @@ struct statistics_header {
 
 /* ---- the values of one worker, which that worker writes: counts since the hub was started, and gauges */
 #define STATISTICS(X)                                                                                                  \
-    X(connections, GAUGE, "clients", "clients connected")                                                              \
+    X(connections, GAUGE, "clients", "clients connected, and streams to other hubs")                                   \
     X(closed, COUNTER, "clients", "clients that were closed")                                                          \
     X(closed_by_client, COUNTER, "clients", "clients that ended their connection")                                     \
     X(closed_by_reset, COUNTER, "clients", "clients whose connection broke")                                           \

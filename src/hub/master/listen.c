@@ -164,7 +164,7 @@ static bool open_link(struct listeners *listeners, const struct options *options
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t length = strlen(options->link);
 
-    listeners->link = NO_LINK;
+    listen_set_link(listeners, NO_LINK);
     if (length == 0)
         return true;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -183,16 +183,28 @@ static bool open_link(struct listeners *listeners, const struct options *options
             close(fd);
         return false;
     }
-    listeners->link = listeners->count;
-    listeners->fds[listeners->count++] = fd;
+    listeners->fds[listeners->count] = fd;
+    listen_set_link(listeners, listeners->count++);
     log_line(LOG_NOTICE, "node %u, its link at %s", options->node, options->link);
     return true;
 }
 
-void listen_remove_link(const struct listeners *listeners, const struct options *options)
+void listen_set_link(struct listeners *listeners, unsigned index)
 {
-    if (listeners->link != NO_LINK)
-        (void)unlink(options->link); /* of no use, but of no harm: the next hub finds that it is stale */
+    struct sockaddr_un address;
+    socklen_t size = sizeof address;
+
+    listeners->link = index < listeners->count ? index : NO_LINK;
+    listeners->link_path[0] = '\0';
+    memset(&address, 0, sizeof address);
+    if (listeners->link != NO_LINK && getsockname(listeners->fds[index], (struct sockaddr *)&address, &size) == 0)
+        memcpy(listeners->link_path, address.sun_path, sizeof listeners->link_path - 1);
+}
+
+void listen_remove_link(const struct listeners *listeners)
+{
+    if (listeners->link_path[0] != '\0')
+        (void)unlink(listeners->link_path); /* else the next hub finds that it is stale */
 }
 
 /* ---- all of them ---- */

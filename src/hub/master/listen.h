@@ -7,6 +7,7 @@
 #include "hub/master/options.h"
 
 #include <limits.h>
+#include <sys/un.h>
 
 #define LISTENERS_MAX (2 * LISTEN_MAX + 1)
 #define NO_LINK UINT_MAX
@@ -15,7 +16,8 @@ struct listeners {
     uint32_t peer_timeout; /* of the clients, in milliseconds */
     int fds[LISTENERS_MAX];
     unsigned count;
-    unsigned link; /* which of them is the UNIX socket of --link; or NO_LINK */
+    unsigned link;                                            /* which of them is that of --link; or NO_LINK */
+    char link_path[sizeof((struct sockaddr_un){0}.sun_path)]; /* where that one is */
 };
 
 /*
@@ -25,8 +27,11 @@ struct listeners {
  */
 bool listen_open(struct listeners *listeners, const struct options *options);
 
-/* Removes the socket of --link. The last thing that a hub does. */
-void listen_remove_link(const struct listeners *listeners, const struct options *options);
+/* Listener `index` is the link's, or there is none (NO_LINK). */
+void listen_set_link(struct listeners *listeners, unsigned index);
+
+/* Removes the socket of the link. The last thing that a hub does. */
+void listen_remove_link(const struct listeners *listeners);
 
 void listen_close(struct listeners *listeners);
 

@@ -321,7 +321,10 @@ static void take_sockets(void)
     listeners->peer_timeout = options->peer_timeout;
     for (unsigned i = 0; i < legacy->listeners; i++)
         listeners->fds[listeners->count++] = legacy->listener[i];
-    listeners->link = legacy->link;
+    listen_set_link(listeners, legacy->link);
+    if (strcmp(options->link, listeners->link_path) != 0)
+        log_line(LOG_WARNING, "--link stays %s: a change needs a restart",
+                 listeners->link_path[0] != '\0' ? listeners->link_path : "without a socket");
     pid_file = options->pid_file[0] != '\0' ? legacy->pid_file : -1;
 }
 
@@ -411,7 +414,7 @@ static int set_up(struct options *chosen)
 
     options = chosen;
     workers.options = chosen;
-    workers.listeners.link = NO_LINK;
+    listen_set_link(&workers.listeners, NO_LINK);
     workers.now = milliseconds();
     if (options->workers == 0)
         options->workers = inherited_processors() < WORKERS_MAX ? inherited_processors() : WORKERS_MAX;
@@ -550,7 +553,7 @@ int master_run(struct options *chosen, master_reread *reread, int background, st
     id_clock_stop(&id_clock);
     remove_pid_file();
     statistics_file_close(&statistics_file);
-    listen_remove_link(&workers.listeners, options);
+    listen_remove_link(&workers.listeners);
     mirror_destroy(&workers.shared);
     shared_destroy(&workers.shared);
     return status;
