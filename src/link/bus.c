@@ -4,132 +4,107 @@
 #include "hub/common/log.h"
 #include "link/options.h"
 
+#include <errno.h>
 #include <nats/nats.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
+#include <sys/epoll.h>
 
-/*
- * A server that is frozen blocks a publisher until this time is over, in milliseconds: pings find that out much later.
- */
-#define WRITE_DEADLINE 2000
+/* Milliseconds. */
+#define CONNECT_TIMEOUT 2000
+#define TRY_AGAIN 200u
+#define SILENT_MOST 3000u
 
-/* What NATS may keep for this link that it has not taken yet; more is lost, and sent again by who sent it. */
+/* Bytes: what one read takes, and what waits for a server that takes nothing. */
+#define READ_MOST (256 << 10)
+#define BUFFERED_MOST (2 << 20)
+
+/* What the library may keep between a read and the bus_take() after it: far less comes with one read. */
 #define PENDING_MESSAGES 65536
 #define PENDING_BYTES (64 << 20)
 
-/* The most messages between the threads of the library and the loop. The library waits with the next one. */
-#define QUEUED 1024u
+enum { PIECES, HELLOS, SUBJECTS };
 
 struct bus {
-    natsConnection *connection;
-    natsSubscription *subscriptions[2];
-    char cluster[TEXT_MOST];
-    int event;
-
-    pthread_mutex_t lock; /* of the next five */
-    pthread_cond_t room;
-    natsMsg *queue[QUEUED];
-    unsigned first, count;
-    bool closing;
-
+    const struct link_options *options;
+    int epoll;
+    natsOptions *settings;
+    natsConnection *connection; /* or NULL */
+    natsSubscription *subscriptions[SUBJECTS];
+    char subjects[SUBJECTS][TEXT_MOST + 16];
     natsMsg *taken; /* by bus_take() */
 
-    /* What happened in threads of the library and is to be logged in the loop's. */
-    atomic_int lost, found, error;
+    int socket;
+    bool unwritten; /* the library has something to write */
+    bool watched;   /* and epoll tells when it can */
+    bool refused;   /* something, for want of room */
+
+    unsigned next_server;
+    uint64_t tried, heard;     /* milliseconds: the last try; when something came last */
+    natsStatus told;           /* why the last try failed */
+    char told_of[TEXT_MOST];   /* and the server, as both were logged */
+    bool was_connected, fresh; /* ever; since the last bus_handle() */
 };
 
-/* ---- what comes, in threads of the library */
+/* ---- what the library asks of a loop, in whatever the loop has called */
 
-static void on_message(natsConnection *connection, natsSubscription *subscription, natsMsg *message, void *closure)
+static void watch(struct bus *bus, int operation, uint32_t events)
 {
-    struct bus *bus = closure;
+    struct epoll_event event = {.events = events, .data.ptr = bus};
+    (void)epoll_ctl(bus->epoll, operation, bus->socket, &event);
+}
+
+static natsStatus attach(void **data, void *loop, natsConnection *connection, natsSock socket)
+{
+    struct bus *bus = loop;
 
     (void)connection;
-    (void)subscription;
-    pthread_mutex_lock(&bus->lock);
-    while (bus->count == QUEUED && !bus->closing)
-        pthread_cond_wait(&bus->room, &bus->lock);
-    if (bus->closing) {
-        natsMsg_Destroy(message);
-    } else {
-        bus->queue[(bus->first + bus->count++) % QUEUED] = message;
-        if (bus->count == 1)
-            eventfd_write(bus->event, 1);
-    }
-    pthread_mutex_unlock(&bus->lock);
+    *data = bus;
+    bus->socket = socket;
+    bus->unwritten = bus->watched = false;
+    watch(bus, EPOLL_CTL_ADD, EPOLLIN);
+    return NATS_OK;
 }
 
-static void on_disconnected(natsConnection *connection, void *closure)
+static natsStatus read_changes(void *data, bool add)
 {
-    struct bus *bus = closure;
-
-    (void)connection;
-    atomic_fetch_add(&bus->lost, 1);
+    if (!add) /* it is about to close the socket */
+        watch(data, EPOLL_CTL_DEL, 0);
+    return NATS_OK;
 }
 
-static void on_reconnected(natsConnection *connection, void *closure)
+static natsStatus write_changes(void *data, bool add)
 {
-    struct bus *bus = closure;
+    struct bus *bus = data;
 
-    (void)connection;
-    atomic_fetch_add(&bus->found, 1);
+    bus->unwritten = add;
+    return NATS_OK;
 }
 
-static void on_error(natsConnection *connection, natsSubscription *subscription, natsStatus error, void *closure)
+static natsStatus detach(void *data)
 {
-    struct bus *bus = closure;
-
-    (void)connection;
-    (void)subscription;
-    atomic_store(&bus->error, error);
+    (void)data;
+    return NATS_OK;
 }
 
-void bus_report(struct bus *bus)
+/* ---- options */
+
+static natsStatus set_options(natsOptions *nats, struct bus *bus)
 {
-    char text[TEXT_MOST];
-
-    if (atomic_exchange(&bus->lost, 0) > 0)
-        log_line(LOG_WARNING, "the connection to NATS is lost");
-    if (atomic_exchange(&bus->found, 0) > 0)
-        log_line(LOG_NOTICE, "connected to NATS again: %s", bus_server(bus, text, sizeof text));
-    int error = atomic_exchange(&bus->error, NATS_OK);
-    if (error != NATS_OK)
-        log_line(LOG_WARNING, "NATS: %s", natsStatus_GetText((natsStatus)error));
-}
-
-/* ---- the connection */
-
-static natsStatus set_options(natsOptions *nats, const struct link_options *options, struct bus *bus)
-{
-    const char *servers[SERVERS_MOST];
+    const struct link_options *options = bus->options;
     natsStatus status = NATS_OK;
 
-    for (unsigned i = 0; i < options->server_count; i++)
-        servers[i] = options->servers[i];
 #define STEP(call)                                                                                                     \
     if (status == NATS_OK)                                                                                             \
     status = call
-    STEP(natsOptions_SetServers(nats, servers, (int)options->server_count));
     STEP(natsOptions_SetName(nats, "relayhub-link"));
-    STEP(natsOptions_SetTimeout(nats, 2000));
-    STEP(natsOptions_SetPingInterval(nats, 1000));
-    STEP(natsOptions_SetMaxPingsOut(nats, 2));
-    STEP(natsOptions_SetMaxReconnect(nats, -1));
-    STEP(natsOptions_SetReconnectWait(nats, 200));
-    STEP(natsOptions_SetReconnectJitter(nats, 100, 100));
-    STEP(natsOptions_SetReconnectBufSize(nats, 1)); /* 0 means 8 MB, and what waited there is of no use later */
-    STEP(natsOptions_SetWriteDeadline(nats, WRITE_DEADLINE));
-    STEP(natsOptions_SetMaxPendingMsgs(nats, PENDING_MESSAGES));
+    STEP(natsOptions_SetTimeout(nats, CONNECT_TIMEOUT));
+    STEP(natsOptions_SetEventLoop(nats, bus, attach, read_changes, write_changes, detach));
+    STEP(natsOptions_SetAllowReconnect(nats, false));
+    STEP(natsOptions_SetPingInterval(nats, 0)); /* that would be a thread; see SILENT_MOST */
+    STEP(natsOptions_SetIOBufSize(nats, READ_MOST));
     STEP(natsOptions_SetSendAsap(nats, true));
-    STEP(natsOptions_SetNoRandomize(nats, true)); /* the first one is the near one */
-    STEP(natsOptions_SetDisconnectedCB(nats, on_disconnected, bus));
-    STEP(natsOptions_SetReconnectedCB(nats, on_reconnected, bus));
-    STEP(natsOptions_SetErrorHandler(nats, on_error, bus));
     if (options->credentials[0] != '\0')
         STEP(natsOptions_SetUserCredentialsFromFiles(nats, options->credentials, NULL));
     if (options->tls_ca[0] != '\0') {
@@ -142,92 +117,173 @@ static natsStatus set_options(natsOptions *nats, const struct link_options *opti
     return status;
 }
 
-struct bus *bus_open(const struct link_options *options, const char **error)
+struct bus *bus_open(const struct link_options *options, int epoll)
 {
     struct bus *bus = calloc(1, sizeof *bus);
-    natsOptions *nats = NULL;
-    natsStatus status = natsOptions_Create(&nats);
+    natsStatus status = NATS_NO_MEMORY;
 
-    if (bus == NULL || (bus->event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0) {
-        *error = "there is no memory or no descriptor for it";
-        free(bus);
-        natsOptions_Destroy(nats);
-        return NULL;
+    if (bus != NULL) {
+        bus->options = options;
+        bus->epoll = epoll;
+        status = natsOptions_Create(&bus->settings);
     }
-    pthread_mutex_init(&bus->lock, NULL);
-    pthread_cond_init(&bus->room, NULL);
-    snprintf(bus->cluster, sizeof bus->cluster, "%s", options->cluster);
     if (status == NATS_OK)
-        status = set_options(nats, options, bus);
-    if (status == NATS_OK)
-        status = natsConnection_Connect(&bus->connection, nats);
-    natsOptions_Destroy(nats);
+        status = set_options(bus->settings, bus);
     if (status == NATS_OK)
         return bus;
-    *error = natsStatus_GetText(status);
-    bus_close(bus);
+    log_line(LOG_ERR, "cannot use what is set for NATS: %s", natsStatus_GetText(status));
+    if (bus != NULL)
+        natsOptions_Destroy(bus->settings);
+    free(bus);
     return NULL;
 }
 
-bool bus_listen(struct bus *bus, unsigned node, const char **error)
-{
-    char subjects[2][TEXT_MOST + 16];
-    natsStatus status = NATS_OK;
+/* ---- the connection */
 
-    snprintf(subjects[0], sizeof subjects[0], "%s.hello", bus->cluster);
-    snprintf(subjects[1], sizeof subjects[1], "%s.to.%u", bus->cluster, node);
-    for (unsigned i = 0; i < 2 && status == NATS_OK; i++) {
-        status = natsConnection_Subscribe(&bus->subscriptions[i], bus->connection, subjects[i], on_message, bus);
-        if (status == NATS_OK)
-            status = natsSubscription_SetPendingLimits(bus->subscriptions[i], PENDING_MESSAGES, PENDING_BYTES);
+/* The address of a server without what stands before an @: nobody is to read a password in a log. */
+static const char *without_password(const char *url, char *text, size_t size)
+{
+    const char *scheme = strstr(url, "://"), *at = strrchr(url, '@');
+    int length = scheme == NULL ? 0 : (int)(scheme + 3 - url);
+
+    snprintf(text, size, "%.*s%s", length, url, at != NULL ? at + 1 : url + length);
+    return text;
+}
+
+static void disconnect(struct bus *bus)
+{
+    natsMsg_Destroy(bus->taken);
+    bus->taken = NULL;
+    for (unsigned i = 0; i < SUBJECTS; i++) {
+        natsSubscription_Destroy(bus->subscriptions[i]);
+        bus->subscriptions[i] = NULL;
     }
-    *error = natsStatus_GetText(status);
-    return status == NATS_OK;
+    natsConnection_Destroy(bus->connection);
+    bus->connection = NULL;
+    bus->unwritten = false;
 }
 
 void bus_close(struct bus *bus)
 {
-    pthread_mutex_lock(&bus->lock);
-    bus->closing = true; /* what comes from now on is forgotten in on_message() */
-    pthread_cond_broadcast(&bus->room);
-    for (; bus->count > 0; bus->count--, bus->first++)
-        natsMsg_Destroy(bus->queue[bus->first % QUEUED]);
-    pthread_mutex_unlock(&bus->lock);
-    natsMsg_Destroy(bus->taken);
-    for (unsigned i = 0; i < 2; i++)
-        natsSubscription_Destroy(bus->subscriptions[i]);
-    if (bus->connection != NULL)
-        natsConnection_FlushTimeout(bus->connection, 500);
-    natsConnection_Destroy(bus->connection);
-    if (nats_CloseAndWait(2000) != NATS_OK)
-        return; /* a thread of the library may still look at it */
-    close(bus->event);
-    pthread_cond_destroy(&bus->room);
-    pthread_mutex_destroy(&bus->lock);
+    (void)bus_flush(bus);
+    disconnect(bus);
+    natsOptions_Destroy(bus->settings);
     free(bus);
+    nats_Close();
 }
 
-int bus_descriptor(const struct bus *bus)
+static natsStatus subscribe(struct bus *bus, unsigned i)
 {
-    return bus->event;
+    natsStatus status = natsConnection_SubscribeSync(&bus->subscriptions[i], bus->connection, bus->subjects[i]);
+
+    if (status == NATS_OK)
+        status = natsSubscription_SetPendingLimits(bus->subscriptions[i], PENDING_MESSAGES, PENDING_BYTES);
+    return status;
+}
+
+/* Says why it did not work, unless that was said the last time. */
+static void tell(struct bus *bus, const char *server, natsStatus status)
+{
+    char text[TEXT_MOST];
+
+    without_password(server, text, sizeof text);
+    if (bus->told == status && strcmp(bus->told_of, text) == 0)
+        return;
+    log_line(LOG_WARNING, "cannot connect to NATS: %s: %s", text, natsStatus_GetText(status));
+    bus->told = status;
+    memcpy(bus->told_of, text, sizeof text);
+}
+
+/* One try, with the next server. The first one is the near one, so that is the next one after a connection. */
+static void connect_to_next(struct bus *bus)
+{
+    const char *server = bus->options->servers[bus->next_server];
+    char text[TEXT_MOST];
+    natsStatus status = natsOptions_SetURL(bus->settings, server);
+
+    bus->next_server = (bus->next_server + 1) % bus->options->server_count;
+    if (status == NATS_OK)
+        status = natsConnection_Connect(&bus->connection, bus->settings);
+    for (unsigned i = 0; i < SUBJECTS && status == NATS_OK; i++)
+        status = subscribe(bus, i);
+    if (status != NATS_OK) {
+        disconnect(bus);
+        tell(bus, server, status);
+        return;
+    }
+    bus->fresh = true;
+    bus->told = NATS_OK;
+    bus->next_server = 0;
+    if (bus->was_connected)
+        log_line(LOG_NOTICE, "connected to NATS again: %s", bus_server(bus, text, sizeof text));
+    bus->was_connected = true;
+}
+
+static const char *error_of(const struct bus *bus)
+{
+    const char *error = "";
+    natsStatus status = natsConnection_GetLastError(bus->connection, &error);
+
+    if (status == NATS_OK)
+        return "it was closed";
+    return error[0] != '\0' ? error : natsStatus_GetText(status);
+}
+
+bool bus_look(struct bus *bus, uint64_t now)
+{
+    if (bus->connection != NULL && bus->fresh)
+        bus->heard = now;
+    bus->fresh = false;
+    if (bus->connection != NULL && natsConnection_IsClosed(bus->connection)) {
+        log_line(LOG_WARNING, "the connection to NATS is lost: %s", error_of(bus));
+        disconnect(bus);
+    } else if (bus->connection != NULL && now - bus->heard > SILENT_MOST) {
+        log_line(LOG_WARNING, "the connection to NATS is lost: nothing came for %u seconds", SILENT_MOST / 1000);
+        disconnect(bus);
+    }
+    if (bus->connection == NULL && (bus->tried == 0 || now - bus->tried >= TRY_AGAIN)) {
+        connect_to_next(bus);
+        bus->tried = now;
+    }
+    return bus->connection != NULL;
+}
+
+/* ---- what comes and goes */
+
+void bus_listen(struct bus *bus, unsigned node)
+{
+    disconnect(bus);
+    snprintf(bus->subjects[HELLOS], sizeof bus->subjects[HELLOS], "%s.hello", bus->options->cluster);
+    snprintf(bus->subjects[PIECES], sizeof bus->subjects[PIECES], "%s.to.%u", bus->options->cluster, node);
+}
+
+void bus_listen_again(struct bus *bus)
+{
+    if (bus->connection == NULL)
+        return;
+    natsSubscription_Destroy(bus->subscriptions[PIECES]);
+    bus->subscriptions[PIECES] = NULL;
+    (void)subscribe(bus, PIECES); /* if it fails, the connection is lost */
+}
+
+void bus_handle(struct bus *bus, uint32_t events, uint64_t now)
+{
+    if (bus->connection == NULL)
+        return;
+    if (events & EPOLLOUT)
+        natsConnection_ProcessWriteEvent(bus->connection);
+    if ((events & ~(uint32_t)EPOLLOUT) == 0)
+        return;
+    bus->heard = now;
+    natsConnection_ProcessReadEvent(bus->connection);
 }
 
 bool bus_take(struct bus *bus, const uint8_t **bytes, size_t *size)
 {
-    eventfd_t ignored;
-
     natsMsg_Destroy(bus->taken);
     bus->taken = NULL;
-    pthread_mutex_lock(&bus->lock);
-    if (bus->count > 0) {
-        bus->taken = bus->queue[bus->first];
-        bus->first = (bus->first + 1) % QUEUED;
-        if (bus->count-- == QUEUED)
-            pthread_cond_broadcast(&bus->room);
-    } else {
-        (void)eventfd_read(bus->event, &ignored);
-    }
-    pthread_mutex_unlock(&bus->lock);
+    for (unsigned i = 0; i < SUBJECTS && bus->taken == NULL && bus->subscriptions[i] != NULL; i++)
+        (void)natsSubscription_NextMsg(&bus->taken, bus->subscriptions[i], 0);
     if (bus->taken == NULL)
         return false;
     *bytes = (const uint8_t *)natsMsg_GetData(bus->taken);
@@ -239,14 +295,39 @@ bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size)
 {
     char subject[TEXT_MOST + 16];
 
-    snprintf(subject, sizeof subject, node == 0 ? "%s.hello" : "%s.to.%u", bus->cluster, node);
+    if (bus->connection == NULL)
+        return false;
+    if (natsConnection_Buffered(bus->connection) > BUFFERED_MOST) {
+        bus->refused = true;
+        return false;
+    }
+    snprintf(subject, sizeof subject, node == 0 ? "%s.hello" : "%s.to.%u", bus->options->cluster, node);
     return natsConnection_Publish(bus->connection, subject, bytes, (int)size) == NATS_OK;
+}
+
+bool bus_flush(struct bus *bus)
+{
+    if (bus->connection == NULL)
+        return false;
+    if (bus->unwritten && !bus->watched)
+        natsConnection_ProcessWriteEvent(bus->connection);
+    if (bus->unwritten != bus->watched) {
+        bus->watched = bus->unwritten;
+        watch(bus, EPOLL_CTL_MOD, EPOLLIN | (bus->watched ? EPOLLOUT : 0u));
+    }
+    bool room = bus->refused && natsConnection_Buffered(bus->connection) <= BUFFERED_MOST / 2;
+    if (room)
+        bus->refused = false;
+    return room;
 }
 
 const char *bus_server(const struct bus *bus, char *text, size_t size)
 {
-    if (natsConnection_Status(bus->connection) != NATS_CONN_STATUS_CONNECTED ||
-        natsConnection_GetConnectedUrl(bus->connection, text, size) != NATS_OK)
+    char url[TEXT_MOST];
+
+    if (bus->connection == NULL || natsConnection_GetConnectedUrl(bus->connection, url, sizeof url) != NATS_OK)
         snprintf(text, size, "none");
+    else
+        without_password(url, text, size);
     return text;
 }

@@ -2,8 +2,17 @@
  * bus.h: the connection to NATS: what links say to one another goes through it. It may lose, delay and repeat what is
  * given to it, and be gone for a while; stream.h makes up for that.
  *
- * The library of NATS calls back in threads of its own. These put what comes in a queue, and the loop takes it from
- * there, in its own thread, when the descriptor is readable.
+ * The loop itself reads and writes the socket, so a piece wakes up one thread on its way. A connection that is lost is
+ * never mended: the library of NATS would go on parsing where the old one broke off. The next one is new, to the next
+ * server.
+ *
+ * What waits, and what ends the wait:
+ *   - bus_look() while it connects: an answer of the server, or CONNECT_TIMEOUT (and, where the server has a name, the
+ *     time limits of the resolver);
+ *   - what the server has not taken yet: until it does, or the connection ends. It is BUFFERED_MOST bytes at most; what
+ *     is over that is refused;
+ *   - a server that is frozen, or gone without a word: until nothing came of it for SILENT_MOST. The hello that goes to
+ *     all comes back to who sent it, every second.
  */
 #ifndef RELAYHUB_BUS_H
 #define RELAYHUB_BUS_H
@@ -15,29 +24,38 @@
 struct link_options;
 struct bus;
 
-/*
- * Connects to the first of the servers that answers, and goes on trying later if that one is lost. NULL with the reason
- * in *error if none answers now, or if one refuses.
- */
-struct bus *bus_open(const struct link_options *options, const char **error);
+/* One that has no connection yet. NULL, after the reason was logged, if the options cannot be used. */
+struct bus *bus_open(const struct link_options *options, int epoll);
 void bus_close(struct bus *bus);
 
-/* From now on what is for `node`, and every hello, comes. False with the reason in *error. */
-bool bus_listen(struct bus *bus, unsigned node, const char **error);
+/* What is for `node`, and every hello, comes from now on: with the next connection. */
+void bus_listen(struct bus *bus, unsigned node);
 
-/* Readable while there is something to take. */
-int bus_descriptor(const struct bus *bus);
+/*
+ * Every now and then, with the time in milliseconds: connects if there is no connection, ends one whose server is
+ * silent, and logs either. Returns whether there is a connection.
+ */
+bool bus_look(struct bus *bus, uint64_t now);
+
+/* Its socket, which epoll watches with the bus as its data, is ready. */
+void bus_handle(struct bus *bus, uint32_t events, uint64_t now);
 
 /* The next thing that came, or false. It stays valid until the next call. */
 bool bus_take(struct bus *bus, const uint8_t **bytes, size_t *size);
 
-/* Sends to one node, or with node 0 to all. Lost if there is no connection: returns false. */
+/*
+ * Sends to one node, or with node 0 to all; bus_flush() writes it. False if it is lost, as there is no connection or no
+ * room.
+ */
 bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size);
 
-/* Logs what has happened to the connection since the last call. */
-void bus_report(struct bus *bus);
+/* At the end of a turn: writes what was sent. Returns whether there is room again after something was refused. */
+bool bus_flush(struct bus *bus);
 
-/* The server that it is connected to, or "none". */
+/* What is for this node goes through NATS no more, but other things do: asks for it once more. */
+void bus_listen_again(struct bus *bus);
+
+/* The server that it is connected to, without user and password, or "none". */
 const char *bus_server(const struct bus *bus, char *text, size_t size);
 
 #endif

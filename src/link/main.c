@@ -40,9 +40,6 @@
 #define TICK 50u
 #define STATUS_EVERY 1000u
 
-/* The most of what came that one turn handles. */
-#define TAKEN_A_TURN 256u
-
 static struct link_options options;
 static struct hub hub;
 static struct nodes nodes;
@@ -112,12 +109,13 @@ static void handle_signals(void)
         ends = true;
 }
 
-static void take_from_bus(void)
+static void handle_bus(uint32_t events)
 {
     const uint8_t *bytes;
     size_t size;
 
-    for (unsigned i = 0; i < TAKEN_A_TURN && bus_take(bus, &bytes, &size); i++)
+    bus_handle(bus, events, nodes.now);
+    while (bus_take(bus, &bytes, &size))
         nodes_take(&nodes, bytes, size);
 }
 
@@ -126,7 +124,7 @@ static void handle_event(const struct epoll_event *event)
     if (event->data.ptr == &signals) {
         handle_signals();
     } else if (event->data.ptr == bus) {
-        take_from_bus();
+        handle_bus(event->events);
     } else if (event->data.ptr == &hub) {
         hub_look(&hub, nodes.now);
     } else {
@@ -144,8 +142,8 @@ static void look(uint64_t now)
         return;
     looked = now;
     hub_look(&hub, now);
+    (void)bus_look(bus, now);
     nodes_look(&nodes, now);
-    bus_report(bus);
     if (now - written < STATUS_EVERY)
         return;
     written = now;
@@ -161,6 +159,8 @@ static void turn(void)
     for (int i = 0; i < ready; i++)
         handle_event(&events[i]);
     look(nodes.now);
+    if (bus_flush(bus))
+        nodes_go_on(&nodes);
 }
 
 /* ---- the start ---- */
@@ -204,28 +204,26 @@ static void await_hub(void)
 static void await_bus(void)
 {
     struct epoll_event event;
-    const char *error, *told = NULL;
 
-    while (!ends && (bus = bus_open(&options, &error)) == NULL) {
+    while (!ends && !bus_look(bus, milliseconds())) {
         hub_look(&hub, milliseconds()); /* or its end would be told of all the time */
-        if (told == NULL || strcmp(told, error) != 0)
-            log_line(LOG_WARNING, "cannot connect to NATS: %s", error);
-        told = error;
-        if (epoll_wait(epoll_fd, &event, 1, 500) == 1 && event.data.ptr == &signals)
+        if (epoll_wait(epoll_fd, &event, 1, (int)TICK) == 1 && event.data.ptr == &signals)
             handle_signals();
     }
 }
 
-/* Runs until a signal, or until another link turns out to have this node. Returns an exit status of sysexits(3). */
+/*
+ * Serves the hub that is there now, until a signal, or until another link turns out to have this node. Returns an exit
+ * status of sysexits(3).
+ */
 static int serve(void)
 {
-    const char *error;
     char server[TEXT_MOST];
 
-    if (!bus_listen(bus, hub.node, &error) || !watch(bus_descriptor(bus), bus)) {
-        log_line(LOG_ERR, "cannot listen to NATS: %s", error);
-        return EX_UNAVAILABLE;
-    }
+    bus_listen(bus, hub.node);
+    await_bus();
+    if (ends)
+        return EX_OK;
     nodes_init(&nodes, &hub, bus, options.node_timeout, epoll_fd, milliseconds());
     log_line(LOG_NOTICE, "ready, node %u of %s, by %s", hub.node, options.cluster,
              bus_server(bus, server, sizeof server));
@@ -261,16 +259,16 @@ int main(int argc, char *argv[])
     log_open(true, options.verbose);
     if (!open_loop())
         return EX_OSERR;
+    bus = bus_open(&options, epoll_fd);
+    if (bus == NULL)
+        return EX_CONFIG;
     hub_init(&hub, options.link, epoll_fd);
     while (!ends && status == EX_OK) {
         await_hub();
-        await_bus();
-        if (ends)
-            break;
-        status = serve();
-        bus_close(bus);
-        bus = NULL;
+        if (!ends)
+            status = serve();
     }
+    bus_close(bus);
     hub_close(&hub);
     log_line(LOG_NOTICE, "ended");
     return status;

@@ -12,6 +12,7 @@
 #define HELLO_EVERY 1000u
 #define LISTEN_FIRST 1500u   /* a link that was there before has said so by then */
 #define REPLACED_AFTER 2500u /* a session that is not heard for this long gives way to another one of its node */
+#define DEAF_MOST 3000u      /* one that is met, but not heard on the way of pieces for this long: see nodes.h */
 #define PAUSE_LEAST 20u
 #define PAUSE_MOST 1000u
 
@@ -45,7 +46,8 @@ void nodes_init(struct nodes *nodes, struct hub *hub, struct bus *bus, uint32_t 
     (void)!getrandom(&nodes->next_incarnation, sizeof nodes->next_incarnation / 2, 0);
     for (unsigned i = 0; i < NODES_MOST; i++) {
         nodes->node[i].nodes = nodes;
-        nodes->node[i].way = (struct stream_way){.context = &nodes->node[i], .send = send_piece, .epoll = epoll};
+        nodes->node[i].way =
+            (struct stream_way){.context = &nodes->node[i], .send = send_piece, .epoll = epoll, .patience = timeout};
     }
 }
 
@@ -60,7 +62,13 @@ static struct node *find(struct nodes *nodes, unsigned number)
 
 /* ---- saying hello ---- */
 
-static void say(struct nodes *nodes, enum piece_kind kind)
+static bool is_heard(const struct nodes *nodes, const struct node *node)
+{
+    return node->number != 0 && node->heard != 0 && nodes->now - node->heard <= nodes->timeout;
+}
+
+/* To one node, or with 0 to all. */
+static void say(struct nodes *nodes, enum piece_kind kind, unsigned to)
 {
     struct hello hello = {.kind = kind,
                           .node = (uint16_t)nodes->self,
@@ -70,11 +78,20 @@ static void say(struct nodes *nodes, enum piece_kind kind)
 
     for (unsigned i = 0; i < NODES_MOST; i++) {
         const struct node *node = &nodes->node[i];
-        if (node->number != 0 && nodes->now - node->heard <= nodes->timeout)
+        if (is_heard(nodes, node))
             hello.others[hello.heard++] = (struct piece_node){.node = (uint16_t)node->number, .session = node->session};
     }
+    (void)bus_send(nodes->bus, to, nodes->buffer, hello_write(nodes->buffer, &hello));
+}
+
+static void say_to_all(struct nodes *nodes)
+{
     nodes->said = nodes->now;
-    (void)bus_send(nodes->bus, 0, nodes->buffer, hello_write(nodes->buffer, &hello));
+    say(nodes, PIECE_HELLO, 0);
+    for (unsigned i = 0; i < NODES_MOST; i++) {
+        if (nodes->node[i].number != 0)
+            say(nodes, PIECE_HERE, nodes->node[i].number);
+    }
 }
 
 /* ---- up and down ---- */
@@ -101,7 +118,7 @@ static bool listens_first(const struct nodes *nodes)
 
 static void judge(struct nodes *nodes, struct node *node)
 {
-    bool heard = nodes->now - node->heard <= nodes->timeout;
+    bool heard = is_heard(nodes, node);
 
     if (!heard || !node->hears_us || node->workers == 0 || nodes->hub->workers == 0) {
         take_down(node, !heard            ? "nothing is heard of it"
@@ -112,8 +129,21 @@ static void judge(struct nodes *nodes, struct node *node)
         node->up_since = (uint64_t)time(NULL);
         log_line(LOG_NOTICE, "node %u is up", node->number);
     }
-    if (!heard && nodes->now - node->heard > 10 * (uint64_t)nodes->timeout)
+    if (nodes->now - node->met > 10 * (uint64_t)nodes->timeout)
         node->number = 0; /* its place is free for another one */
+}
+
+/* Asks for this link's own subject again if a node is met, but what it says on that one does not come. */
+static void listen_again(struct nodes *nodes, const struct node *node)
+{
+    uint64_t since = node->heard != 0 ? node->heard : node->found;
+
+    if (nodes->now - node->met > DEAF_MOST || nodes->now - since <= DEAF_MOST || nodes->now - nodes->asked <= DEAF_MOST)
+        return;
+    nodes->asked = nodes->now;
+    log_line(LOG_WARNING, "node %u is there, but nothing comes from it: asking NATS again for what is for this node",
+             node->number);
+    bus_listen_again(nodes->bus);
 }
 
 /* ---- hearing hello ---- */
@@ -131,7 +161,7 @@ static void meet_double(struct nodes *nodes, const struct hello *hello)
     if (earlier)
         nodes->doubled = nodes->self;
     else
-        say(nodes, PIECE_HELLO); /* so that it knows at once */
+        say(nodes, PIECE_HELLO, 0); /* so that it knows at once */
 }
 
 /* The node with this number, or a place for it; NULL if there is none, or if another session of it is alive. */
@@ -140,7 +170,7 @@ static struct node *place_for(struct nodes *nodes, const struct hello *hello)
     struct node *node = find(nodes, hello->node);
 
     if (node != NULL && node->session != hello->session) {
-        if (nodes->now - node->heard <= REPLACED_AFTER)
+        if (nodes->now - node->met <= REPLACED_AFTER)
             return NULL;
         take_down(node, "it has begun again");
         node->number = 0;
@@ -158,6 +188,8 @@ static struct node *place_for(struct nodes *nodes, const struct hello *hello)
     node->number = hello->node;
     node->session = hello->session;
     node->hears_us = false;
+    node->found = nodes->now;
+    node->heard = 0;
     return node;
 }
 
@@ -170,35 +202,44 @@ static void take_hello(struct nodes *nodes, const struct hello *hello)
         return;
     }
     struct node *known = find(nodes, hello->node);
+    bool fresh = known == NULL || known->session != hello->session;
     if (hello->kind == PIECE_BYE) {
-        if (known != NULL && known->session == hello->session) {
+        if (!fresh) {
             take_down(known, "its link has left");
-            known->heard = 0;
+            known->heard = known->met = 0;
         }
         return;
     }
-    bool fresh = known == NULL || known->session != hello->session;
     struct node *node = place_for(nodes, hello);
     if (node == NULL)
         return;
     node->started = hello->started;
     node->workers = hello->workers;
-    node->heard = nodes->now;
-    node->hears_us = false;
-    for (unsigned i = 0; i < hello->heard; i++)
-        node->hears_us |= hello->others[i].node == nodes->self && hello->others[i].session == nodes->session;
-    judge(nodes, node);
-    if (fresh || !node->hears_us)
-        say(nodes, PIECE_HELLO);
+    node->met = nodes->now;
+    if (hello->kind == PIECE_HERE) {
+        node->heard = nodes->now;
+        node->hears_us = false;
+        for (unsigned i = 0; i < hello->heard; i++)
+            node->hears_us |= hello->others[i].node == nodes->self && hello->others[i].session == nodes->session;
+        judge(nodes, node);
+    }
+    if (fresh || (hello->kind == PIECE_HERE && !node->hears_us))
+        say(nodes, PIECE_HERE, node->number);
 }
 
 /* ---- streams ---- */
+
+/* A connection to the worker of stream k, or -1: there is none yet, or the hub has just gone. */
+static int take_connection(const struct nodes *nodes, unsigned k, uint8_t greeting[PEER_HELLO_SIZE])
+{
+    return nodes->hub->workers == 0 ? -1 : hub_take(nodes->hub, k % nodes->hub->workers, greeting);
+}
 
 /* The node with the lower number opens; each stream is between these workers. */
 static void open_stream(struct nodes *nodes, struct node *node, unsigned k)
 {
     uint8_t greeting[PEER_HELLO_SIZE];
-    int fd = hub_take(nodes->hub, k % nodes->hub->workers, greeting);
+    int fd = take_connection(nodes, k, greeting);
 
     if (fd < 0)
         return;
@@ -230,7 +271,7 @@ static void accept_stream(struct nodes *nodes, struct node *node, struct stream 
 
     if (stream->state == STREAM_IDLE || stream->incarnation != piece->incarnation) {
         stream_end(stream, &node->way);
-        int fd = hub_take(nodes->hub, stream->number % nodes->hub->workers, greeting);
+        int fd = take_connection(nodes, stream->number, greeting);
         if (fd < 0 || !stream_begin(stream, &node->way, STREAM_OPEN, piece->incarnation, fd, greeting))
             return;
     }
@@ -290,19 +331,30 @@ void nodes_look(struct nodes *nodes, uint64_t now)
         if (node->number == 0)
             continue;
         judge(nodes, node);
-        if (node->number == 0 || !node->up)
+        if (node->number == 0)
+            continue;
+        listen_again(nodes, node);
+        if (!node->up)
             continue;
         look_at_streams(node);
         if (nodes->self < node->number)
             open_streams(nodes, node);
     }
     if (now - nodes->said >= HELLO_EVERY || nodes->said == 0)
-        say(nodes, PIECE_HELLO);
+        say_to_all(nodes);
+}
+
+void nodes_go_on(struct nodes *nodes)
+{
+    for (unsigned i = 0; i < NODES_MOST; i++) {
+        if (nodes->node[i].number != 0 && nodes->node[i].up)
+            look_at_streams(&nodes->node[i]);
+    }
 }
 
 void nodes_leave(struct nodes *nodes)
 {
-    say(nodes, PIECE_BYE);
+    say(nodes, PIECE_BYE, 0);
     for (unsigned i = 0; i < NODES_MOST; i++) {
         if (nodes->node[i].number != 0)
             take_down(&nodes->node[i], "this link leaves");

@@ -95,7 +95,7 @@ size_t hello_write(uint8_t *at, const struct hello *hello)
 
 bool hello_read(struct hello *hello, const uint8_t *at, size_t size)
 {
-    if (size < HELLO_HEADER || (at[0] != PIECE_HELLO && at[0] != PIECE_BYE) || at[1] != PIECE_VERSION)
+    if (size < HELLO_HEADER || at[0] < PIECE_HELLO || at[0] > PIECE_HERE || at[1] != PIECE_VERSION)
         return false;
     hello->kind = (enum piece_kind)at[0];
     hello->node = get16(at + 2);

@@ -22,7 +22,7 @@
 
 #define PIECE_VERSION 1u
 #define PIECE_HEADER 56u
-#define PIECE_BYTES (128u * 1024u) /* the most bytes of a stream in one */
+#define PIECE_BYTES (32u * 1024u) /* the most bytes of a stream in one */
 #define HELLO_HEADER 24u
 #define NODES_MOST 64u   /* that one link knows at the same time */
 #define STREAMS_MOST 64u /* of a pair of nodes: as many as a hub has workers at most */
@@ -30,6 +30,7 @@
 enum piece_kind {
     PIECE_HELLO = 1, /* to all: who I am and whom I hear */
     PIECE_BYE,       /* to all, in the form of a hello: I leave */
+    PIECE_HERE,      /* to one that is known, in the form of a hello: the way that pieces take is open */
     PIECE_OPEN,      /* begin this stream */
     PIECE_ACCEPT,    /* it has begun here */
     PIECE_DATA,      /* bytes from `offset` on, perhaps none */
@@ -63,7 +64,7 @@ struct piece_node {
 };
 
 struct hello {
-    enum piece_kind kind; /* PIECE_HELLO or PIECE_BYE */
+    enum piece_kind kind; /* PIECE_HELLO, PIECE_BYE or PIECE_HERE */
     uint16_t node;
     uint16_t workers; /* of its hub; 0: the hub is not there */
     uint64_t session;

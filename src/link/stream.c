@@ -65,7 +65,7 @@ void stream_init(struct stream *stream, unsigned number, struct stream_way *way)
 static void set_state(struct stream *stream, const struct stream_way *way, enum stream_state state)
 {
     stream->state = state;
-    stream->since = stream->progress = way->now;
+    stream->since = stream->progress = stream->answered = way->now;
     stream->asked = 0;
 }
 
@@ -149,8 +149,8 @@ static void send_more(struct stream *stream, struct stream_way *way)
         struct iovec part = ring_part(&stream->out, stream->sent, stream->out.end - stream->sent);
         if (part.iov_len > PIECE_BYTES)
             part.iov_len = PIECE_BYTES;
-        if (stream->sent == stream->out.start)
-            stream->progress = way->now; /* nothing was under way: the time for an answer begins now */
+        if (stream->sent == stream->out.start) /* nothing was under way: the time for an answer begins now */
+            stream->progress = stream->answered = way->now;
         if (!send_piece(stream, way, PIECE_DATA, 0, stream->sent, part))
             return; /* stream_look() tries again */
         stream->sent += part.iov_len;
@@ -212,20 +212,29 @@ static void read_hub(struct stream *stream, struct stream_way *way)
     }
 }
 
-/* Gives the hub what it takes. */
+/* Gives the hub bytes, and returns how many it took; -1: it has ended the stream. */
+static ssize_t give(const struct stream *stream, struct stream_way *way, const void *bytes, size_t length)
+{
+    ssize_t sent = send(stream->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (sent > 0)
+        way->bytes_in += (uint64_t)sent;
+    return sent < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : sent;
+}
+
+/* Gives the hub what it takes of what waits. */
 static void write_hub(struct stream *stream, struct stream_way *way)
 {
     while (stream->fd >= 0 && stream->in.start < stream->in.end) {
         struct iovec part = ring_part(&stream->in, stream->in.start, stream->in.end - stream->in.start);
-        ssize_t sent = send(stream->fd, part.iov_base, part.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && (errno == EAGAIN || errno == EINTR))
-            break;
+        ssize_t sent = give(stream, way, part.iov_base, part.iov_len);
         if (sent < 0) {
             begin_close(stream, way);
             return;
         }
         stream->in.start += (uint64_t)sent;
-        way->bytes_in += (uint64_t)sent;
+        if ((size_t)sent < part.iov_len)
+            break;
     }
     if (stream->in.start - stream->told >= TOLD_AFTER || stream->in.end - stream->told_end >= TOLD_AFTER)
         acknowledge(stream, way, 0);
@@ -278,12 +287,26 @@ static void take_bytes(struct stream *stream, struct stream_way *way, const stru
         acknowledge(stream, way, piece->offset > wanted ? PIECE_GAP : 0);
         return;
     }
-    ring_add(&stream->in, piece->bytes + (wanted - piece->offset), (size_t)(end - wanted));
+    const uint8_t *bytes = piece->bytes + (wanted - piece->offset);
+    size_t length = (size_t)(end - wanted);
+    if (stream->in.start == stream->in.end) { /* nothing waits before it, so it need not wait itself */
+        ssize_t sent = give(stream, way, bytes, length);
+        if (sent < 0) {
+            begin_close(stream, way);
+            return;
+        }
+        stream->in.start += (uint64_t)sent;
+        stream->in.end = stream->in.start;
+        bytes += sent;
+        length -= (size_t)sent;
+    }
+    ring_add(&stream->in, bytes, length);
     write_hub(stream, way);
 }
 
 void stream_take(struct stream *stream, struct stream_way *way, const struct piece *piece)
 {
+    stream->answered = way->now;
     if (stream->state == STREAM_OPENING && (piece->kind == PIECE_ACCEPT || piece->kind == PIECE_DATA))
         set_state(stream, way, STREAM_OPEN);
     switch (piece->kind) {
@@ -320,6 +343,10 @@ void stream_look(struct stream *stream, struct stream_way *way)
         ask(stream, way, PIECE_OPEN);
         if (way->now - stream->since > OPENING_MOST)
             stream_end(stream, way);
+        return;
+    }
+    if (stream->sent > stream->out.start && way->now - stream->answered > way->patience) {
+        stream_end(stream, way);
         return;
     }
     if (stream->sent > stream->out.start && way->now - stream->progress >= RESEND_AFTER)

@@ -8,7 +8,7 @@
  * where the last piece ended is dropped, and said to be missing.
  *
  * A stream ends as a whole when the hub of either side ends it. What that hub has sent before arrives first. It also
- * ends when the other node is down (nodes.h).
+ * ends when the other node is down (nodes.h), and when nothing comes of it for the node timeout though it was asked.
  */
 #ifndef RELAYHUB_STREAM_H
 #define RELAYHUB_STREAM_H
@@ -45,6 +45,7 @@ struct stream {
     uint64_t sent;           /* up to here it was sent, and is not lost as far as is known, */
     uint64_t arrived;        /* and up to here it is there, but perhaps not given to the hub yet */
     uint64_t progress;       /* milliseconds: when something was acknowledged, or sent again, last */
+    uint64_t answered;       /* milliseconds: when a piece came last, or the first question after it was sent */
     struct ring in;          /* to the hub: what it has not taken yet */
     uint64_t told, told_end; /* in.start and in.end, as the other side was told last */
     uint64_t end;            /* what the other side sends ends here; UINT64_MAX: not known yet */
@@ -58,6 +59,7 @@ struct stream_way {
     /* Sends a piece, whose addresses are filled in there. False: it is lost. */
     bool (*send)(void *context, struct piece *piece);
     int epoll;
+    uint32_t patience;   /* milliseconds without any answer that end a stream */
     uint64_t now;        /* milliseconds */
     uint64_t sent_again; /* bytes, for the statistics, as the next */
     uint64_t bytes_out, bytes_in;

@@ -98,7 +98,7 @@ static void begin(unsigned side, enum stream_state state)
     sides[side].heard = 0;
     stream_init(&sides[side].stream, 3, &sides[side].way);
     sides[side].way = (struct stream_way){
-        .context = &sides[side], .send = send_piece, .epoll = epoll_create1(EPOLL_CLOEXEC), .now = now};
+        .context = &sides[side], .send = send_piece, .epoll = epoll_create1(EPOLL_CLOEXEC), .patience = 5000, .now = now};
     ck_assert(stream_begin(&sides[side].stream, &sides[side].way, state, 77, ends[1], greeting));
 }
 
