@@ -24,6 +24,12 @@
 #define PENDING_MESSAGES 65536
 #define PENDING_BYTES (64 << 20)
 
+/*
+ * What was taken is given back many at a time: a thread of the library frees it, and one at a time would wake that up
+ * for each.
+ */
+#define TAKEN_MOST 256u
+
 enum { PIECES, HELLOS, SUBJECTS };
 
 struct bus {
@@ -33,7 +39,8 @@ struct bus {
     natsConnection *connection; /* or NULL */
     natsSubscription *subscriptions[SUBJECTS];
     char subjects[SUBJECTS][TEXT_MOST + 16];
-    natsMsg *taken; /* by bus_take() */
+    natsMsg *taken[TAKEN_MOST]; /* by bus_take() */
+    unsigned taken_count;
 
     int socket;
     bool unwritten; /* the library has something to write */
@@ -150,10 +157,15 @@ static const char *without_password(const char *url, char *text, size_t size)
     return text;
 }
 
+static void give_back(struct bus *bus)
+{
+    while (bus->taken_count > 0)
+        natsMsg_Destroy(bus->taken[--bus->taken_count]);
+}
+
 static void disconnect(struct bus *bus)
 {
-    natsMsg_Destroy(bus->taken);
-    bus->taken = NULL;
+    give_back(bus);
     for (unsigned i = 0; i < SUBJECTS; i++) {
         natsSubscription_Destroy(bus->subscriptions[i]);
         bus->subscriptions[i] = NULL;
@@ -280,14 +292,17 @@ void bus_handle(struct bus *bus, uint32_t events, uint64_t now)
 
 bool bus_take(struct bus *bus, const uint8_t **bytes, size_t *size)
 {
-    natsMsg_Destroy(bus->taken);
-    bus->taken = NULL;
-    for (unsigned i = 0; i < SUBJECTS && bus->taken == NULL && bus->subscriptions[i] != NULL; i++)
-        (void)natsSubscription_NextMsg(&bus->taken, bus->subscriptions[i], 0);
-    if (bus->taken == NULL)
+    natsMsg *message = NULL;
+
+    if (bus->taken_count == TAKEN_MOST)
+        give_back(bus);
+    for (unsigned i = 0; i < SUBJECTS && message == NULL && bus->subscriptions[i] != NULL; i++)
+        (void)natsSubscription_NextMsg(&message, bus->subscriptions[i], 0);
+    if (message == NULL)
         return false;
-    *bytes = (const uint8_t *)natsMsg_GetData(bus->taken);
-    *size = (size_t)natsMsg_GetDataLength(bus->taken);
+    bus->taken[bus->taken_count++] = message;
+    *bytes = (const uint8_t *)natsMsg_GetData(message);
+    *size = (size_t)natsMsg_GetDataLength(message);
     return true;
 }
 
@@ -307,6 +322,7 @@ bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size)
 
 bool bus_flush(struct bus *bus)
 {
+    give_back(bus);
     if (bus->connection == NULL)
         return false;
     if (bus->unwritten && !bus->watched)

@@ -159,6 +159,7 @@ static void turn(void)
     for (int i = 0; i < ready; i++)
         handle_event(&events[i]);
     look(nodes.now);
+    nodes_give(&nodes);
     if (bus_flush(bus))
         nodes_go_on(&nodes);
 }

@@ -344,6 +344,14 @@ void nodes_look(struct nodes *nodes, uint64_t now)
         say_to_all(nodes);
 }
 
+void nodes_give(struct nodes *nodes)
+{
+    for (unsigned i = 0; i < NODES_MOST; i++) {
+        if (nodes->node[i].way.to_give != NULL)
+            streams_give(&nodes->node[i].way);
+    }
+}
+
 void nodes_go_on(struct nodes *nodes)
 {
     for (unsigned i = 0; i < NODES_MOST; i++) {

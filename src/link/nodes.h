@@ -2,8 +2,8 @@
  * nodes.h: the other nodes, as this link hears of them, and the streams to each.
  *
  * Each link says every second who it is and whom it hears: to all, so that others find it, and to each that it has
- * found, by the way that pieces take. A node is up while it is heard on that way, says that it hears this one, and has a
- * hub; after the node timeout without that it is down, and its streams end. Its return is a new session, in which
+ * found, by the way that pieces take. A node is up while it is heard on that way, says that it hears this one, and has
+ * a hub; after the node timeout without that it is down, and its streams end. Its return is a new session, in which
  * nothing of an earlier one is taken for its own.
  *
  * A server of NATS may lose sight of who listens to a subject while its routes are made anew. A link that hears a node
@@ -59,6 +59,9 @@ void nodes_take(struct nodes *nodes, const uint8_t *bytes, size_t size);
 
 /* Every now and then: says hello, opens streams, and looks at each. */
 void nodes_look(struct nodes *nodes, uint64_t now);
+
+/* At the end of a turn: gives the hub what came. */
+void nodes_give(struct nodes *nodes);
 
 /* The bus has room again: streams send what it refused. */
 void nodes_go_on(struct nodes *nodes);

@@ -22,7 +22,7 @@
 
 #define PIECE_VERSION 1u
 #define PIECE_HEADER 56u
-#define PIECE_BYTES (32u * 1024u) /* the most bytes of a stream in one */
+#define PIECE_BYTES 12000u /* the most bytes of a stream in one; nats-server spends least on pieces of 8 to 12 KiB */
 #define HELLO_HEADER 24u
 #define NODES_MOST 64u   /* that one link knows at the same time */
 #define STREAMS_MOST 64u /* of a pair of nodes: as many as a hub has workers at most */

@@ -14,8 +14,8 @@
 #define RESEND_AFTER 400u
 #define GAP_AFTER 20u /* a gap that is told of more often is the same one */
 #define ASK_AFTER 500u
+#define QUIET_MOST 1000u /* a stream of which nothing came for so long is asked whether it is there */
 #define OPENING_MOST 5000u
-#define CLOSING_MOST 5000u
 
 /* So much more than was told before is told at once. */
 #define TOLD_AFTER (WINDOW / 8)
@@ -149,8 +149,8 @@ static void send_more(struct stream *stream, struct stream_way *way)
         struct iovec part = ring_part(&stream->out, stream->sent, stream->out.end - stream->sent);
         if (part.iov_len > PIECE_BYTES)
             part.iov_len = PIECE_BYTES;
-        if (stream->sent == stream->out.start) /* nothing was under way: the time for an answer begins now */
-            stream->progress = stream->answered = way->now;
+        if (stream->sent == stream->out.start)
+            stream->progress = way->now; /* nothing was under way: the time for an answer begins now */
         if (!send_piece(stream, way, PIECE_DATA, 0, stream->sent, part))
             return; /* stream_look() tries again */
         stream->sent += part.iov_len;
@@ -212,27 +212,20 @@ static void read_hub(struct stream *stream, struct stream_way *way)
     }
 }
 
-/* Gives the hub bytes, and returns how many it took; -1: it has ended the stream. */
-static ssize_t give(const struct stream *stream, struct stream_way *way, const void *bytes, size_t length)
-{
-    ssize_t sent = send(stream->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-    if (sent > 0)
-        way->bytes_in += (uint64_t)sent;
-    return sent < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : sent;
-}
-
-/* Gives the hub what it takes of what waits. */
+/* Gives the hub what it takes. */
 static void write_hub(struct stream *stream, struct stream_way *way)
 {
     while (stream->fd >= 0 && stream->in.start < stream->in.end) {
         struct iovec part = ring_part(&stream->in, stream->in.start, stream->in.end - stream->in.start);
-        ssize_t sent = give(stream, way, part.iov_base, part.iov_len);
+        ssize_t sent = send(stream->fd, part.iov_base, part.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+            break;
         if (sent < 0) {
             begin_close(stream, way);
             return;
         }
         stream->in.start += (uint64_t)sent;
+        way->bytes_in += (uint64_t)sent;
         if ((size_t)sent < part.iov_len)
             break;
     }
@@ -240,8 +233,30 @@ static void write_hub(struct stream *stream, struct stream_way *way)
         acknowledge(stream, way, 0);
     if (stream->in.start != stream->end)
         return;
-    acknowledge(stream, way, 0);
+    (void)send_piece(stream, way, PIECE_GONE, 0, 0, (struct iovec){0});
     stream_end(stream, way);
+}
+
+/* All that comes in one turn is given at once: a hub that is woken up for each piece would do little each time. */
+static void give_later(struct stream *stream, struct stream_way *way)
+{
+    if (stream->has_news)
+        return;
+    stream->has_news = true;
+    stream->next_to_give = way->to_give;
+    way->to_give = stream;
+}
+
+void streams_give(struct stream_way *way)
+{
+    while (way->to_give != NULL) {
+        struct stream *stream = way->to_give;
+        way->to_give = stream->next_to_give;
+        stream->has_news = false;
+        if (stream->state == STREAM_OPEN)
+            write_hub(stream, way);
+        watch(stream, way);
+    }
 }
 
 void stream_handle(struct stream *stream, struct stream_way *way, uint32_t events)
@@ -287,21 +302,8 @@ static void take_bytes(struct stream *stream, struct stream_way *way, const stru
         acknowledge(stream, way, piece->offset > wanted ? PIECE_GAP : 0);
         return;
     }
-    const uint8_t *bytes = piece->bytes + (wanted - piece->offset);
-    size_t length = (size_t)(end - wanted);
-    if (stream->in.start == stream->in.end) { /* nothing waits before it, so it need not wait itself */
-        ssize_t sent = give(stream, way, bytes, length);
-        if (sent < 0) {
-            begin_close(stream, way);
-            return;
-        }
-        stream->in.start += (uint64_t)sent;
-        stream->in.end = stream->in.start;
-        bytes += sent;
-        length -= (size_t)sent;
-    }
-    ring_add(&stream->in, bytes, length);
-    write_hub(stream, way);
+    ring_add(&stream->in, piece->bytes + (wanted - piece->offset), (size_t)(end - wanted));
+    give_later(stream, way);
 }
 
 void stream_take(struct stream *stream, struct stream_way *way, const struct piece *piece)
@@ -320,7 +322,7 @@ void stream_take(struct stream *stream, struct stream_way *way, const struct pie
         if (piece->offset >= stream->in.end)
             stream->end = piece->offset;
         if (stream->state == STREAM_OPEN)
-            write_hub(stream, way);
+            give_later(stream, way);
         break;
     case PIECE_GONE:
         stream_end(stream, way);
@@ -330,23 +332,28 @@ void stream_take(struct stream *stream, struct stream_way *way, const struct pie
     }
     if (stream->state == STREAM_OPEN)
         send_more(stream, way);
-    if (stream->state == STREAM_CLOSING && (stream->out.start == stream->out.end || stream->end != UINT64_MAX))
-        stream_end(stream, way); /* all has arrived; or both hubs have ended it */
+    if (stream->state == STREAM_CLOSING && stream->end != UINT64_MAX)
+        stream_end(stream, way); /* both hubs have ended it */
     watch(stream, way);
+}
+
+/* The other side is asked again and again, so that it does not answer means that it is not there. */
+static bool is_given_up(const struct stream *stream, const struct stream_way *way)
+{
+    return stream->state == STREAM_OPENING ? way->now - stream->since > OPENING_MOST
+                                           : way->now - stream->answered > way->patience;
 }
 
 void stream_look(struct stream *stream, struct stream_way *way)
 {
     if (stream->state == STREAM_IDLE)
         return;
-    if (stream->state == STREAM_OPENING) {
-        ask(stream, way, PIECE_OPEN);
-        if (way->now - stream->since > OPENING_MOST)
-            stream_end(stream, way);
+    if (is_given_up(stream, way)) {
+        stream_end(stream, way);
         return;
     }
-    if (stream->sent > stream->out.start && way->now - stream->answered > way->patience) {
-        stream_end(stream, way);
+    if (stream->state == STREAM_OPENING) {
+        ask(stream, way, PIECE_OPEN);
         return;
     }
     if (stream->sent > stream->out.start && way->now - stream->progress >= RESEND_AFTER)
@@ -355,11 +362,13 @@ void stream_look(struct stream *stream, struct stream_way *way)
         send_more(stream, way);
     if (stream->state == STREAM_CLOSING) {
         ask(stream, way, PIECE_CLOSE);
-        if (way->now - stream->since > CLOSING_MOST)
-            stream_end(stream, way);
         return;
     }
-    if (stream->told != stream->in.start || stream->told_end != stream->in.end)
+    if (way->now - stream->answered >= QUIET_MOST && way->now - stream->asked >= ASK_AFTER) {
+        stream->asked = way->now;
+        acknowledge(stream, way, PIECE_ASK);
+    } else if (stream->told != stream->in.start || stream->told_end != stream->in.end) {
         acknowledge(stream, way, 0);
+    }
     watch(stream, way);
 }

@@ -8,7 +8,16 @@
  * where the last piece ended is dropped, and said to be missing.
  *
  * A stream ends as a whole when the hub of either side ends it. What that hub has sent before arrives first. It also
- * ends when the other node is down (nodes.h), and when nothing comes of it for the node timeout though it was asked.
+ * ends when the other node is down (nodes.h).
+ *
+ * What waits, and what ends the wait:
+ *   - a stream that is opened, for an answer: OPENING_MOST, then it is tried again;
+ *   - bytes that were sent, for the other hub to take them: the other side says so, or is asked; if no answer comes for
+ *     the node timeout, the stream ends. A side that answers and whose hub takes nothing is waited for: that hub's own
+ *     limits end its stream (hub/worker/peers.h);
+ *   - a stream that is closed here, for the other side to know: GONE, its own CLOSE, or the node timeout;
+ *   - a stream that is quiet: it is asked every second whether it is still there. Otherwise one whose end was lost
+ *     would stay, and with it what the other hub has in its LIST.
  */
 #ifndef RELAYHUB_STREAM_H
 #define RELAYHUB_STREAM_H
@@ -45,12 +54,15 @@ struct stream {
     uint64_t sent;           /* up to here it was sent, and is not lost as far as is known, */
     uint64_t arrived;        /* and up to here it is there, but perhaps not given to the hub yet */
     uint64_t progress;       /* milliseconds: when something was acknowledged, or sent again, last */
-    uint64_t answered;       /* milliseconds: when a piece came last, or the first question after it was sent */
+    uint64_t answered;       /* milliseconds: when a piece came last */
     struct ring in;          /* to the hub: what it has not taken yet */
     uint64_t told, told_end; /* in.start and in.end, as the other side was told last */
     uint64_t end;            /* what the other side sends ends here; UINT64_MAX: not known yet */
-    uint64_t asked;          /* milliseconds: the last OPEN, or the last CLOSE */
+    uint64_t asked;          /* milliseconds: the last question, which is OPEN, CLOSE or PIECE_ASK */
     uint64_t since;          /* milliseconds: since when it is in this state */
+
+    bool has_news;               /* bytes came for the hub in this turn, or their end */
+    struct stream *next_to_give; /* the next one with such */
 };
 
 /* What a stream needs of those around it. */
@@ -59,8 +71,9 @@ struct stream_way {
     /* Sends a piece, whose addresses are filled in there. False: it is lost. */
     bool (*send)(void *context, struct piece *piece);
     int epoll;
-    uint32_t patience;   /* milliseconds without any answer that end a stream */
-    uint64_t now;        /* milliseconds */
+    uint32_t patience; /* milliseconds without any answer that end a stream */
+    uint64_t now;      /* milliseconds */
+    struct stream *to_give;
     uint64_t sent_again; /* bytes, for the statistics, as the next */
     uint64_t bytes_out, bytes_in;
 };
@@ -77,8 +90,11 @@ bool stream_begin(struct stream *stream, struct stream_way *way, enum stream_sta
 /* The hub has something to say, or takes something again. */
 void stream_handle(struct stream *stream, struct stream_way *way, uint32_t events);
 
-/* A piece of this incarnation came. */
+/* A piece of this incarnation came. What is in it goes to the hub with streams_give(). */
 void stream_take(struct stream *stream, struct stream_way *way, const struct piece *piece);
+
+/* At the end of a turn: gives the hub what came, for all streams of this way. */
+void streams_give(struct stream_way *way);
 
 /* Every now and then: sends again what is lost, and acknowledges. */
 void stream_look(struct stream *stream, struct stream_way *way);

@@ -97,8 +97,11 @@ static void begin(unsigned side, enum stream_state state)
     sides[side].said = PEER_HELLO_SIZE;
     sides[side].heard = 0;
     stream_init(&sides[side].stream, 3, &sides[side].way);
-    sides[side].way = (struct stream_way){
-        .context = &sides[side], .send = send_piece, .epoll = epoll_create1(EPOLL_CLOEXEC), .patience = 5000, .now = now};
+    sides[side].way = (struct stream_way){.context = &sides[side],
+                                          .send = send_piece,
+                                          .epoll = epoll_create1(EPOLL_CLOEXEC),
+                                          .patience = 5000,
+                                          .now = now};
     ck_assert(stream_begin(&sides[side].stream, &sides[side].way, state, 77, ends[1], greeting));
 }
 
@@ -192,6 +195,7 @@ static void step(void)
     for (unsigned i = 0; i < 2; i++) {
         struct epoll_event events[4];
         sides[i].way.now = now;
+        streams_give(&sides[i].way);
         int ready = epoll_wait(sides[i].way.epoll, events, 4, 0);
         for (int k = 0; k < ready; k++)
             stream_handle(&sides[i].stream, &sides[i].way, events[k].events);
@@ -312,6 +316,61 @@ START_TEST(test_nobody_answers)
 }
 END_TEST
 
+static void steps_of(unsigned milliseconds)
+{
+    for (unsigned steps = 0; steps < milliseconds / 5; steps++) {
+        act(0, true, true, TOTAL / 4);
+        act(1, true, true, TOTAL / 4);
+        step();
+    }
+}
+
+/* One side is not there any more, and nothing of its end came through: the other one notices, busy or at rest. */
+START_TEST(test_end_that_is_lost)
+{
+    start();
+    if (_i == 0)
+        expect_all(TOTAL / 4); /* and nothing is said any more */
+    steps_of(100);
+    stream_end(&sides[0].stream, &sides[0].way);
+    steps_of(3000);
+    ck_assert_int_eq(sides[1].stream.state, STREAM_IDLE);
+}
+END_TEST
+
+/* A stream on which nothing is answered for the node timeout ends, busy or at rest; not before. */
+START_TEST(test_no_answer)
+{
+    start();
+    if (_i == 0)
+        expect_all(TOTAL / 4);
+    steps_of(100);
+    cut[1] = true;
+    cut[0] = true;
+    steps_of(4500);
+    ck_assert_int_eq(sides[0].stream.state, STREAM_OPEN);
+    ck_assert_int_eq(sides[1].stream.state, STREAM_OPEN);
+    steps_of(1000);
+    ck_assert_int_eq(sides[0].stream.state, STREAM_IDLE);
+    ck_assert_int_eq(sides[1].stream.state, STREAM_IDLE);
+}
+END_TEST
+
+/* A stream at rest is there for ever, and costs a question and an answer a second. */
+START_TEST(test_rest)
+{
+    start();
+    expect_all(TOTAL / 4);
+    steps_of(1000);
+    uint64_t before = posted;
+    steps_of(60000);
+    ck_assert_int_eq(sides[0].stream.state, STREAM_OPEN);
+    ck_assert_int_eq(sides[1].stream.state, STREAM_OPEN);
+    ck_assert_uint_ge(posted - before, 60);
+    ck_assert_uint_le(posted - before, 4 * 60);
+}
+END_TEST
+
 /* Pieces that say what cannot be change nothing. */
 START_TEST(test_nonsense)
 {
@@ -404,6 +463,9 @@ int main(void)
     tcase_add_test(tests, test_nothing_comes_through_for_a_while);
     tcase_add_loop_test(tests, test_end, 0, 4);
     tcase_add_loop_test(tests, test_nobody_answers, 0, 2);
+    tcase_add_loop_test(tests, test_end_that_is_lost, 0, 2);
+    tcase_add_loop_test(tests, test_no_answer, 0, 2);
+    tcase_add_test(tests, test_rest);
     tcase_add_test(tests, test_nonsense);
     TCase *words = tcase_create("pieces");
     tcase_add_test(words, test_pieces);
