@@ -19,6 +19,7 @@ start_nats() {
 }
 
 start_node() { # NODE
+    : >"$dir/hub$1.err" # before anybody looks for a line in it
     "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --node "$1" --link "$dir/link$1" 2>"$dir/hub$1.err" &
     node_pid=$!
     pids="$pids $node_pid"
@@ -28,6 +29,7 @@ start_node() { # NODE
 start_link() { # NODE OPTION...
     node=$1
     shift
+    : >"$dir/link$node.err"
     "$RELAYHUB_LINK" --link "$dir/link$node" --server "$nats" --status-file "$dir/status$node" "$@" \
         2>"$dir/link$node.err" &
     link_pid=$!
@@ -42,6 +44,7 @@ hub() {
 expect_service() {
     for there in 1 2; do
         here=$((3 - there))
+        rm -f "$dir/client"
         RELAYHUB_HUB=$(hub $there) timeout 30 "$RELAYHUB" listen --count 1 >"$dir/client" 2>"$dir/client.err" &
         listener=$!
         id=$(await_line "$dir/client" '^id \([0-9]*\)$') || fail 'a client has no id'
@@ -60,6 +63,23 @@ expect_service() {
         await_exit 0 $listener "$1: a client of hub $there"
         grep -q "hello from $here" "$dir/client" || fail "$1: another message has come"
     done
+}
+
+# A body of 1 MiB from a client of hub FROM to one of hub TO.
+expect_body() { # FROM TO
+    head -c 1048576 /dev/urandom >"$dir/body"
+    rm -f "$dir/client.err"
+    RELAYHUB_HUB=$(hub "$2") timeout 60 "$RELAYHUB" listen --format raw --count 1 >"$dir/arrived" 2>"$dir/client.err" &
+    listener=$!
+    id=$(await_line "$dir/client.err" '^id \([0-9]*\)$') || fail 'a client has no id'
+    sent=1
+    for _ in $(seq 200); do
+        RELAYHUB_HUB=$(hub "$1") "$RELAYHUB" send "$id" - <"$dir/body" 2>/dev/null && sent=0 && break
+        sleep 0.05
+    done
+    [ $sent = 0 ] || fail "no body from hub $1 to hub $2"
+    await_exit 0 $listener "a client of hub $2"
+    cmp "$dir/body" "$dir/arrived" || fail 'another body has arrived'
 }
 
 await_count() { # FILE TEXT NUMBER
@@ -96,6 +116,7 @@ expect_usage "line 2: there is no option 'node-time'" --config "$dir/conf"
 # ---- whatever comes first waits for the rest
 
 start_link 1
+link1=$link_pid
 sleep 0.3
 start_node 1
 await_line "$dir/link1.err" '.*cannot connect to \(NATS\)' >/dev/null || fail 'it does not say that NATS is not there'
@@ -106,6 +127,7 @@ ticks=$(awk '{ print $14 + $15 }' "/proc/$link_pid/stat")
 [ "$ticks" -lt 50 ] || fail "a link that waits has used $ticks hundredths of a second"
 start_node 1
 start_node 2
+node2=$node_pid
 start_link 2
 link2=$link_pid
 sleep 0.3
@@ -145,9 +167,46 @@ sleep 0.5
 start_nats
 expect_service 'after kill -9 of nats-server'
 kill -STOP "$nats_pid"
-sleep 7
+await_line "$dir/link1.err" '.*\(the connection to NATS is lost: nothing came\)' >/dev/null || fail 'a frozen server is not noticed'
+kill "$link2"
+await_exit 0 "$link2" 'a link that is told to end beside a frozen server'
+start_link 2
+link2=$link_pid
+sleep 4
 kill -CONT "$nats_pid"
 expect_service 'after a stop of nats-server'
+
+# ---- a hub is killed while streams are open, and are opened again: its link lives on
+
+for _ in $(seq 8); do
+    kill -9 "$node2"
+    wait "$node2" 2>/dev/null
+    start_node 2
+    node2=$node_pid
+    await_line "$dir/hub2.err" '.*\(has a stream to worker\)' >/dev/null || fail 'a hub that begins again gets no stream'
+done
+expect_service 'after kill -9 of a hub'
+kill -0 "$link1" || fail 'link 1 is gone'
+kill -0 "$link2" || fail 'link 2 is gone'
+
+# ---- a second server, where the first one is gone
+
+"$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 --node 5 --link "$dir/link5" 2>"$dir/hub5.err" &
+pids="$pids $!"
+other=$((port + 1000))
+nats-server -a 127.0.0.1 -p $other >"$dir/other.log" 2>&1 &
+other_pid=$!
+pids="$pids $other_pid"
+"$RELAYHUB_LINK" --link "$dir/link5" --server "nats://127.0.0.1:$other" --server "$nats" --status-file "$dir/status5" \
+    2>"$dir/link5.err" &
+link5=$!
+pids="$pids $link5"
+await_line "$dir/link5.err" ".*\(ready, node 5 of relayhub, by nats:..127.0.0.1:$other\)" >/dev/null || fail 'not by the first server'
+kill -9 $other_pid
+await_line "$dir/link5.err" ".*\(connected to NATS again: nats:..127.0.0.1:$port\)" >/dev/null || fail 'not by the second server'
+await_line "$dir/link5.err" '.*\(node 2 is up\)' >/dev/null || fail 'node 2 is not up for node 5'
+kill $link5
+await_exit 0 $link5 'the link of node 5'
 
 # ---- a hub begins again, with another number
 
@@ -168,12 +227,15 @@ if command -v openssl >/dev/null; then
     wait "$nats_pid"
     (cd "$dir" && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
         -keyout key.pem -out cert.pem) >"$dir/openssl.log" 2>&1 || fail 'openssl'
-    cat >"$dir/nats.conf" <<END
+    write_configuration() { # SUBJECT that nobody may listen to
+        cat >"$dir/nats.conf" <<END
 listen: "127.0.0.1:$port"
 authorization { users: [ { user: "relayhub", password: "secret",
-    permissions: { publish: "relayhub.>", subscribe: "relayhub.>" } } ] }
+    permissions: { publish: "relayhub.>", subscribe: { allow: "relayhub.>", deny: "$1" } } } ] }
 tls { cert_file: "$dir/cert.pem", key_file: "$dir/key.pem" }
 END
+    }
+    write_configuration relayhub.nobody
     nats-server -c "$dir/nats.conf" >"$dir/nats.log" 2>&1 &
     nats_pid=$!
     pids="$pids $nats_pid"
@@ -190,5 +252,18 @@ END
     "$RELAYHUB_LINK" --link "$dir/link4" --config "$dir/conf" --status-file "$dir/status4" 2>"$dir/link4.err" &
     pids="$pids $!"
     await_line "$dir/link4.err" '.*\(node 2 is up\)' >/dev/null || fail 'the nodes do not find each other over TLS'
+    expect_body 2 4
+    ! grep secret "$dir"/*.err "$dir"/status* || fail 'everybody may read the password of NATS'
+
+    # ---- a server forgets who listens to a subject: the node goes down, and is back
+
+    write_configuration relayhub.to.2
+    kill -HUP "$nats_pid"
+    await_line "$dir/link2.err" '.*\(node 4 is there, but nothing comes from it\)' >/dev/null || fail 'it does not notice'
+    write_configuration relayhub.nobody
+    kill -HUP "$nats_pid"
+    await_count "$dir/link2.err" 'node 4 is up' 2
+    await_count "$dir/link4.err" 'node 2 is up' 2
+    expect_body 2 4
 fi
 echo 'PASS: links'
