@@ -4,8 +4,7 @@
  *
  *     a piece:   kind:1 | flags:1 | from:2 | stream:4 | session:8 | to:8 | incarnation:8 | offset:8 | taken:8 |
  *                arrived:8 | bytes
- *     a hello:   kind:1 | version:1 | node:2 | workers:2 | heard:2 | session:8 | started:8 | heard x (node:2,
- * session:8)
+ *     a hello:   kind:1 | version:1 | node:2 | workers:2 | heard:2 | session:8 | started:8 | node:2 | session:8 ...
  *
  * A session is one run of a link, an incarnation one life of a stream. A piece is for one of each, so what is left over
  * from an earlier one, or is meant for another link that claims the same node, is recognised and dropped.

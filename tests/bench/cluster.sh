@@ -1,9 +1,11 @@
 #!/bin/bash
 # cluster.sh: `make bench-cluster`: from a client of one hub to clients of another, over relayhub-link and two servers of
-# NATS; beside that, from a client of one of these servers to clients of the other, under the same load. Interleaved;
-# medians of ROUNDS (5), each of SECONDS_EACH (2).
+# NATS; beside that, from a client of one of these servers to clients of the other, under the same load; and beside both
+# the latter once more, with two bare processes before and two behind, that only pass on what they read (floor chain): so
+# many more processes a message passes where there is a hub and a link on each side. Interleaved; medians of ROUNDS (5),
+# each of SECONDS_EACH (2).
 set -eu
-: "${RELAYHUBD:?}" "${RELAYHUB_LINK:?}" "${RELAYHUB_BENCH:?}"
+: "${RELAYHUBD:?}" "${RELAYHUB_LINK:?}" "${RELAYHUB_BENCH:?}" "${FLOOR:?}"
 rounds=${ROUNDS:-5} seconds=${SECONDS_EACH:-2}
 dir=$(mktemp -d)
 pids=''
@@ -36,6 +38,8 @@ END
     "$RELAYHUB_LINK" --link "$dir/link$node" --server "nats://127.0.0.1:$((base + node))" \
         --status-file "$dir/status$node" 2>"$dir/link$node.log" &
     pids="$pids $!"
+    "$FLOOR" chain $((base + node)) >"$dir/chain$node.log" &
+    pids="$pids $!"
 done
 for node in 1 2; do
     for _ in $(seq 200); do
@@ -43,6 +47,7 @@ for node in 1 2; do
         sleep 0.1
     done
 done
+chain() { sed -n 's/listening on //p' "$dir/chain$1.log"; }
 hub() { sed -n 's/.*listening on \(127[0-9.:]*\)$/\1/p' "$dir/hub$1.log"; }
 
 # once NAME VALUE SERVER ARGUMENTS...: one run; keeps that value of the result. One that fails has none.
@@ -61,24 +66,31 @@ measure() {
     for _ in $(seq "$rounds"); do
         once "$name.relayhub" "$value" --hub "$(hub 1)" --receivers-at "$(hub 2)" "$@"
         once "$name.nats" "$value" --peer nats --hub "127.0.0.1:$((base + 1))" --receivers-at "127.0.0.1:$((base + 2))" "$@"
+        once "$name.chain" "$value" --peer nats --hub "$(chain 1)" --receivers-at "$(chain 2)" "$@"
     done
 }
 
 median() { touch "$dir/$1"; sort -n "$dir/$1" | awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'; }
 
-printf '%-28s %14s %14s %8s\n' 'across two servers' relayhub nats ratio
+# row NAME LABEL DIVISOR DIGITS: the medians, relayhub's over those of nats, and over those of nats behind the processes.
+row() {
+    awk -v a="$(median "$1.relayhub")" -v b="$(median "$1.nats")" -v c="$(median "$1.chain")" -v name="$2" -v by="$3" -v digits="$4" '
+        function over(x, y) { return y > 0 ? x / y : 0 }
+        BEGIN { format = "%-24s %13." digits "f %13." digits "f %13." digits "f %8.2f %8.2f\n"
+                printf format, name, a / by, b / by, c / by, over(a, b), over(a, c) }'
+}
+
+printf '%-24s %13s %13s %13s %8s %8s\n' 'across two servers' relayhub nats 'nats + 4' 'to nats' 'to + 4'
 for body in 16 256 4096 65536; do
     for fan_out in 1 16; do
         measure "t$body-$fan_out" deliveries --body $body --fan-out $fan_out throughput
-        awk -v a="$(median "t$body-$fan_out.relayhub")" -v b="$(median "t$body-$fan_out.nats")" \
-            -v name="deliveries/s $body x $fan_out" 'BEGIN { printf "%-28s %14d %14d %8.2f\n", name, a, b, (b > 0 ? a / b : 0) }'
+        row "t$body-$fan_out" "deliveries/s $body x $fan_out" 1 0
     done
 done
 for rate in 1000 10000 50000; do
     for value in p50 p99; do
         rm -f "$dir/l$rate".*
         measure "l$rate" $value --body 64 --rate $rate latency
-        awk -v a="$(median "l$rate.relayhub")" -v b="$(median "l$rate.nats")" -v name="$value us at $rate/s" \
-            'BEGIN { printf "%-28s %14.1f %14.1f %8.2f\n", name, a / 1e3, b / 1e3, (b > 0 ? a / b : 0) }'
+        row "l$rate" "$value us at $rate/s" 1000 1
     done
 done

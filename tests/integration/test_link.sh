@@ -113,6 +113,10 @@ expect_usage "line 2: there is no option 'node-time'" --config "$dir/conf"
 "$RELAYHUB_LINK" --status --status-file "$dir/none" 2>/dev/null
 [ $? = 69 ] || fail '--status without a link'
 
+"$RELAYHUB_LINK" --link "$dir/link1" --tls-ca "$dir/none" 2>"$dir/out"
+[ $? = 78 ] || fail '--tls-ca with a file that is not there'
+grep -q 'cannot use what is set for NATS' "$dir/out" || fail "--tls-ca: $(cat "$dir/out")"
+
 # ---- whatever comes first waits for the rest
 
 start_link 1
