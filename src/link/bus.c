@@ -16,9 +16,13 @@
 #define TRY_AGAIN 200u
 #define SILENT_MOST 3000u
 
-/* Bytes: what one read takes, and what waits for a server that takes nothing. */
+/*
+ * Bytes: what one read takes, and what waits for a server that takes nothing. What is small, as hellos and
+ * acknowledgements are, finds room for longer: who is busy is not to seem dead.
+ */
 #define READ_MOST (256 << 10)
 #define BUFFERED_MOST (2 << 20)
+#define SMALL 4096u
 
 /* What the library may keep between a read and the bus_take() after it: far less comes with one read. */
 #define PENDING_MESSAGES 65536
@@ -49,8 +53,7 @@ struct bus {
 
     unsigned next_server;
     uint64_t tried, heard;     /* milliseconds: the last try; when something came last */
-    natsStatus told;           /* why the last try failed */
-    char told_of[TEXT_MOST];   /* and the server, as both were logged */
+    char told[2 * TEXT_MOST];  /* what was logged last of what does not work */
     bool was_connected, fresh; /* ever; since the last bus_handle() */
 };
 
@@ -193,24 +196,23 @@ static natsStatus subscribe(struct bus *bus, unsigned i)
     return status;
 }
 
-/* Says why it did not work, unless that was said the last time. */
-static void tell(struct bus *bus, const char *server, natsStatus status)
+/* Logs what does not work, unless that is what was logged the last time. */
+static void tell(struct bus *bus, const char *what, const char *why)
 {
-    char text[TEXT_MOST];
+    char text[sizeof bus->told];
 
-    without_password(server, text, sizeof text);
-    if (bus->told == status && strcmp(bus->told_of, text) == 0)
+    snprintf(text, sizeof text, "%s: %s", what, why);
+    if (strcmp(bus->told, text) == 0)
         return;
-    log_line(LOG_WARNING, "cannot connect to NATS: %s: %s", text, natsStatus_GetText(status));
-    bus->told = status;
-    memcpy(bus->told_of, text, sizeof text);
+    log_line(LOG_WARNING, "%s", text);
+    memcpy(bus->told, text, sizeof text);
 }
 
 /* One try, with the next server. The first one is the near one, so that is the next one after a connection. */
 static void connect_to_next(struct bus *bus)
 {
     const char *server = bus->options->servers[bus->next_server];
-    char text[TEXT_MOST];
+    char name[TEXT_MOST], text[TEXT_MOST + 32];
     natsStatus status = natsOptions_SetURL(bus->settings, server);
 
     bus->next_server = (bus->next_server + 1) % bus->options->server_count;
@@ -220,39 +222,52 @@ static void connect_to_next(struct bus *bus)
         status = subscribe(bus, i);
     if (status != NATS_OK) {
         disconnect(bus);
-        tell(bus, server, status);
+        snprintf(text, sizeof text, "cannot connect to NATS: %s", without_password(server, name, sizeof name));
+        tell(bus, text, natsStatus_GetText(status));
         return;
     }
     bus->fresh = true;
-    bus->told = NATS_OK;
+    bus->told[0] = '\0';
     bus->next_server = 0;
     if (bus->was_connected)
-        log_line(LOG_NOTICE, "connected to NATS again: %s", bus_server(bus, text, sizeof text));
+        log_line(LOG_NOTICE, "connected to NATS again: %s", bus_server(bus, name, sizeof name));
     bus->was_connected = true;
 }
 
+/* What the library or the server has against the connection; NULL: nothing. */
 static const char *error_of(const struct bus *bus)
 {
     const char *error = "";
     natsStatus status = natsConnection_GetLastError(bus->connection, &error);
 
     if (status == NATS_OK)
-        return "it was closed";
+        return NULL;
     return error[0] != '\0' ? error : natsStatus_GetText(status);
+}
+
+/* Ends a connection that is of no use any more; otherwise logs what the server refuses. */
+static void check(struct bus *bus, uint64_t now)
+{
+    const char *error = error_of(bus);
+
+    if (natsConnection_IsClosed(bus->connection)) {
+        log_line(LOG_WARNING, "the connection to NATS is lost: %s", error != NULL ? error : "it was closed");
+        disconnect(bus);
+    } else if (now - bus->heard > SILENT_MOST) {
+        log_line(LOG_WARNING, "the connection to NATS is lost: nothing came for %u seconds", SILENT_MOST / 1000);
+        disconnect(bus);
+    } else if (error != NULL) {
+        tell(bus, "NATS", error);
+    }
 }
 
 bool bus_look(struct bus *bus, uint64_t now)
 {
-    if (bus->connection != NULL && bus->fresh)
+    if (bus->fresh)
         bus->heard = now;
     bus->fresh = false;
-    if (bus->connection != NULL && natsConnection_IsClosed(bus->connection)) {
-        log_line(LOG_WARNING, "the connection to NATS is lost: %s", error_of(bus));
-        disconnect(bus);
-    } else if (bus->connection != NULL && now - bus->heard > SILENT_MOST) {
-        log_line(LOG_WARNING, "the connection to NATS is lost: nothing came for %u seconds", SILENT_MOST / 1000);
-        disconnect(bus);
-    }
+    if (bus->connection != NULL)
+        check(bus, now);
     if (bus->connection == NULL && (bus->tried == 0 || now - bus->tried >= TRY_AGAIN)) {
         connect_to_next(bus);
         bus->tried = now;
@@ -312,7 +327,7 @@ bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size)
 
     if (bus->connection == NULL)
         return false;
-    if (natsConnection_Buffered(bus->connection) > BUFFERED_MOST) {
+    if (natsConnection_Buffered(bus->connection) > (size <= SMALL ? 2 : 1) * BUFFERED_MOST) {
         bus->refused = true;
         return false;
     }

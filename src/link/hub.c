@@ -89,13 +89,14 @@ static void note_hello(struct hub *hub, const struct peer_hello *hello)
 }
 
 /* Reads a greeting, or notices the end. */
-static void hear(struct hub *hub, struct spare *spare)
+static void hear(struct hub *hub, struct spare *spare, uint64_t now)
 {
     ssize_t got =
         recv(spare->fd, spare->greeting + spare->greeting_size, PEER_HELLO_SIZE - spare->greeting_size, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (got <= 0) {
+    if (got <= 0) { /* a worker that takes no stream now, or has died: not again at once */
+        hub->tried = now;
         drop(spare);
         return;
     }
@@ -103,10 +104,15 @@ static void hear(struct hub *hub, struct spare *spare)
     if (spare->greeting_size < PEER_HELLO_SIZE)
         return;
     if (!peer_load_hello(&spare->hello, spare->greeting)) {
-        log_line(LOG_ERR, "what is at %s is no hub that this link understands", hub->path);
+        if (!hub->strange)
+            log_line(LOG_ERR, "what is at %s is no hub that this link understands", hub->path);
+        hub->strange = true;
+        hub->workers = 0;
+        hub->tried = now;
         drop(spare);
         return;
     }
+    hub->strange = false;
     note_hello(hub, &spare->hello);
 }
 
@@ -129,7 +135,7 @@ void hub_look(struct hub *hub, uint64_t now)
         if (spare->fd < 0)
             continue;
         if (spare->greeting_size < PEER_HELLO_SIZE)
-            hear(hub, spare);
+            hear(hub, spare, now);
         else
             check(spare);
         if (spare->fd < 0)
@@ -141,7 +147,7 @@ void hub_look(struct hub *hub, uint64_t now)
         pending += spare->hello.version == 0;
         ready += spare->hello.version != 0;
     }
-    if (hub->workers == 0 && hub->tried != 0 && now - hub->tried < TRY_AGAIN)
+    if (hub->tried != 0 && now - hub->tried < TRY_AGAIN)
         return;
     if (pending + ready == 0 && hub->wanted == 0)
         hub->wanted = 1;

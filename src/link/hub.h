@@ -24,7 +24,8 @@ struct hub {
     unsigned node, workers; /* as it said last; no workers: it is not there */
     struct spare spares[SPARES_MOST];
     unsigned wanted; /* connections to be made, as some stream found none */
-    uint64_t tried;  /* milliseconds: the last time that it was not there */
+    uint64_t tried;  /* milliseconds: the last time that it was not there, or took no stream */
+    bool strange;    /* what is there is no hub of a version that this link understands, as was logged */
     int epoll;
 };
 

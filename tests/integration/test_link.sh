@@ -264,6 +264,8 @@ END
     write_configuration relayhub.to.2
     kill -HUP "$nats_pid"
     await_line "$dir/link2.err" '.*\(node 4 is there, but nothing comes from it\)' >/dev/null || fail 'it does not notice'
+    await_line "$dir/link2.err" '.*NATS: \(Permissions Violation for Subscription to "relayhub.to.2"\)' >/dev/null ||
+        fail 'it does not say what NATS refuses'
     write_configuration relayhub.nobody
     kill -HUP "$nats_pid"
     await_count "$dir/link2.err" 'node 4 is up' 2
