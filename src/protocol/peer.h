@@ -8,7 +8,8 @@
  *     kind          ids                  body after the kind
  *     HELLO         none                 version:1 | node:2 | workers:1 | worker:1 | slot_bits:1
  *     CLIENTS       none                 none; all clients of the worker that says it follow, as JOINED
- *     JOINED, LEFT  clients              none
+ *     JOINED        clients              none; each is in its slot now, whoever was there
+ *     LEFT          ids                  none; the slot of each has no client now
  *     ACKNOWLEDGED  none                 serial:8, of the last FORWARD that is delivered to its receivers' workers
  *     UNDELIVERED   a sender, receivers  number:8 | messages:4 | about:8, see PEER_ABOUT_...
  *     CONGESTED     receivers            none; senders to these are to wait

@@ -41,12 +41,27 @@ START_TEST(test_joined_and_left)
     ck_assert_uint_eq(mirror_used(&shared, (unsigned)part), last - first + 1);
     ck_assert_uint_eq(mirror_words(&shared, (unsigned)part)[0], client(first));
 
-    uint64_t later = client(first) + (UINT64_C(1) << 14); /* the slot's next client */
-    ck_assert(mirror_joined(&shared, (unsigned)part, later));
     ck_assert(mirror_left(&shared, (unsigned)part, client(first)));
-    ck_assert_uint_eq(mirror_clients(&shared), 2);
-    ck_assert(mirror_left(&shared, (unsigned)part, later));
     ck_assert_uint_eq(mirror_clients(&shared), 1);
+    ck_assert_uint_eq(mirror_words(&shared, (unsigned)part)[0], 0);
+    ck_assert(mirror_left(&shared, (unsigned)part, client(first))); /* nobody is there any more */
+    ck_assert_uint_eq(mirror_clients(&shared), 1);
+}
+END_TEST
+
+/* What is said last of a slot is so, whichever of its owners were not named. */
+START_TEST(test_other_owners_of_a_slot)
+{
+    uint32_t first = shared_range_start(1 << 14, 2, 1);
+    uint64_t later = client(first) + (UINT64_C(1) << 14), last = client(first) + (UINT64_C(2) << 14);
+
+    int part = mirror_claim(&shared, 0, &worker_1);
+    ck_assert(mirror_joined(&shared, (unsigned)part, client(first)));
+    ck_assert(mirror_joined(&shared, (unsigned)part, later));
+    ck_assert_uint_eq(mirror_clients(&shared), 1);
+    ck_assert_uint_eq(mirror_words(&shared, (unsigned)part)[0], later);
+    ck_assert(mirror_left(&shared, (unsigned)part, last));
+    ck_assert_uint_eq(mirror_clients(&shared), 0);
     ck_assert_uint_eq(mirror_words(&shared, (unsigned)part)[0], 0);
 }
 END_TEST
@@ -129,6 +144,7 @@ int main(void)
     TCase *tests = tcase_create("mirror");
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_joined_and_left);
+    tcase_add_test(tests, test_other_owners_of_a_slot);
     tcase_add_test(tests, test_ids_of_others);
     tcase_add_test(tests, test_one_part_for_a_worker);
     tcase_add_test(tests, test_what_a_dead_worker_had);

@@ -155,8 +155,8 @@ bool mirror_left(const struct shared *shared, unsigned index, uint64_t id)
 
     if (word == NULL)
         return false;
-    if (atomic_load_explicit(word, memory_order_relaxed) != id)
-        return true; /* its slot has another client already, or it was not there yet */
+    if (atomic_load_explicit(word, memory_order_relaxed) == 0)
+        return true; /* it was not there yet */
     atomic_store_explicit(word, 0, memory_order_relaxed);
     set(&part->clients, get(&part->clients) - 1);
     return true;

@@ -45,7 +45,11 @@ void mirror_destroy(struct shared *shared);
  */
 int mirror_claim(const struct shared *shared, unsigned self, const struct peer_hello *hello);
 
-/* Its owner has a new client, or one less. False if the id can be none of that worker's. */
+/*
+ * Its worker has a new client; or one less: whoever is in the place of this id has gone. That may be another one, as a
+ * slot may have had several owners since the last word about it, clients or not, of which only the last one is named
+ * (peer_clients.h). False if the id can be none of that worker's.
+ */
 bool mirror_joined(const struct shared *shared, unsigned part, uint64_t id);
 bool mirror_left(const struct shared *shared, unsigned part, uint64_t id);
 
