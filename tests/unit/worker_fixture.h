@@ -6,6 +6,7 @@
 #define RELAYHUB_WORKER_FIXTURE_H
 
 #include "hub/common/handoff.h"
+#include "hub/common/mirror.h"
 #include "hub/worker/state.h"
 #include "hub/worker/worker.h"
 
@@ -17,9 +18,12 @@ static struct shared shared;
 static struct worker *worker;
 static int inboxes[2][2], channel[2];
 
-static inline void worker_set_up(void)
+/* Of a hub that is this node, or stands alone (0). */
+static inline void worker_set_up_node(unsigned node)
 {
     ck_assert_int_eq(shared_create(&shared, 2, 2048, 64u << 20), 0);
+    shared.node = node;
+    ck_assert(node == 0 || mirror_create(&shared) == 0);
     ck_assert_int_eq(handoff_pair(channel), 0);
     for (unsigned i = 0; i < 2; i++)
         ck_assert_int_eq(inbox_pipe(inboxes[i]), 0);
@@ -40,6 +44,11 @@ static inline void worker_set_up(void)
         worker->connections[i].waits_for = NO_KEY;
 }
 
+static inline void worker_set_up(void)
+{
+    worker_set_up_node(0);
+}
+
 static inline void worker_tear_down(void)
 {
     worker_close(worker);
@@ -48,6 +57,7 @@ static inline void worker_tear_down(void)
         close(inboxes[i][1]);
         close(channel[i]);
     }
+    mirror_destroy(&shared);
     shared_destroy(&shared);
 }
 

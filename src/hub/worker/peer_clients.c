@@ -66,6 +66,6 @@ void peer_clients_continue(struct worker *worker, struct peer *peer)
 
 void peer_clients_introduce(struct worker *worker, struct peer *peer, const struct connection *sender)
 {
-    if (place_of(worker, sender) >= peer->snapshot)
+    if (place_of(worker, sender) >= peer->snapshot && routes_has(worker->shared, sender->id))
         peer_frames_send(worker, peer, PEER_JOINED, &sender->id, 1);
 }
