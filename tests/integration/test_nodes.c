@@ -835,6 +835,114 @@ START_TEST(test_not_told_on_the_next_stream)
 }
 END_TEST
 
+/* ---- acknowledgements ---- */
+
+/* What a hub says on a stream to the test, which is another one. */
+struct said {
+    int fd;
+    uint8_t bytes[1 << 21];
+    size_t length;
+    unsigned answers;      /* ACKNOWLEDGED frames, */
+    uint64_t acknowledged; /* and what the last one says */
+    unsigned forwards;
+    uint32_t cost[1000]; /* of each FORWARD */
+};
+
+static void take_said(struct said *said, const uint8_t *frame, uint32_t word)
+{
+    const uint8_t *body = frame + frame_header_size(word);
+    struct peer_forward forward;
+
+    if (frame_type(word) == FRAME_FORWARD) {
+        ck_assert(peer_read_forward(&forward, frame));
+        ck_assert_uint_lt(said->forwards, 1000);
+        said->cost[said->forwards++] = frame_size(word) + forward.messages * FRAME_ID_SIZE;
+    } else if (peer_kind(word, body) == PEER_ACKNOWLEDGED) {
+        said->answers++;
+        said->acknowledged = peer_load_acknowledged(body);
+    }
+}
+
+/* Takes what was said until now, and waits for `milliseconds` if that is nothing. False if it still is. */
+static bool listen_to(struct said *said, int milliseconds)
+{
+    struct pollfd more = {.fd = said->fd, .events = POLLIN};
+    size_t at = 0;
+
+    if (poll(&more, 1, milliseconds) == 0)
+        return false;
+    ssize_t got = recv(said->fd, said->bytes + said->length, sizeof said->bytes - said->length, MSG_DONTWAIT);
+    ck_assert_int_gt(got, 0);
+    said->length += (size_t)got;
+    while (said->length - at >= FRAME_WORD_SIZE && frame_size(frame_load_word(said->bytes + at)) <= said->length - at) {
+        uint32_t word = frame_load_word(said->bytes + at);
+        take_said(said, said->bytes + at, word);
+        at += frame_size(word);
+    }
+    said->length -= at;
+    memmove(said->bytes, said->bytes + at, said->length);
+    return true;
+}
+
+/* One message of a client of the other hub, of `length` bytes. */
+static void send_forward(int fd, uint64_t sender, uint64_t receiver, uint64_t number, uint32_t length)
+{
+    static uint8_t frame[FRAME_WORD_SIZE + FRAME_ID_SIZE + PEER_FORWARD_FIELDS + FRAME_DELIVERY_HEADER_SIZE + 65536];
+    uint32_t word = frame_word(FRAME_FORWARD, 1, PEER_FORWARD_FIELDS + FRAME_DELIVERY_HEADER_SIZE + length);
+
+    frame_store_word(frame, word);
+    frame_store_id(frame + FRAME_WORD_SIZE, receiver);
+    peer_store_fields(frame + frame_header_size(word), sender, number, 1);
+    uint8_t *message = frame + frame_header_size(word) + PEER_FORWARD_FIELDS;
+    frame_store_word(message, frame_word(FRAME_MESSAGE, 1, length));
+    frame_store_id(message + FRAME_WORD_SIZE, sender);
+    ck_assert_int_eq(send(fd, frame, frame_size(word), MSG_NOSIGNAL), frame_size(word));
+}
+
+static void acknowledge(int fd, uint64_t serial)
+{
+    uint8_t body[PEER_ACKNOWLEDGED_BODY];
+
+    peer_store_acknowledged(body, serial);
+    send_control(fd, PEER_ACKNOWLEDGED, NULL, 0, body, sizeof body);
+}
+
+/* One answer for many messages, but the last one needs no other traffic, and nobody spins meanwhile. */
+START_TEST(test_one_answer_for_many_messages)
+{
+    enum { MESSAGES = 1000 };
+    static struct said said;
+    const uint64_t sender = UINT64_C(2) << 48 | UINT64_C(1) << 20 | 1 << 13;
+    struct frame frame;
+
+    hub_start(&hub_a, harness_workers[_i], "--node", "1", "--link", link_a, NULL);
+    client_open(&a, &hub_a);
+    said = (struct said){.fd = carrier_connect(link_a)};
+    greet(said.fd, 2);
+    send_control(said.fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+    send_control(said.fd, PEER_JOINED, &sender, 1, NULL, 1);
+    int64_t begin = now_ms();
+    for (unsigned i = 0; i < MESSAGES; i++) { /* one by one */
+        send_forward(said.fd, sender, a.id, i, 16);
+        client_receive(&a, &frame);
+        ck_assert_int_eq(frame.type, FRAME_MESSAGE);
+        listen_to(&said, 0);
+    }
+    int64_t sent = now_ms();
+    while (said.acknowledged < MESSAGES && now_ms() - sent < PATIENCE)
+        listen_to(&said, 10);
+    ck_assert_uint_eq(said.acknowledged, MESSAGES);
+    ck_assert_int_lt(now_ms() - sent, patient(60));
+    ck_assert_msg(said.answers <= (now_ms() - begin) / 3 + 2, "%u answers in %d ms", said.answers,
+                  (int)(now_ms() - begin));
+    uint64_t turns = hub_statistic(&hub_a, "turns");
+    poll(NULL, 0, 300);
+    ck_assert_uint_lt(hub_statistic(&hub_a, "turns") - turns, harness_workers[_i] * 100);
+    close(said.fd);
+    hub_stop(&hub_a);
+}
+END_TEST
+
 /* ---- options ---- */
 
 START_TEST(test_link_needs_a_node)
@@ -916,6 +1024,7 @@ int main(void)
     tcase_add_test(tests, test_two_streams_of_one_worker);
     tcase_add_test(tests, test_not_told_on_the_next_stream);
     tcase_add_test(tests, test_hostile_peer_takes_no_turns_of_others);
+    tcase_add_loop_test(tests, test_one_answer_for_many_messages, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_link_needs_a_node);
     tcase_add_test(tests, test_link_changed_before_an_upgrade);
     tcase_add_test(tests, test_socket_of_the_link);

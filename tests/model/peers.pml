@@ -2,7 +2,9 @@
  * peers.pml: batches that go to another hub: under way, acknowledged, told.
  *
  * A is the worker of the sender, in one hub. X is the worker of the other hub that has the stream from A, and Y the one
- * that has the receiver. Stands for peers.c, peer_owed.c, peer_input.c, and the part of relay.c that adds records and takes returns.
+ * that has the receiver. Stands for peers.c, peer_owed.c, peer_taken.c, peer_input.c, and the part of relay.c that adds
+ * records and takes returns. X acknowledges one message at a time, and when it likes: that it waits for more and answers
+ * for many at once is one of these orders.
  * The stream may end at any moment, X may die once at any moment, and the receiver may go at any moment. A new stream
  * begins once X has read the old one to its end, as its part of the mirror is free only then.
  *

@@ -6,6 +6,7 @@
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/peer_owed.h"
+#include "hub/worker/peer_taken.h"
 #include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/reply.h"
@@ -72,7 +73,7 @@ static enum outcome take_forward(struct worker *worker, struct connection *conne
         return WRONG;
     if (relay_must_wait(worker, connection, ids, frame_count(word)))
         return WAITS;
-    peer->taken++;
+    peer_taken_note(worker, peer, word, forward.messages);
     copy_receivers(worker, peer, ids, frame_count(word), &batch, &forward);
     batch.at = at + forward.at;
     batch.length = forward.length;

@@ -10,15 +10,6 @@
 
 #include <string.h>
 
-/* What may be sent on a stream and not acknowledged, as forward_cost() counts: more makes senders wait. */
-#define WINDOW (1u << 20)
-
-/* What a FORWARD costs of the window: its bytes, and what its senders would have to be told. */
-static uint32_t forward_cost(uint32_t word, uint32_t messages)
-{
-    return frame_size(word) + messages * frame_count(word) * FRAME_ID_SIZE;
-}
-
 static const uint8_t *header_of(const struct worker *worker, const struct segment *segment)
 {
     return store_bytes(&worker->store, segment->at);
@@ -90,7 +81,7 @@ bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t s
         forget_barriers(worker, peer);
         const uint8_t *header = header_of(worker, &worker->segments[peer->owed.first]);
         peer_load_fields(&forward, header);
-        peer->owed_cost -= forward_cost(frame_load_word(header), forward.messages);
+        peer->owed_cost -= peer_forward_cost(frame_load_word(header), forward.messages);
         forget_first(worker, peer);
     }
     forget_barriers(worker, peer);
@@ -100,7 +91,7 @@ bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t s
         deadline_set(worker, connection, DEADLINE_OWED);
     else
         deadline_clear_output(worker, connection);
-    if (peer->owed_cost <= WINDOW / 2)
+    if (peer->owed_cost <= PEER_WINDOW / 2)
         peer_owed_end_full(worker, peer);
     return true;
 }
@@ -252,14 +243,14 @@ bool peer_owed_forward(struct worker *worker, struct peer *peer, const struct co
         return false;
     peer->serial++;
     statistics_add(&worker->statistics->forwards, 1);
-    peer->owed_cost += forward_cost(word, batch->messages);
+    peer->owed_cost += peer_forward_cost(word, batch->messages);
     if (!(stream->flags & CONNECTION_OWED)) {
         stream->flags |= CONNECTION_OWED;
         deadline_set(worker, stream, DEADLINE_OWED);
     }
     /* If there is no segment the stream is closed, and the sender is told of all that is owed. */
     (void)output_queue(worker, stream, batch->at, batch->length, NOT_A_MESSAGE);
-    if (!peer->full && peer->owed_cost > WINDOW) {
+    if (!peer->full && peer->owed_cost > PEER_WINDOW) {
         peer->full = true;
         congestion_set(worker->shared, slot_of(worker, stream));
     }

@@ -11,6 +11,9 @@
 #define PEERS_MOST 256u
 #define PEER_CONGESTED_MOST 1024u
 
+/* What may be sent on a stream and not acknowledged, as peer_forward_cost() counts: more makes senders wait. */
+#define PEER_WINDOW (1u << 20)
+
 struct peer_ids {
     unsigned count;
     uint64_t ids[PEER_CONGESTED_MOST];
@@ -25,7 +28,7 @@ struct peer {
     /* What goes out. */
     uint64_t serial, acknowledged; /* of the last FORWARD that was sent, and was acknowledged */
     struct segment_list owed;      /* the headers of those between, and clients that wait for them (of length 0) */
-    uint32_t owed_cost;            /* see forward_cost() in peer_owed.c */
+    uint32_t owed_cost;            /* see peer_forward_cost() */
     bool full;                     /* senders wait for its slot */
     uint64_t marked;               /* the FORWARD that was called undelivered last, */
     uint32_t marked_segment;       /* and its header, while it is owed; or NO_SEGMENT */
@@ -35,10 +38,18 @@ struct peer {
     /* What comes in. */
     uint64_t epoch;           /* of the stream, in the upper bits of its messages' numbers, see peers_number() */
     uint64_t taken, answered; /* serials: of the last FORWARD that was taken, and that it was told so */
+    uint32_t taken_since;     /* milliseconds of worker->now: the first of those between was taken, */
+    uint32_t taken_cost;      /* and what they cost together */
     uint64_t targets;         /* workers to which records went since, a bit each */
     int part;                 /* of the mirror, or -1 */
     struct peer_ids slow;     /* receivers here that it was told are congested */
 };
+
+/* What a FORWARD costs of the window: its bytes, and what its senders would have to be told. */
+static inline uint32_t peer_forward_cost(uint32_t word, uint32_t messages)
+{
+    return frame_size(word) + messages * frame_count(word) * FRAME_ID_SIZE;
+}
 
 /* The stream of a connection with CONNECTION_PEER, and the other way round. */
 static inline struct peer *peer_of(const struct worker *worker, const struct connection *connection)

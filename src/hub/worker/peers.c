@@ -8,6 +8,7 @@
 #include "hub/worker/peer_clients.h"
 #include "hub/worker/peer_frames.h"
 #include "hub/worker/peer_owed.h"
+#include "hub/worker/peer_taken.h"
 
 #include <string.h>
 
@@ -289,20 +290,31 @@ void peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t re
 
 /* ---- in the loop ---- */
 
-/* All records of what was taken are in the pipes: says so. */
-static void acknowledge(struct worker *worker, struct peer *peer)
+void peers_acknowledge(struct worker *worker)
 {
-    const uint32_t word = frame_word(FRAME_CONTROL, 0, PEER_ACKNOWLEDGED_BODY);
+    for (unsigned i = 0; i < worker->peers_used; i++) {
+        if (worker->peers[i].id != 0)
+            peer_taken_acknowledge(worker, &worker->peers[i], true);
+    }
+}
 
-    if (peer->taken == peer->answered || peer->targets & worker->watched)
+/* The loop is to wake up when the first answer is due. */
+static void note_answer(struct worker *worker, const struct peer *peer)
+{
+    if (!peer_taken_waits(worker, peer))
         return;
-    peer->answered = peer->taken;
-    peer->targets = 0;
-    uint8_t *body = peer_frames_begin(worker, peer, word, NULL);
-    if (body == NULL)
-        return;
-    peer_store_acknowledged(body, peer->taken);
-    peer_frames_commit(worker, peer, word);
+    if (!worker->answer_waits || worker->now - peer->taken_since > worker->now - worker->answer_since)
+        worker->answer_since = peer->taken_since;
+    worker->answer_waits = true;
+}
+
+int peers_answer_due(const struct worker *worker)
+{
+    uint32_t waited = worker->now - worker->answer_since;
+
+    if (!worker->answer_waits)
+        return -1;
+    return waited < PEER_ANSWER_AFTER ? (int)(PEER_ANSWER_AFTER - waited) : 0;
 }
 
 static void publish_gauges(struct worker *worker)
@@ -330,11 +342,13 @@ void peers_advance(struct worker *worker)
     if (worker->peers_used == 0)
         return;
     peer_clients_tell(worker);
+    worker->answer_waits = false;
     for (unsigned i = 0; i < worker->peers_used; i++) {
         struct peer *peer = &worker->peers[i];
         if (peer->id == 0)
             continue;
-        acknowledge(worker, peer);
+        peer_taken_acknowledge(worker, peer, false);
+        note_answer(worker, peer);
         if (peer->sends)
             peer_clients_continue(worker, peer);
     }

@@ -1,7 +1,7 @@
 /*
  * peers.h: streams to other hubs. peer.h describes their frames, relayhub-cluster(7) the whole. peer_input.c handles
- * what comes on them; peer_owed.c keeps account of what went out, peer_clients.c tells which clients there are, and
- * peer_frames.c makes the frames.
+ * what comes on them; peer_owed.c keeps account of what went out, peer_taken.c of what came in, peer_clients.c tells
+ * which clients there are, and peer_frames.c makes the frames.
  *
  * A stream is a connection of the link at --link, and this worker's for as long as it lasts: it has a slot, a queue,
  * and its turns like a client, but nobody finds it. At its other end is one worker of another hub. All that clients of
@@ -9,14 +9,16 @@
  *
  * A batch for another hub is a FORWARD: a header of this worker's, and the batch as it lies in the store. The header is
  * kept until the other hub has acknowledged the FORWARD, and that hub does so when its records are in the pipes of all
- * workers concerned. If the stream ends before, the senders of all that is not acknowledged are told UNDELIVERED: it
- * may have arrived.
+ * workers concerned, of many FORWARDs at once. If the stream ends before, the senders of all that is not acknowledged
+ * are told UNDELIVERED: it may have arrived.
  *
  * What waits, and what ends the wait:
- *   - a sender, for a stream with WINDOW not acknowledged: until half of it is, or the stream ends;
+ *   - a sender, for a stream with PEER_WINDOW not acknowledged: until half of it is, or the stream ends;
  *   - a sender, for a receiver that the other hub has called congested: until it is RELIEVED, or the stream ends;
  *   - the headers, for their acknowledgement: DEADLINE_OWED ends a stream that acknowledges nothing for the drain
  *     timeout;
+ *   - an acknowledgement, for more to acknowledge: PEER_ANSWER_AFTER, for which the loop wakes up; or this worker's end
+ *     or upgrade, which answers at once;
  *   - an acknowledgement, for a pipe that is full: until its worker reads, or is dead (worker timeout);
  *   - a client that has ended its sending, for what it sent to be acknowledged: the same, or DEADLINE_CLOSING.
  * A stream is always read, whatever is queued for it, so that two hubs never wait for each other. What is queued for it
@@ -83,8 +85,15 @@ void peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t re
 
 /* ---- in the loop */
 
-/* Once a turn, when records were written: acknowledges, and tells the other hubs which clients there are. */
+/* Once a turn, when records were written: acknowledges what is due, and tells the other hubs which clients there are.
+ */
 void peers_advance(struct worker *worker);
+
+/* Milliseconds until an acknowledgement is due, or -1. After peers_advance(). */
+int peers_answer_due(const struct worker *worker);
+
+/* Acknowledges all whose records are in the pipes: the streams are about to end. */
+void peers_acknowledge(struct worker *worker);
 
 /* In each look at time limits: tells of receivers that have recovered. */
 void peers_look(struct worker *worker);

@@ -8,6 +8,7 @@
 #include "hub/worker/closing.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/input.h"
+#include "hub/worker/output.h"
 #include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
 
@@ -18,13 +19,25 @@
 
 /* ---- freezing ---- */
 
-void saving_freeze(struct worker *worker, uint32_t round)
+/*
+ * Streams to other hubs do not go on: these have new ones in a moment. What came on them is acknowledged before, as far
+ * as it is in the pipes, so that fewer senders are told of what has arrived.
+ */
+static void end_streams(struct worker *worker)
 {
-    /* Streams to other hubs do not go on: these have new ones in a moment. */
+    relay_flush(worker);
+    peers_acknowledge(worker);
+    output_write(worker);
     for (unsigned i = 0; i < worker->peers_used; i++) {
         if (worker->peers[i].id != 0)
             connection_close_later(worker, connection_of(worker, &worker->peers[i]));
     }
+}
+
+void saving_freeze(struct worker *worker, uint32_t round)
+{
+    if (!worker->frozen)
+        end_streams(worker);
     worker->round = round;
     worker->frozen = worker->freeze_awaited = true;
     worker->wrote = false;

@@ -268,10 +268,9 @@ static void handle_time(struct worker *worker)
     cool_store(worker);
 }
 
-static int next_timeout(const struct worker *worker)
+/* Milliseconds until something is to be looked at, or -1. */
+static int next_look(const struct worker *worker)
 {
-    if (has_more_to_do(worker))
-        return 0;
     if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL || peers_are_told(worker))
         return STORE_TICK;
     if (deadline_any(worker) || worker->store.lent_count > 0 || worker->stopped)
@@ -280,6 +279,17 @@ static int next_timeout(const struct worker *worker)
         return -1;
     uint32_t since = worker->now - worker->cooled;
     return since + STORE_TICK < worker->cool_pause ? (int)(worker->cool_pause - since) : STORE_TICK;
+}
+
+static int next_timeout(const struct worker *worker)
+{
+    int look, answer;
+
+    if (has_more_to_do(worker))
+        return 0;
+    look = next_look(worker);
+    answer = peers_answer_due(worker);
+    return answer >= 0 && (look < 0 || answer < look) ? answer : look;
 }
 
 /*
