@@ -943,6 +943,49 @@ START_TEST(test_one_answer_for_many_messages)
 }
 END_TEST
 
+/*
+ * The window of a stream is used up, as nothing is acknowledged: senders wait. They go on once half of it is
+ * acknowledged, not before, and not only when all is.
+ */
+START_TEST(test_window)
+{
+    enum { WINDOW = 1 << 20, READ_MOST = 1 << 19 };
+    static struct said said;
+    const uint64_t receiver = UINT64_C(2) << 48 | UINT64_C(1) << 20 | 1 << 13;
+    uint32_t owed = 0, enough = 0;
+
+    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
+    client_open(&a, &hub_a);
+    said = (struct said){.fd = carrier_connect(link_a)};
+    greet(said.fd, 2);
+    send_control(said.fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+    send_control(said.fd, PEER_JOINED, &receiver, 1, NULL, 1);
+    await_list(&a, 1);
+    pid_t feeder = fork();
+    while (feeder == 0)
+        fill(&a, &receiver, 1, 10000);
+    while (listen_to(&said, patient(500))) {
+    }
+    for (unsigned i = 0; i < said.forwards; i++)
+        owed += said.cost[i];
+    ck_assert_uint_gt(owed, WINDOW);
+    ck_assert_uint_lt(owed, WINDOW + READ_MOST);
+    while (owed > WINDOW / 2)
+        owed -= said.cost[enough++];
+    unsigned before = said.forwards;
+    ck_assert_uint_gt(enough, 1);
+    ck_assert_uint_lt(enough, before);
+    acknowledge(said.fd, enough - 1);
+    ck_assert_msg(!listen_to(&said, patient(300)), "less than half of the window was acknowledged");
+    acknowledge(said.fd, enough);
+    while (said.forwards == before)
+        ck_assert_msg(listen_to(&said, patient(PATIENCE)), "the sender does not go on");
+    kill(feeder, SIGKILL);
+    close(said.fd);
+    hub_stop(&hub_a);
+}
+END_TEST
+
 /* ---- options ---- */
 
 START_TEST(test_link_needs_a_node)
@@ -1025,6 +1068,7 @@ int main(void)
     tcase_add_test(tests, test_not_told_on_the_next_stream);
     tcase_add_test(tests, test_hostile_peer_takes_no_turns_of_others);
     tcase_add_loop_test(tests, test_one_answer_for_many_messages, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_window);
     tcase_add_test(tests, test_link_needs_a_node);
     tcase_add_test(tests, test_link_changed_before_an_upgrade);
     tcase_add_test(tests, test_socket_of_the_link);
