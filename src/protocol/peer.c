@@ -115,6 +115,7 @@ bool peer_load_hello(struct peer_hello *hello, const uint8_t *frame)
     uint32_t word = frame_load_word(frame);
     const uint8_t *body = frame + FRAME_WORD_SIZE;
 
+    hello->version = 0;
     if (word != frame_word(FRAME_CONTROL, 0, PEER_HELLO_BODY) || body[0] != PEER_HELLO)
         return false;
     hello->version = body[1];

@@ -100,7 +100,10 @@ void peer_store_fields(uint8_t *at, uint64_t sender, uint64_t number, uint32_t m
 /* Reads the same of a FORWARD that was checked before, without its messages. */
 void peer_load_fields(struct peer_forward *forward, const uint8_t *frame);
 
-/* Writes a whole HELLO, of PEER_HELLO_SIZE bytes; reads one. False if it is none that this program understands. */
+/*
+ * Writes a whole HELLO, of PEER_HELLO_SIZE bytes; reads one. False if it is none that this program understands; then
+ * the version is that of one of another version, or 0.
+ */
 void peer_store_hello(uint8_t *frame, const struct peer_hello *hello);
 bool peer_load_hello(struct peer_hello *hello, const uint8_t *frame);
 

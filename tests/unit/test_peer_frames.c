@@ -142,7 +142,11 @@ START_TEST(test_hello)
     for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         peer_store_hello(frame, &wrong[i]);
         ck_assert_msg(!peer_load_hello(&read, frame), "hello %u", i);
+        ck_assert_uint_eq(read.version, wrong[i].version);
     }
+    frame_store_word(frame, frame_word(FRAME_CONTROL, 0, PEER_HELLO_BODY - 1));
+    ck_assert(!peer_load_hello(&read, frame));
+    ck_assert_uint_eq(read.version, 0);
 }
 END_TEST
 
