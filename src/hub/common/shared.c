@@ -11,6 +11,7 @@
 
 _Static_assert(sizeof(struct congestion) == CACHE_LINE, "a slot's congestion has a cache line of its own");
 _Static_assert(STATISTICS_WORKERS == WORKERS_MAX, "each worker has its place in the hub's statistics");
+_Static_assert(SCOREBOARD_SIZE == PAGE, "a hub that stands alone has no memory for other nodes");
 _Static_assert(SLOT_STEP *CLIENT_SIZE % PAGE == 0, "each worker's clients fill whole pages");
 
 static size_t reserve(size_t *end, size_t size)

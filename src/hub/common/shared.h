@@ -6,7 +6,7 @@
  * which that worker alone may write (shared_protect()):
  *
  *     header                what describes this and the next two to readers, and what the hub counts: statistics.h
- *     scoreboards           what a worker counts, and how many of its slots were ever used
+ *     scoreboards           what a worker counts, also of each other hub, and how many of its slots were ever used
  *     clients               what a worker knows of the client of each slot, for itself and for readers: state.h
  *     ids                   one word a slot of the worker: routes.h
  *     references_given      the message store: references that the owner of a block gave to other workers
@@ -43,7 +43,8 @@
 struct scoreboard {
     struct statistics statistics;
     _Atomic uint32_t slots_used; /* slots from this one on were never given out; LIST stops looking here */
-    _Atomic uint64_t credit_returned[WORKERS_MAX]; /* to each other worker, in the units of record_cost() */
+    _Atomic uint64_t credit_returned[WORKERS_MAX];  /* to each other worker, in the units of record_cost() */
+    struct statistics_node nodes[STATISTICS_NODES]; /* of a hub that is a node */
 };
 
 /* Whether a receiver is congested, and the workers whose senders wait for it, or for a worker. */

@@ -2,9 +2,10 @@
  * statistics.h: what the hub counts, and the form in which readers find it.
  *
  * The beginning of the shared memory describes itself: a header, a description of each value, the values of the hub,
- * those of each worker, and what each worker knows of its clients. With --statistics-file these bytes lie in a file,
- * which readers such as relayhub-stat(1) map read-only. So a reader costs the hub nothing, and it needs no more of this
- * page than the structs below: it finds a value by its name. Numbers are in the byte order of the machine.
+ * those of each worker, also of what it has with other nodes, and what it knows of its clients. With --statistics-file
+ * these bytes lie in a file, which readers such as relayhub-stat(1) map read-only. So a reader costs the hub nothing,
+ * and it needs no more of this page than the structs below: it finds a value by its name. Numbers are in the byte order
+ * of the machine.
  *
  * A value is written by one process, without a lock, and is read while it changes: each number is whole, but two
  * numbers may be of different moments.
@@ -22,8 +23,10 @@
 #define STATISTICS_MAGIC "rlyhstat"
 #define STATISTICS_VERSION 1u
 #define STATISTICS_WORKERS 64u /* as many as a hub may have */
+#define STATISTICS_NODES 64u   /* other nodes that one worker shows; as many as one link knows (NODES_MOST) */
 
-enum statistics_part { PART_HUB = 1, PART_WORKER, PART_CLIENT };
+/* A reader leaves out the parts that it does not know. */
+enum statistics_part { PART_HUB = 1, PART_WORKER, PART_CLIENT, PART_NODE };
 
 enum statistics_kind {
     KIND_COUNTER = 1, /* only grows, until the hub or the worker's slot begins again */
@@ -58,6 +61,9 @@ struct statistics_header {
     uint64_t clients_at, client_size; /* of place 0, and of each; the places of a worker are neighbours */
     uint64_t size;                    /* of the file */
     char program[32];                 /* the version of relayhubd */
+    /* What follows was added later. It is 0 where an older hub wrote the file. */
+    uint32_t nodes, node_size; /* of each worker: places for other nodes, 0 if the hub stands alone; and bytes of one */
+    uint64_t nodes_at;         /* of place 0 of worker 0; those of the next worker are worker_size bytes further */
 };
 
 #define STATISTICS_HEADER_SIZE 16384u /* with the descriptions */
@@ -65,6 +71,7 @@ struct statistics_header {
 /* ---- the hub's own values: X(name, kind, unit, help). The master writes them. */
 #define HUB_STATISTICS(X)                                                                                              \
     X(pid, GAUGE, "", "process id of the master")                                                                      \
+    X(node, GAUGE, "", "the number of this hub among those that act as one; 0: it stands alone")                       \
     X(started, TIME, "seconds", "when the hub was started")                                                            \
     X(reread, TIME, "seconds", "when the configuration was read again")                                                \
     X(workers_ready, GAUGE, "workers", "workers that are ready for clients")                                           \
@@ -122,6 +129,17 @@ struct statistics_header {
     X(foreign_clients, GAUGE, "clients", "clients of other hubs that LIST names")                                      \
     X(foreign_congested, GAUGE, "clients", "receivers in other hubs that are congested")
 
+/*
+ * ---- what one worker has with one other node, in a place for each node. It writes these places, and nobody knows
+ * beforehand which place is whose, so a reader looks for the node's number and adds up over the workers.
+ */
+#define NODE_STATISTICS(X)                                                                                             \
+    X(node, GAUGE, "", "the number of another hub; 0: nobody has this place")                                          \
+    X(streams, GAUGE, "streams", "streams to another hub")                                                             \
+    X(not_acknowledged, GAUGE, "batches", "batches that another hub has not acknowledged")                             \
+    X(clients, GAUGE, "clients", "clients of another hub that LIST names")                                             \
+    X(congested, GAUGE, "clients", "receivers in another hub that are congested")
+
 #define TURN_BUCKETS 18u /* up to 2 seconds, and all above */
 
 struct hub_statistics {
@@ -139,6 +157,12 @@ struct statistics {
 #undef X
     _Atomic uint64_t turn_time[TURN_BUCKETS]; /* from the end of the wait for events to the next wait */
     _Atomic uint64_t turn_time_sum;           /* microseconds */
+};
+
+struct statistics_node {
+#define X(name, ...) _Atomic uint64_t name;
+    NODE_STATISTICS(X)
+#undef X
 };
 
 /* Adds to a value of which this process is the only writer, so no atomic read-modify-write is needed. */

@@ -239,6 +239,7 @@ static void note_start(void)
     struct hub_statistics *hub = workers.shared.hub;
 
     statistics_set(&hub->pid, (uint64_t)getpid());
+    statistics_set(&hub->node, workers.shared.node);
     statistics_set(&hub->started, (uint64_t)time(NULL));
     statistics_set(&hub->connections_most, options->max_connections);
     statistics_set(&hub->store_blocks, shared_blocks(&workers.shared));

@@ -45,6 +45,11 @@ static const struct statistics_field worker_fields[] = {
     X(turn_time_sum, COUNTER, "microseconds", "the sum of these times, in microseconds")};
 #undef X
 
+#define X(name, kind, unit, help)                                                                                      \
+    {#name, unit, help, PART_NODE, KIND_##kind, offsetof(struct statistics_node, name), sizeof(uint64_t), 1, 0},
+static const struct statistics_field node_fields[] = {NODE_STATISTICS(X)};
+#undef X
+
 #define NUMBER(list) ((uint32_t)(sizeof(list) / sizeof *(list)))
 
 static void describe(const struct shared *shared, const struct statistics_field fields[], uint32_t number)
@@ -84,12 +89,16 @@ void statistics_describe(const struct shared *shared)
         .clients_at = place_in_file(shared, shared->clients),
         .client_size = CLIENT_SIZE,
         .size = shared->clients_end,
+        .nodes = shared->node == 0 ? 0 : STATISTICS_NODES,
+        .node_size = sizeof(struct statistics_node),
+        .nodes_at = place_in_file(shared, shared_scoreboard(shared, 0)->nodes),
     };
     snprintf(header->program, sizeof header->program, "relayhubd %s", PACKAGE_VERSION);
     describe(shared, hub_fields, NUMBER(hub_fields));
     describe(shared, hub_worker_fields, NUMBER(hub_worker_fields));
     describe(shared, worker_fields, NUMBER(worker_fields));
     describe(shared, client_fields, CLIENT_FIELDS);
+    describe(shared, node_fields, NUMBER(node_fields));
     atomic_thread_fence(memory_order_release);
     memcpy(header->magic, STATISTICS_MAGIC, sizeof header->magic);
 }

@@ -313,6 +313,13 @@ static void acknowledge_down(struct workers *workers, unsigned index, unsigned b
         reclaim(workers, index);
 }
 
+static void reset_node(struct statistics_node *node)
+{
+#define X(name, ...) statistics_set(&node->name, 0);
+    NODE_STATISTICS(X)
+#undef X
+}
+
 static void reset_gauges(const struct shared *shared, unsigned index)
 {
     struct statistics *statistics = &shared_scoreboard(shared, index)->statistics;
@@ -327,6 +334,8 @@ static void reset_gauges(const struct shared *shared, unsigned index)
     atomic_store_explicit(&statistics->not_acknowledged, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->foreign_clients, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->foreign_congested, 0, memory_order_relaxed);
+    for (unsigned i = 0; i < STATISTICS_NODES; i++)
+        reset_node(&shared_scoreboard(shared, index)->nodes[i]);
 }
 
 static uint32_t next_delay(uint32_t delay)

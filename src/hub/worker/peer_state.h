@@ -24,6 +24,7 @@ struct peer {
     uint32_t place;          /* of its connection */
     struct peer_hello hello; /* what the other side said; version 0: nothing yet */
     bool sends;              /* what this worker's clients send to that node goes here */
+    int shown;               /* the place of that node in the statistics, or -1 */
 
     /* What goes out. */
     uint64_t serial, acknowledged; /* of the last FORWARD that was sent, and was acknowledged */

@@ -7,6 +7,7 @@
 #include "hub/worker/connection.h"
 #include "hub/worker/peer_clients.h"
 #include "hub/worker/peer_frames.h"
+#include "hub/worker/peer_gauges.h"
 #include "hub/worker/peer_owed.h"
 #include "hub/worker/peer_taken.h"
 
@@ -90,7 +91,7 @@ void peers_adopt(struct worker *worker, int fd)
     memset(peer, 0, offsetof(struct peer, congested));
     peer->congested.count = peer->slow.count = 0;
     peer->taken = peer->answered = peer->targets = 0;
-    peer->part = -1;
+    peer->part = peer->shown = -1;
     peer->epoch = next_epoch(worker);
     peer->id = connection->id;
     peer->place = place_of(worker, connection);
@@ -119,6 +120,7 @@ void peers_greeted(struct worker *worker, struct peer *peer)
 {
     log_line(LOG_INFO, "node %u: worker %u has a stream to worker %u there", peer->hello.node, worker->index,
              peer->hello.worker);
+    peer_gauges_greeted(worker, peer);
     choose_sending(worker, peer->hello.node);
 }
 
@@ -317,26 +319,6 @@ int peers_answer_due(const struct worker *worker)
     return waited < PEER_ANSWER_AFTER ? (int)(PEER_ANSWER_AFTER - waited) : 0;
 }
 
-static void publish_gauges(struct worker *worker)
-{
-    uint64_t streams = 0, owed = 0, clients = 0, congested = 0;
-
-    for (unsigned i = 0; i < worker->peers_used; i++) {
-        const struct peer *peer = &worker->peers[i];
-        if (peer->id == 0)
-            continue;
-        streams++;
-        owed += peer->serial - peer->acknowledged;
-        congested += peer->congested.count;
-        if (peer->part >= 0)
-            clients += mirror_part_clients(worker->shared, (unsigned)peer->part);
-    }
-    statistics_set(&worker->statistics->streams, streams);
-    statistics_set(&worker->statistics->not_acknowledged, owed);
-    statistics_set(&worker->statistics->foreign_clients, clients);
-    statistics_set(&worker->statistics->foreign_congested, congested);
-}
-
 void peers_advance(struct worker *worker)
 {
     if (worker->peers_used == 0)
@@ -352,5 +334,5 @@ void peers_advance(struct worker *worker)
         if (peer->sends)
             peer_clients_continue(worker, peer);
     }
-    publish_gauges(worker);
+    peer_gauges_publish(worker);
 }

@@ -1,7 +1,7 @@
 /*
  * peers.h: streams to other hubs. peer.h describes their frames, relayhub-cluster(7) the whole. peer_input.c handles
  * what comes on them; peer_owed.c keeps account of what went out, peer_taken.c of what came in, peer_clients.c tells
- * which clients there are, and peer_frames.c makes the frames.
+ * which clients there are, peer_frames.c makes the frames, and peer_gauges.c shows it all in the statistics.
  *
  * A stream is a connection of the link at --link, and this worker's for as long as it lasts: it has a slot, a queue,
  * and its turns like a client, but nobody finds it. At its other end is one worker of another hub. All that clients of

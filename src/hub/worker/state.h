@@ -270,6 +270,7 @@ struct worker {
     /* Streams to other hubs; see peers.h. */
     struct peer *peers;      /* [PEERS_MOST], or NULL if the hub is no node */
     unsigned peers_used;     /* those after these were never used */
+    unsigned nodes_used;     /* the same of the places for other nodes in the statistics */
     uint64_t peer_epoch;     /* of the next stream; 0: there was none yet */
     uint64_t *changed_slots; /* whose clients have come or gone since the other hubs were told, a bit each, or NULL */
     bool changed;            /* any of them */
