@@ -12,7 +12,7 @@ _relayhub_complete() {
     --slow-receiver) words='pause refuse cut' ;;
     --sandbox) words='auto require off' ;;
     --sort) words='queued in out messages pause' ;;
-    --config | --pid-file | --id-file | --statistics-file | --link | --file)
+    --config | --pid-file | --id-file | --statistics-file | --link | --link-status | --file)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return

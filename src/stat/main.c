@@ -18,33 +18,47 @@
 #define PACKAGE_VERSION "unknown"
 #endif
 
-#define CHECK_UNKNOWN 3 /* of Nagios: it cannot be told */
+#ifndef RUNSTATEDIR
+#define RUNSTATEDIR "/run"
+#endif
+
+#define LINK_STATUS_FILE RUNSTATEDIR "/relayhub-link/status" /* where relayhub-link writes it */
+#define CHECK_UNKNOWN 3                                      /* of Nagios: it cannot be told */
 
 enum form { TEXT, JSON, PROMETHEUS, CHECK, WATCH, LISTEN };
 
 struct settings {
     enum form form;
-    const char *path, *listen;
+    const char *path, *link_path, *listen;
     uint32_t clients;
     enum client_order order;
     double interval;
     unsigned warning, critical;
 };
 
-static const struct option options[] = {
-    {"file", required_argument, NULL, 'f'},     {"json", no_argument, NULL, 'j'},
-    {"prometheus", no_argument, NULL, 'p'},     {"check", no_argument, NULL, 'k'},
-    {"watch", no_argument, NULL, 'w'},          {"listen", required_argument, NULL, 'l'},
-    {"clients", required_argument, NULL, 'c'},  {"sort", required_argument, NULL, 's'},
-    {"interval", required_argument, NULL, 'i'}, {"warning", required_argument, NULL, 'W'},
-    {"critical", required_argument, NULL, 'C'}, {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'v'},        {0}};
+static const struct option options[] = {{"file", required_argument, NULL, 'f'},
+                                        {"link-status", required_argument, NULL, 'L'},
+                                        {"json", no_argument, NULL, 'j'},
+                                        {"prometheus", no_argument, NULL, 'p'},
+                                        {"check", no_argument, NULL, 'k'},
+                                        {"watch", no_argument, NULL, 'w'},
+                                        {"listen", required_argument, NULL, 'l'},
+                                        {"clients", required_argument, NULL, 'c'},
+                                        {"sort", required_argument, NULL, 's'},
+                                        {"interval", required_argument, NULL, 'i'},
+                                        {"warning", required_argument, NULL, 'W'},
+                                        {"critical", required_argument, NULL, 'C'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"version", no_argument, NULL, 'v'},
+                                        {0}};
 
 static void print_help(void)
 {
     puts("Usage: relayhub-stat [OPTION]...\n"
          "Shows the statistics of a running hub. See relayhub-stat(1).\n\n"
          "  --file PATH          the --statistics-file of the hub; default: " STATISTICS_FILE "\n"
+         "  --link-status PATH   the --status-file of the hub's link; default:\n"
+         "                       " LINK_STATUS_FILE "\n"
          "  --json               one JSON object\n"
          "  --prometheus         the text format of Prometheus\n"
          "  --listen HOST:PORT   serve that at /metrics\n"
@@ -113,6 +127,9 @@ static int set_option(struct settings *settings, int option, const char *text)
     case 'f':
         settings->path = text;
         return EX_OK;
+    case 'L':
+        settings->link_path = text;
+        return EX_OK;
     case 'j':
         settings->form = JSON;
         return EX_OK;
@@ -164,6 +181,7 @@ static int show(const struct settings *settings)
 {
     char reason[READER_REASON];
     struct reader reader;
+    struct nodes nodes;
     int status = EX_OK;
 
     if (!reader_open(&reader, settings->path, reason)) {
@@ -173,21 +191,23 @@ static int show(const struct settings *settings)
             fprintf(stderr, "relayhub-stat: %s\n", reason);
         return settings->form == CHECK ? 2 : EX_UNAVAILABLE;
     }
+    nodes_take(&nodes, &reader, settings->link_path);
     if (settings->form == JSON)
-        show_json(stdout, &reader, settings->clients, settings->order);
+        show_json(stdout, &reader, &nodes, settings->clients, settings->order);
     else if (settings->form == PROMETHEUS)
-        show_prometheus(stdout, &reader);
+        show_prometheus(stdout, &reader, &nodes);
     else if (settings->form == CHECK)
         status = show_check(stdout, &reader, settings->warning, settings->critical);
     else
-        show_text(stdout, &reader, settings->clients, settings->order);
+        show_text(stdout, &reader, &nodes, settings->clients, settings->order);
     reader_close(&reader);
     return status;
 }
 
 int main(int argc, char *argv[])
 {
-    struct settings settings = {.path = STATISTICS_FILE, .interval = 1, .warning = 80, .critical = 95};
+    struct settings settings = {
+        .path = STATISTICS_FILE, .link_path = LINK_STATUS_FILE, .interval = 1, .warning = 80, .critical = 95};
 
     standard_fds_fill();
     int status = read_arguments(&settings, argc, argv);
@@ -196,7 +216,7 @@ int main(int argc, char *argv[])
     if (settings.form == WATCH)
         return watch(settings.path, settings.interval, settings.order);
     if (settings.form == LISTEN)
-        return serve(settings.listen, settings.path);
+        return serve(settings.listen, settings.path, settings.link_path);
     status = show(&settings);
     if (fflush(stdout) == EOF || ferror(stdout)) {
         fprintf(stderr, "relayhub-stat: cannot write: %s\n", strerror(errno));

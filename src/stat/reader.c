@@ -27,7 +27,9 @@ static const char *judge(const struct reader *reader)
     if (header->field_size < sizeof(struct statistics_field) || header->workers == 0 || header->size > reader->size ||
         !fits(reader, header->fields_at, header->field_size, header->fields) ||
         !fits(reader, header->workers_at, header->worker_size, header->workers) ||
-        !fits(reader, header->clients_at, header->client_size, header->clients) || header->hub_at > reader->size)
+        !fits(reader, header->clients_at, header->client_size, header->clients) || header->hub_at > reader->size ||
+        header->nodes * (uint64_t)header->node_size > header->worker_size ||
+        (header->nodes > 0 && header->node_size < sizeof(uint64_t)))
         return "it is not whole";
     return NULL;
 }
@@ -45,6 +47,9 @@ static const char *place(const struct reader *reader, const struct statistics_fi
         at = header->workers_at + header->worker_size * which;
     else if (field->part == PART_CLIENT)
         at = header->clients_at + header->client_size * which;
+    else if (field->part == PART_NODE && header->nodes > 0)
+        at = header->nodes_at + header->worker_size * (which / header->nodes) +
+             (uint64_t)header->node_size * (which % header->nodes);
     at += field->offset + (uint64_t)field->size * element;
     return fits(reader, at, field->size, 1) ? reader->bytes + at : NULL;
 }
@@ -79,6 +84,8 @@ bool reader_open(struct reader *reader, const char *path, char reason[READER_REA
     reader->bytes = bytes;
     reader->size = (size_t)status.st_size;
     memcpy(&reader->header, bytes, sizeof reader->header);
+    if (reader->header.fields_at < sizeof reader->header) /* it has no more, so these are no numbers of places */
+        reader->header.nodes = 0;
     reader->header.program[sizeof reader->header.program - 1] = '\0';
     const char *mistake = judge(reader);
     if (mistake != NULL)

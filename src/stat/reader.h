@@ -37,7 +37,11 @@ bool reader_next(const struct reader *reader, enum statistics_part part, uint32_
 /* A field by its name. One that is not there has the kind 0, and its values are 0. */
 struct statistics_field reader_find(const struct reader *reader, enum statistics_part part, const char *name);
 
-/* A number: element `element` of a field, of worker or client `which`; 0 for the hub. A flag is 0 or 1. */
+/*
+ * A number: element `element` of a field, of worker or client `which`; 0 for the hub. A flag is 0 or 1. For what a
+ * worker has with another node, `which` counts the places of all workers, those of worker 0 first: header.nodes of
+ * each.
+ */
 uint64_t reader_value(const struct reader *reader, const struct statistics_field *field, uint32_t which,
                       uint32_t element);
 

@@ -23,6 +23,10 @@
 #define CLIENTS_MOST 16u /* at the same time */
 #define SECONDS_MOST 10u /* that one may take */
 
+struct paths {
+    const char *hub, *link;
+};
+
 static enum MHD_Result answer_with(struct MHD_Connection *connection, unsigned status, char *text, size_t length,
                                    const char *type)
 {
@@ -35,18 +39,21 @@ static enum MHD_Result answer_with(struct MHD_Connection *connection, unsigned s
     return result;
 }
 
-/* The file is opened for each scrape, as the hub may have been started again. */
-static enum MHD_Result answer_metrics(struct MHD_Connection *connection, const char *path)
+/* The files are opened for each scrape, as the hub may have been started again. */
+static enum MHD_Result answer_metrics(struct MHD_Connection *connection, const struct paths *paths)
 {
     char reason[READER_REASON], *text = NULL;
     struct reader reader;
+    struct nodes nodes;
     size_t length = 0;
     FILE *to = open_memstream(&text, &length);
 
     if (to == NULL)
         return MHD_NO;
-    bool up = reader_open(&reader, path, reason);
-    show_prometheus(to, up ? &reader : NULL);
+    bool up = reader_open(&reader, paths->hub, reason);
+    if (up)
+        nodes_take(&nodes, &reader, paths->link);
+    show_prometheus(to, up ? &reader : NULL, &nodes);
     if (up)
         reader_close(&reader);
     fclose(to);
@@ -56,7 +63,7 @@ static enum MHD_Result answer_metrics(struct MHD_Connection *connection, const c
     return result;
 }
 
-static enum MHD_Result answer(void *path, struct MHD_Connection *connection, const char *url, const char *method,
+static enum MHD_Result answer(void *paths, struct MHD_Connection *connection, const char *url, const char *method,
                               const char *version, const char *upload, size_t *size, void **state)
 {
     static char nothing_here[] = "The statistics are at /metrics.\n", only_get[] = "Only GET is answered.\n";
@@ -66,7 +73,7 @@ static enum MHD_Result answer(void *path, struct MHD_Connection *connection, con
         return answer_with(connection, MHD_HTTP_METHOD_NOT_ALLOWED, only_get, strlen(only_get), "text/plain");
     if (strcmp(url, "/metrics") != 0)
         return answer_with(connection, MHD_HTTP_NOT_FOUND, nothing_here, strlen(nothing_here), "text/plain");
-    return answer_metrics(connection, path);
+    return answer_metrics(connection, paths);
 }
 
 static int open_socket(const char *text)
@@ -111,8 +118,9 @@ static void await_end(void)
     }
 }
 
-int serve(const char *address, const char *path)
+int serve(const char *address, const char *path, const char *link_path)
 {
+    struct paths paths = {path, link_path};
     sigset_t ends;
     int fd = open_socket(address);
 
@@ -124,7 +132,7 @@ int serve(const char *address, const char *path)
     sigprocmask(SIG_BLOCK, &ends, NULL);
     signal(SIGPIPE, SIG_IGN);
     struct MHD_Daemon *daemon = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, answer, (void *)path, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, answer, &paths, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_CONNECTION_LIMIT, CLIENTS_MOST, MHD_OPTION_CONNECTION_TIMEOUT, SECONDS_MOST, MHD_OPTION_END);
     if (daemon == NULL) {
         fprintf(stderr, "relayhub-stat: --listen %s: libmicrohttpd did not start\n", address);
@@ -137,9 +145,9 @@ int serve(const char *address, const char *path)
 
 #else
 
-int serve(const char *address, const char *path)
+int serve(const char *address, const char *path, const char *link_path)
 {
-    (void)address, (void)path;
+    (void)address, (void)path, (void)link_path;
     fputs("relayhub-stat: --listen: it was built without libmicrohttpd\n", stderr);
     return EX_UNAVAILABLE;
 }

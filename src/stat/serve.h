@@ -4,7 +4,10 @@
 #ifndef RELAYHUB_STAT_SERVE_H
 #define RELAYHUB_STAT_SERVE_H
 
-/* Serves until SIGTERM or SIGINT. Returns an exit status of sysexits(3), after an error was printed. */
-int serve(const char *address, const char *path);
+/*
+ * Serves what the hub's file at `path` and the link's at `link_path` say, until SIGTERM or SIGINT. Returns an exit
+ * status of sysexits(3), after an error was printed.
+ */
+int serve(const char *address, const char *path, const char *link_path);
 
 #endif

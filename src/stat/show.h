@@ -5,17 +5,20 @@
 #define RELAYHUB_STAT_SHOW_H
 
 #include "stat/clients.h"
+#include "stat/nodes.h"
 
 #include <stdio.h>
 
 /* For people: each value with its meaning, then up to `clients` clients. */
-void show_text(FILE *to, const struct reader *reader, uint32_t clients, enum client_order order);
+void show_text(FILE *to, const struct reader *reader, const struct nodes *nodes, uint32_t clients,
+               enum client_order order);
 
 /* One JSON object (RFC 8259), with up to `clients` clients. */
-void show_json(FILE *to, const struct reader *reader, uint32_t clients, enum client_order order);
+void show_json(FILE *to, const struct reader *reader, const struct nodes *nodes, uint32_t clients,
+               enum client_order order);
 
-/* Prometheus's text format, version 0.0.4. `reader` NULL: the hub does not run. */
-void show_prometheus(FILE *to, const struct reader *reader);
+/* Prometheus's text format, version 0.0.4. `reader` NULL: the hub does not run, and of nodes nothing is shown. */
+void show_prometheus(FILE *to, const struct reader *reader, const struct nodes *nodes);
 
 /*
  * One line for a monitoring system, and the exit status that the plugins of Nagios have: 0 good, 1 warning, 2 critical.

@@ -53,6 +53,41 @@ static void put_part(FILE *to, const struct reader *reader, enum statistics_part
     fputc('}', to);
 }
 
+static void put_node(FILE *to, const struct reader *reader, const struct node *node)
+{
+    struct statistics_field field;
+    bool first = true;
+
+    fprintf(to, "{\"node\":%u", node->number);
+    for (uint32_t index = 0; node->in_hub && nodes_next(reader, &index, &field);) {
+        fputc(',', to);
+        put_string(to, field.name);
+        fprintf(to, ":%" PRIu64, nodes_value(reader, &field, node->number));
+    }
+    if (node->link != NULL) {
+        fputs(",\"link\":{", to);
+        for (unsigned k = 0; k < LINK_VALUES; k++) {
+            if (!node->link->known[k])
+                continue;
+            put_name(to, &first, link_values[k].name);
+            fprintf(to, "%" PRIu64, node->link->values[k]);
+        }
+        fputc('}', to);
+    }
+    fputc('}', to);
+}
+
+static void put_nodes(FILE *to, const struct reader *reader, const struct nodes *nodes)
+{
+    fprintf(to, ",\"link_runs\":%s,\"nodes\":[", nodes->link_runs ? "true" : "false");
+    for (unsigned i = 0; i < nodes->count; i++) {
+        if (i > 0)
+            fputc(',', to);
+        put_node(to, reader, &nodes->node[i]);
+    }
+    fputc(']', to);
+}
+
 static void put_client(FILE *to, const struct reader *reader, const struct client_sample *sample)
 {
     char text[CLIENT_ADDRESS], state[CLIENT_STATE];
@@ -81,7 +116,8 @@ static void put_clients(FILE *to, const struct reader *reader, uint32_t most, en
     clients_free(&clients);
 }
 
-void show_json(FILE *to, const struct reader *reader, uint32_t clients, enum client_order order)
+void show_json(FILE *to, const struct reader *reader, const struct nodes *nodes, uint32_t clients,
+               enum client_order order)
 {
     fputs("{\"program\":", to);
     put_string(to, reader->header.program);
@@ -94,6 +130,7 @@ void show_json(FILE *to, const struct reader *reader, uint32_t clients, enum cli
         put_part(to, reader, PART_WORKER, i);
     }
     fputc(']', to);
+    put_nodes(to, reader, nodes);
     put_clients(to, reader, clients, order);
     fputs("}\n", to);
 }

@@ -9,16 +9,22 @@
 
 #define NAME 64u
 
-static void name_of(const struct statistics_field *field, char name[NAME])
+/* `of` is what stands before the names of a part. */
+static void name_of(const char *of, const char *value, uint32_t kind, char name[NAME])
 {
-    if (field->kind == KIND_TIME)
-        snprintf(name, NAME, "relayhub_%s_time_seconds", field->name);
-    else if (field->kind == KIND_HISTOGRAM)
-        snprintf(name, NAME, "relayhub_%s_seconds", field->name);
-    else if (field->kind == KIND_COUNTER && strncmp(field->name, "bytes_", 6) == 0)
-        snprintf(name, NAME, "relayhub_%s_bytes_total", field->name + 6);
+    if (kind == KIND_TIME)
+        snprintf(name, NAME, "relayhub_%s%s_time_seconds", of, value);
+    else if (kind == KIND_HISTOGRAM)
+        snprintf(name, NAME, "relayhub_%s%s_seconds", of, value);
+    else if (kind == KIND_COUNTER && strncmp(value, "bytes_", 6) == 0)
+        snprintf(name, NAME, "relayhub_%s%s_bytes_total", of, value + 6);
     else
-        snprintf(name, NAME, "relayhub_%s%s", field->name, field->kind == KIND_COUNTER ? "_total" : "");
+        snprintf(name, NAME, "relayhub_%s%s%s", of, value, kind == KIND_COUNTER ? "_total" : "");
+}
+
+static const char *type_of(uint32_t kind)
+{
+    return kind == KIND_COUNTER ? "counter" : "gauge";
 }
 
 static void put_head(FILE *to, const char *name, const char *help, const char *type)
@@ -55,12 +61,12 @@ static void put_field(FILE *to, const struct reader *reader, const struct statis
 
     if (field->kind != KIND_HISTOGRAM && length > 4 && strcmp(field->name + length - 4, "_sum") == 0)
         return; /* part of a histogram */
-    name_of(field, name);
+    name_of("", field->name, field->kind, name);
     if (field->kind == KIND_HISTOGRAM) {
         put_histogram(to, reader, field, name);
         return;
     }
-    put_head(to, name, field->help, field->kind == KIND_COUNTER ? "counter" : "gauge");
+    put_head(to, name, field->help, type_of(field->kind));
     if (field->part == PART_HUB && field->count == 1) {
         fprintf(to, "%s %" PRIu64 "\n", name, reader_value(reader, field, 0, 0));
         return;
@@ -71,7 +77,48 @@ static void put_field(FILE *to, const struct reader *reader, const struct statis
                                         : reader_value(reader, field, worker, 0));
 }
 
-void show_prometheus(FILE *to, const struct reader *reader)
+static void put_hub_values(FILE *to, const struct reader *reader, const struct nodes *nodes)
+{
+    struct statistics_field field;
+    char name[NAME];
+
+    for (uint32_t index = 0; nodes_next(reader, &index, &field);) {
+        name_of("node_", field.name, field.kind, name);
+        put_head(to, name, field.help, type_of(field.kind));
+        for (unsigned i = 0; i < nodes->count; i++) {
+            unsigned number = nodes->node[i].number;
+            if (nodes->node[i].in_hub)
+                fprintf(to, "%s{node=\"%u\"} %" PRIu64 "\n", name, number, nodes_value(reader, &field, number));
+        }
+    }
+}
+
+static void put_link_values(FILE *to, const struct nodes *nodes)
+{
+    char name[NAME];
+
+    for (unsigned k = 0; k < LINK_VALUES; k++) {
+        name_of("node_link_", link_values[k].name, link_values[k].kind, name);
+        put_head(to, name, link_values[k].help, type_of(link_values[k].kind));
+        for (unsigned i = 0; i < nodes->count; i++) {
+            const struct link_peer *link = nodes->node[i].link;
+            if (link != NULL && link->known[k])
+                fprintf(to, "%s{node=\"%u\"} %" PRIu64 "\n", name, link->node, link->values[k]);
+        }
+    }
+}
+
+static void put_nodes(FILE *to, const struct reader *reader, const struct nodes *nodes)
+{
+    if (!nodes->any)
+        return;
+    put_head(to, "relayhub_link_up", "1: the link runs", "gauge");
+    fprintf(to, "relayhub_link_up %d\n", nodes->link_runs);
+    put_hub_values(to, reader, nodes);
+    put_link_values(to, nodes);
+}
+
+void show_prometheus(FILE *to, const struct reader *reader, const struct nodes *nodes)
 {
     struct statistics_field field;
 
@@ -85,4 +132,5 @@ void show_prometheus(FILE *to, const struct reader *reader)
         put_field(to, reader, &field);
     for (uint32_t index = 0; reader_next(reader, PART_WORKER, &index, &field);)
         put_field(to, reader, &field);
+    put_nodes(to, reader, nodes);
 }

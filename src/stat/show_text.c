@@ -19,15 +19,15 @@ uint64_t quantile(const struct reader *reader, const char *name, uint32_t worker
     return 0;
 }
 
-static void show_number(FILE *to, const struct statistics_field *field, uint64_t value)
+static void show_number(FILE *to, uint32_t kind, uint64_t value)
 {
     time_t when = (time_t)value;
     struct tm parts;
     char text[32];
 
-    if (field->kind == KIND_TIME && value == 0)
+    if (kind == KIND_TIME && value == 0)
         snprintf(text, sizeof text, "never");
-    else if (field->kind == KIND_TIME && localtime_r(&when, &parts) != NULL)
+    else if (kind == KIND_TIME && localtime_r(&when, &parts) != NULL)
         strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
     else
         snprintf(text, sizeof text, "%" PRIu64, value);
@@ -45,7 +45,7 @@ static void show_part(FILE *to, const struct reader *reader, enum statistics_par
             continue;
         fprintf(to, "%-20s", field.name);
         for (uint32_t i = 0; i < columns; i++)
-            show_number(to, &field,
+            show_number(to, field.kind,
                         part == PART_WORKER ? reader_value(reader, &field, i, 0) : reader_value(reader, &field, 0, i));
         fprintf(to, "  %s\n", field.help);
     }
@@ -65,6 +65,62 @@ static void show_turns(FILE *to, const struct reader *reader)
     }
 }
 
+/* ---- other nodes ---- */
+
+static void show_unknown(FILE *to)
+{
+    fprintf(to, " %19s", "-");
+}
+
+static void show_hub_values(FILE *to, const struct reader *reader, const struct nodes *nodes)
+{
+    struct statistics_field field;
+
+    for (uint32_t index = 0; nodes_next(reader, &index, &field);) {
+        fprintf(to, "%-20s", field.name);
+        for (unsigned i = 0; i < nodes->count; i++) {
+            if (nodes->node[i].in_hub)
+                show_number(to, field.kind, nodes_value(reader, &field, nodes->node[i].number));
+            else
+                show_unknown(to);
+        }
+        fprintf(to, "  %s\n", field.help);
+    }
+}
+
+static void show_link_values(FILE *to, const struct nodes *nodes)
+{
+    for (unsigned k = 0; k < LINK_VALUES; k++) {
+        fprintf(to, "link_%-15s", link_values[k].name);
+        for (unsigned i = 0; i < nodes->count; i++) {
+            const struct link_peer *link = nodes->node[i].link;
+            if (link != NULL && link->known[k])
+                show_number(to, link_values[k].kind, link->values[k]);
+            else
+                show_unknown(to);
+        }
+        fprintf(to, "  %s\n", link_values[k].help);
+    }
+}
+
+static void show_nodes(FILE *to, const struct reader *reader, const struct nodes *nodes)
+{
+    if (!nodes->any)
+        return;
+    fprintf(to, "\n%-20s", "other node");
+    for (unsigned i = 0; i < nodes->count; i++)
+        fprintf(to, " %19u", nodes->node[i].number);
+    fputs(nodes->count == 0 ? " none is known\n" : "\n", to);
+    if (nodes->count > 0)
+        show_hub_values(to, reader, nodes);
+    if (!nodes->link_runs)
+        fprintf(to, "the link does not run: %s: %s\n", nodes->link_path, nodes->link_reason);
+    else if (nodes->count > 0)
+        show_link_values(to, nodes);
+}
+
+/* ---- clients ---- */
+
 static void show_clients(FILE *to, const struct reader *reader, uint32_t most, enum client_order order)
 {
     struct clients clients;
@@ -83,7 +139,8 @@ static void show_clients(FILE *to, const struct reader *reader, uint32_t most, e
     clients_free(&clients);
 }
 
-void show_text(FILE *to, const struct reader *reader, uint32_t clients, enum client_order order)
+void show_text(FILE *to, const struct reader *reader, const struct nodes *nodes, uint32_t clients,
+               enum client_order order)
 {
     fprintf(to, "%s\n", reader->header.program);
     show_part(to, reader, PART_HUB);
@@ -93,6 +150,7 @@ void show_text(FILE *to, const struct reader *reader, uint32_t clients, enum cli
     fputc('\n', to);
     show_part(to, reader, PART_WORKER);
     show_turns(to, reader);
+    show_nodes(to, reader, nodes);
     show_clients(to, reader, clients, order);
 }
 
