@@ -1,6 +1,7 @@
 #!/bin/sh
 # test_stat.sh: the statistics file of a hub, and relayhub-stat in each of its forms, against real hubs: one that serves,
-# one that is killed, and one that takes its place.
+# one that is killed, and one that takes its place; and what it says of other nodes, over NATS where RELAYHUB_LINK and
+# nats-server are there (test_node_statistics.c has the hub's part without them).
 # RELAYHUBD, RELAYHUB and RELAYHUB_STAT are the programs; without them this test is skipped.
 set -u
 [ -n "${RELAYHUBD:-}" ] && [ -n "${RELAYHUB:-}" ] && [ -n "${RELAYHUB_STAT:-}" ] || exit 77
@@ -12,8 +13,8 @@ memory=$(mktemp -d /dev/shm/relayhub.XXXXXX) || exit 77
 trap 'clean_up; rm -rf "$memory"' EXIT
 file=$memory/statistics
 
-start_counting_hub() {
-    "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --statistics-file "$file" 2>"$dir/hub.err" &
+start_counting_hub() { # OPTION...
+    "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --statistics-file "$file" "$@" 2>"$dir/hub.err" &
     hub_pid=$!
     RELAYHUB_HUB=$(await_line "$dir/hub.err" '.*listening on \(127.0.0.1:[0-9]*\)') || fail "the hub does not listen"
     await_line "$dir/hub.err" '.*\(ready\).*' >/dev/null || fail "the hub is not ready"
@@ -55,6 +56,7 @@ expect 64 '--sort takes' stat --sort nonsense
 expect 64 '--interval takes' stat --interval 0
 expect 64 '--clients takes' stat --clients -1
 expect 64 'takes options only' stat nonsense
+expect 64 'requires an argument' stat --link-status
 expect 3 '--warning takes' stat --check --warning 101
 expect 0 '--prometheus' stat --help
 expect 0 'relayhub-stat ' stat --version
@@ -81,6 +83,8 @@ turns=$(value turns)
 stat --json >/dev/null
 [ "$(value turns)" = "$turns" ] || fail "a reader costs the hub turns"
 
+stat --link-status "$dir/none" | grep -q 'other node' && fail 'a hub that stands alone shows nodes'
+
 # ---- JSON, Prometheus, Nagios
 
 if command -v python3 >/dev/null; then
@@ -89,6 +93,7 @@ import json, sys
 shown = json.load(sys.stdin)
 assert shown["program"].startswith("relayhubd "), shown["program"]
 assert sum(worker["messages"] for worker in shown["workers"]) == 2
+assert shown["nodes"] == [] and shown["link_runs"] is False
 assert shown["hub"]["accepted"] == 3 and len(shown["hub"]["worker_pid"]) == 2
 assert all(sum(worker["turn_time"]) == worker["turns"] for worker in shown["workers"])
 assert [client["id"] for client in shown["clients"]] == [sys.argv[1]]' "$id" || fail "the JSON is wrong: $(stat --json)"
@@ -176,7 +181,7 @@ fi
 
 # ---- what no hub wrote: never more than an error
 
-start_counting_hub
+start_counting_hub --node 1 --link "$dir/link1"
 cp "$file" "$memory/copy"
 if command -v python3 >/dev/null; then
     python3 - "$RELAYHUB_STAT" "$memory/copy" <<'END' || fail "a file with mistakes"
@@ -186,7 +191,7 @@ good = open(sys.argv[2], 'rb').read()
 for round in range(150):
     bad = bytearray(good[:random.choice([len(good), 20000, 5000, 100])])
     for _ in range(random.choice([0, 1, 3, 30])):
-        bad[random.randrange(min(len(bad), random.choice([112, 16384])))] = random.choice([0, 1, 0x7f, 0xff, random.randrange(256)])
+        bad[random.randrange(min(len(bad), random.choice([128, 16384])))] = random.choice([0, 1, 0x7f, 0xff, random.randrange(256)])
     with open(sys.argv[2] + '.bad', 'wb') as file:
         file.write(bad)
         file.flush()
@@ -201,6 +206,148 @@ fi
 printf 'something else' >"$memory/other"
 expect 69 'no hub wrote it' "$RELAYHUB_STAT" --file "$memory/other"
 expect 69 'no hub wrote it' "$RELAYHUB_STAT" --file /dev/null
+stop_hub
+
+# ---- other nodes: what the link says, and what it does not
+
+prom() {
+    stat --prometheus "$@" >"$dir/metrics" || fail '--prometheus'
+    command -v promtool >/dev/null || return 0
+    promtool check metrics <"$dir/metrics" >"$dir/promtool" 2>&1 || fail "promtool: $(cat "$dir/promtool")"
+    [ ! -s "$dir/promtool" ] || fail "promtool: $(cat "$dir/promtool")"
+}
+
+# The value of a node in the text: column NAME NUMBER
+column() {
+    awk -v name="$1" -v number="$2" '
+        /^other node/ { for (i = 3; i <= NF; i++) if ($i == number) column = i - 1 }
+        column && $1 == name { print $column }' "$dir/text"
+}
+
+# The link does not run: expect_no_link WHY OPTION...
+expect_no_link() {
+    why=$1
+    shift
+    stat "$@" >"$dir/text" || fail "$why: no text"
+    grep -qx "the link does not run: .*: $why" "$dir/text" || fail "not \"$why\": $(cat "$dir/text")"
+    grep -q '^link_' "$dir/text" && fail "$why: the text shows the link: $(cat "$dir/text")"
+    prom "$@"
+    grep -qx 'relayhub_link_up 0' "$dir/metrics" || fail "$why: no relayhub_link_up 0"
+    grep -q '^relayhub_node_link_' "$dir/metrics" && fail "$why: the metrics show the link: $(cat "$dir/metrics")"
+    stat --json "$@" | grep -q '"link_runs":false,"nodes":\[\]' || fail "$why: $(stat --json "$@")"
+}
+
+status=$dir/status
+good='node 1 workers 2 server nats://127.0.0.1:4222
+peer 7 down since 0 workers 2 streams 0 sent 32 received 10 waiting 3 again 4 sessions_ended 5 streams_ended 6
+peer 5 up since 1795852151 sent 18446744073709551615'
+start_counting_hub --node 1 --link "$dir/link1"
+expect_no_link 'there is no such file' --link-status "$status"
+expect_no_link 'no link wrote it' --link-status /dev/null
+od -An -tx1 -N 100000 /dev/urandom >"$status"
+expect_no_link 'no link wrote it' --link-status "$status"
+head -c 100000 /dev/urandom >"$status"
+expect_no_link 'no link wrote it' --link-status "$status"
+echo "$good" | sed 's/^node 1/node 2/' >"$status"
+expect_no_link 'it is of the link of node 2' --link-status "$status"
+echo "$good" >"$status"
+touch -d '60 seconds ago' "$status"
+expect_no_link 'it was written 6[0-9] seconds ago' --link-status "$status"
+printf '%s' "$good" >"$status" # its last line is still being written
+stat --link-status "$status" >"$dir/text"
+[ "$(column link_up 7) $(column link_bytes_sent 7) $(column streams 7)" = '0 32 -' ] || fail "node 7: $(cat "$dir/text")"
+grep -q '^other node  *7$' "$dir/text" || fail "half a line is taken: $(cat "$dir/text")"
+echo "$good" >"$status"
+stat --link-status "$status" >"$dir/text"
+grep -q '^other node  *5  *7$' "$dir/text" || fail "the nodes: $(cat "$dir/text")"
+[ "$(column link_bytes_sent 5) $(column link_bytes_received 5)" = '18446744073709551615 -' ] || fail "node 5: $(cat "$dir/text")"
+prom --link-status "$status"
+grep -qx 'relayhub_node_link_streams_ended_total{node="7"} 6' "$dir/metrics" || fail "node 7: $(cat "$dir/metrics")"
+grep -q '^relayhub_node_link_received_bytes_total{node="5"}' "$dir/metrics" && fail "node 5: $(cat "$dir/metrics")"
+stat --json --link-status "$status" | grep -qF '"link_runs":true,"nodes":[{"node":5,"link":{"up":1,"up_since":1795852151,"bytes_sent":18446744073709551615}},{"node":7,"link":{"up":0,"up_since":0,"bytes_sent":32,"bytes_received":10,"bytes_waiting":3,"bytes_again":4,"sessions_ended":5,"streams_ended":6}}]' ||
+    fail "the JSON: $(stat --json --link-status "$status")"
+
+# ---- another node, over NATS
+
+if [ -x "${RELAYHUB_LINK:-}" ] && command -v nats-server >/dev/null; then
+    nats_port=$((30000 + $$ % 1000)) # below those that the kernel gives out
+    nats-server -a 127.0.0.1 -p "$nats_port" >"$dir/nats.log" 2>&1 &
+    pids="$pids $!"
+    "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --node 2 --link "$dir/link2" 2>"$dir/hub2.err" &
+    other_pid=$!
+    pids="$pids $other_pid"
+    await_line "$dir/hub2.err" '.*\(ready\).*' >/dev/null || fail 'hub 2 is not ready'
+    for node in 1 2; do
+        "$RELAYHUB_LINK" --link "$dir/link$node" --server "nats://127.0.0.1:$nats_port" --node-timeout 2 \
+            --status-file "$dir/status$node" 2>"$dir/link$node.err" &
+        pids="$pids $!"
+        eval "link_pid$node=$!"
+    done
+    other=$(await_line "$dir/hub2.err" '.*listening on \(127.0.0.1:[0-9]*\)')
+    for number in 1 2 3; do
+        "$RELAYHUB" --hub "$other" listen >"$dir/listen$number" 2>"$dir/listen$number.err" &
+        pids="$pids $!"
+    done
+
+    # Until the text has this value of node 2.
+    await_node() {
+        for _ in $(seq 300); do
+            stat --link-status "$dir/status1" >"$dir/text"
+            [ "$(column "$1" 2)" = "$2" ] && return 0
+            sleep 0.05
+        done
+        fail "$1 of node 2 is not $2: $(cat "$dir/text")"
+    }
+
+    await_node link_up 1
+    await_node streams 2
+    await_node clients 3
+    id=$(await_line "$dir/listen1" '.*id \([0-9]*\).*') || fail 'a listener has no id'
+    before=$(column link_bytes_sent 2)
+    "$RELAYHUB" send "$id" "$(printf '%1000s' x)" || fail 'it cannot be sent to node 2'
+    for _ in $(seq 100); do
+        await_node link_up 1
+        [ "$(column link_bytes_sent 2)" -gt $((before + 1000)) ] && break
+        sleep 0.05
+    done
+    [ "$(column link_bytes_sent 2)" -gt $((before + 1000)) ] || fail "sent: $before before, and $(cat "$dir/text")"
+    [ "$(column not_acknowledged 2) $(column congested 2) $(column link_bytes_waiting 2)" = '0 0 0' ] || fail "node 2: $(cat "$dir/text")"
+    grep -q '^the link' "$dir/text" && fail "the link runs: $(cat "$dir/text")"
+    prom --link-status "$dir/status1"
+    for line in 'relayhub_node 1' 'relayhub_link_up 1' 'relayhub_node_streams{node="2"} 2' 'relayhub_node_clients{node="2"} 3' \
+        'relayhub_node_not_acknowledged{node="2"} 0' 'relayhub_node_link_up{node="2"} 1' \
+        'relayhub_node_link_sessions_ended_total{node="2"} 0'; do
+        grep -qxF "$line" "$dir/metrics" || fail "no $line in $(cat "$dir/metrics")"
+    done
+    stat --json --link-status "$dir/status1" | grep -qF '"link_runs":true,"nodes":[{"node":2,"streams":2,"not_acknowledged":0,"clients":3,"congested":0,"link":{"up":1,"up_since":1' ||
+        fail "the JSON: $(stat --json --link-status "$dir/status1")"
+    if [ -n "${server:-}" ]; then
+        "$RELAYHUB_STAT" --file "$file" --link-status "$dir/status1" --listen "127.0.0.1:$port" 2>"$dir/serve.err" &
+        pids="$pids $!"
+        for _ in $(seq 100); do
+            curl -s "http://127.0.0.1:$port/metrics" >"$dir/scraped" && break
+            sleep 0.05
+        done
+        grep -qxF 'relayhub_node_streams{node="2"} 2' "$dir/scraped" || fail "the scrape: $(cat "$dir/scraped")"
+        grep -qxF 'relayhub_node_link_up{node="2"} 1' "$dir/scraped" || fail "the scrape: $(cat "$dir/scraped")"
+    fi
+
+    # The other node is silent: the link still knows it. The link goes: the hub knows nobody.
+    # shellcheck disable=SC2154 # eval sets it
+    kill -9 "$link_pid2"
+    await_node link_up 0
+    await_node streams -
+    [ "$(column link_sessions_ended 2)" = 1 ] || fail "the end of a session: $(cat "$dir/text")"
+    # shellcheck disable=SC2154 # the same
+    kill -9 "$link_pid1"
+    for _ in $(seq 200); do
+        stat --link-status "$dir/status1" >"$dir/text"
+        grep -q '^the link' "$dir/text" && break
+        sleep 0.05
+    done
+    expect_no_link 'it was written [0-9]* seconds ago' --link-status "$dir/status1"
+    kill "$other_pid"
+fi
 stop_hub
 
 # ---- on a terminal
