@@ -95,7 +95,7 @@ size_t hello_write(uint8_t *at, const struct hello *hello)
 
 bool hello_read(struct hello *hello, const uint8_t *at, size_t size)
 {
-    if (size < HELLO_HEADER || at[0] < PIECE_HELLO || at[0] > PIECE_HERE || at[1] != PIECE_VERSION)
+    if (size < HELLO_HEADER || at[0] < PIECE_HELLO || at[0] > PIECE_HERE || at[1] < PIECE_VERSION)
         return false;
     hello->kind = (enum piece_kind)at[0];
     hello->node = get16(at + 2);
@@ -104,7 +104,7 @@ bool hello_read(struct hello *hello, const uint8_t *at, size_t size)
     hello->session = get64(at + 8);
     hello->started = get64(at + 16);
     if (hello->node == 0 || hello->workers > STREAMS_MOST || hello->heard > NODES_MOST ||
-        size != HELLO_HEADER + hello->heard * 10u)
+        size < HELLO_HEADER + hello->heard * 10u)
         return false;
     for (unsigned i = 0; i < hello->heard; i++) {
         hello->others[i].node = get16(at + HELLO_HEADER + i * 10u);

@@ -6,6 +6,9 @@
  *                arrived:8 | bytes
  *     a hello:   kind:1 | version:1 | node:2 | workers:2 | heard:2 | session:8 | started:8 | node:2 | session:8 ...
  *
+ * A hello says the newest version that its link speaks, and a later one may add to its end: two links speak the lower
+ * of both. This is the first.
+ *
  * A session is one run of a link, an incarnation one life of a stream. A piece is for one of each, so what is left over
  * from an earlier one, or is meant for another link that claims the same node, is recognised and dropped.
  *

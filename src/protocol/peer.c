@@ -115,17 +115,15 @@ bool peer_load_hello(struct peer_hello *hello, const uint8_t *frame)
     uint32_t word = frame_load_word(frame);
     const uint8_t *body = frame + FRAME_WORD_SIZE;
 
-    hello->version = 0;
     if (word != frame_word(FRAME_CONTROL, 0, PEER_HELLO_BODY) || body[0] != PEER_HELLO)
         return false;
-    hello->version = body[1];
+    hello->version = body[1] < PEER_VERSION ? body[1] : PEER_VERSION;
     hello->node = (uint16_t)(body[2] << 8 | body[3]);
     hello->workers = body[4];
     hello->worker = body[5];
     hello->slot_bits = body[6];
-    return hello->version == PEER_VERSION && hello->node != 0 && hello->workers >= 1 &&
-           hello->workers <= PEER_WORKERS_MOST && hello->worker < hello->workers &&
-           hello->slot_bits <= PEER_SLOT_BITS_MOST;
+    return hello->version != 0 && hello->node != 0 && hello->workers >= 1 && hello->workers <= PEER_WORKERS_MOST &&
+           hello->worker < hello->workers && hello->slot_bits <= PEER_SLOT_BITS_MOST;
 }
 
 void peer_store_acknowledged(uint8_t *body, uint64_t serial)

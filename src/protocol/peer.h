@@ -15,8 +15,9 @@
  *     CONGESTED     receivers            none; senders to these are to wait
  *     RELIEVED      receivers            none; they need not wait any more
  *
- * HELLO is the first frame of each side of a stream, and no other one is. FORWARDs are numbered from 1 on, on each
- * stream and in each direction: their serial. relayhub-cluster(7) describes the whole.
+ * HELLO is the first frame of each side of a stream, and no other one is. It is the same in all versions, and says the
+ * newest one that its hub speaks: both speak the lower of the two, so a cluster can be upgraded node by node. FORWARDs
+ * are numbered from 1 on, on each stream and in each direction: their serial. relayhub-cluster(7) describes the whole.
  *
  * As in frame.h, no function here touches a socket, allocates or keeps state: all bytes from another hub are judged
  * here.
@@ -26,7 +27,7 @@
 
 #include "protocol/frame.h"
 
-#define PEER_VERSION 1u
+#define PEER_VERSION 1u     /* the newest that this program speaks */
 #define PEER_NODE_SHIFT 48u /* the node of an id is in its upper bits */
 #define PEER_WORKERS_MOST 64u
 #define PEER_SLOT_BITS_MOST 24u
@@ -101,8 +102,8 @@ void peer_store_fields(uint8_t *at, uint64_t sender, uint64_t number, uint32_t m
 void peer_load_fields(struct peer_forward *forward, const uint8_t *frame);
 
 /*
- * Writes a whole HELLO, of PEER_HELLO_SIZE bytes; reads one. False if it is none that this program understands; then
- * the version is that of one of another version, or 0.
+ * Writes a whole HELLO, of PEER_HELLO_SIZE bytes; reads one, of which hello->version is then the version that both
+ * sides speak. False if it is none, or says a version before the first one.
  */
 void peer_store_hello(uint8_t *frame, const struct peer_hello *hello);
 bool peer_load_hello(struct peer_hello *hello, const uint8_t *frame);

@@ -433,7 +433,7 @@ END_TEST
 START_TEST(test_hellos)
 {
     static struct hello hello = {.kind = PIECE_HELLO, .node = 9, .workers = 4, .session = 5, .started = 6}, read;
-    uint8_t bytes[HELLO_SIZE_MOST];
+    uint8_t bytes[HELLO_SIZE_MOST + 7] = {0};
 
     for (hello.heard = 0; hello.heard <= NODES_MOST; hello.heard++) {
         if (hello.heard > 0)
@@ -448,7 +448,10 @@ START_TEST(test_hellos)
         for (size_t less = 0; less < size; less++)
             ck_assert(!hello_read(&read, bytes, less));
     }
-    bytes[1]++; /* another version */
+    bytes[1] = PIECE_VERSION + 1; /* a later version, which has more to say */
+    ck_assert(hello_read(&read, bytes, HELLO_SIZE_MOST + 7));
+    ck_assert_uint_eq(read.heard, NODES_MOST);
+    bytes[1] = 0;
     ck_assert(!hello_read(&read, bytes, HELLO_SIZE_MOST));
 }
 END_TEST

@@ -176,12 +176,8 @@ static enum outcome take_hello(struct worker *worker, struct peer *peer, const u
 {
     struct peer_hello hello;
 
-    if (!peer_load_hello(&hello, frame)) {
-        if (hello.version != 0 && hello.version != PEER_VERSION)
-            log_line(LOG_ERR, "node %u says version %u of the protocol between hubs, and this hub knows %u: no stream",
-                     hello.node, hello.version, PEER_VERSION);
+    if (!peer_load_hello(&hello, frame))
         return WRONG;
-    }
     if (hello.node == worker->shared->node) {
         log_line(LOG_ERR, "a stream leads to a hub that is node %u as well: each needs a --node of its own",
                  hello.node);
