@@ -1,12 +1,14 @@
 #!/bin/bash
 # run.sh: three hubs in network namespaces of their own, each with a link and a nats-server, and what is done to them:
-# every kind of process is killed and stopped, nodes are cut off from the others, in one direction as well. Clients of
-# all three send to one another meanwhile, and ledger.c keeps account of each message.
+# every kind of process is killed and stopped, nodes are cut off from the others, in one direction as well, and their
+# cables delay, lose and reorder (wire.c). Clients of all three send to one another meanwhile, and ledger.c keeps account
+# of each message. No process may end but by what is done to it here.
 #
-# CLUSTER_SECONDS is how long it takes (600). RELAYHUBD, RELAYHUB_LINK and LEDGER are the programs. As root. Where no
-# namespaces can be made it says so, and ends with status 77.
+# CLUSTER_SECONDS is how long it takes (600). The logs are kept in a folder below CLUSTER_KEEP if there is one.
+# RELAYHUBD, RELAYHUB_LINK, LEDGER and WIRE are the programs. As root. Where no namespaces can be made it says so, and
+# ends with status 77.
 set -u
-: "${RELAYHUBD:?}" "${RELAYHUB_LINK:?}" "${LEDGER:?}"
+: "${RELAYHUBD:?}" "${RELAYHUB_LINK:?}" "${LEDGER:?}" "${WIRE:?}"
 
 seconds=${CLUSTER_SECONDS:-600}
 dir=$(mktemp -d)
@@ -24,6 +26,9 @@ fail() {
 }
 
 # ---- the network: a namespace a node, and one in the middle with two bridges: one for the cluster, one for clients
+#
+#     node N: cluster <-> wireN == the wire == farN <-> clusterN: bridge cluster
+#             client  <-> clientN: bridge client
 
 inside() { # NODE COMMAND...
     local node=$1
@@ -49,13 +54,52 @@ make_network() {
     for node in $nodes; do
         ip netns add "$name-$node" || return 1
         inside "$node" ip link set lo up
+        inside 0 ip link add "wire$node" type veth peer name cluster netns "$name-$node" || return 1
+        inside 0 ip link add "client$node" type veth peer name client netns "$name-$node" || return 1
+        inside 0 ip link add "far$node" type veth peer name "cluster$node" || return 1
         for bridge in cluster client; do
-            inside 0 ip link add "$bridge$node" type veth peer name "$bridge" netns "$name-$node" || return 1
             inside 0 ip link set "$bridge$node" master "$bridge" up
             inside "$node" ip link set "$bridge" up
         done
+        inside 0 ip link set "wire$node" up
+        inside 0 ip link set "far$node" up
         inside "$node" ip address add "10.88.0.$node/24" dev cluster
         inside "$node" ip address add "10.89.0.$node/24" dev client
+        lay_wire "$node"
+    done
+}
+
+wires=''
+lay_wire() { # NODE
+    mkfifo "$dir/wire$1"
+    begin 0 "$WIRE" "wire$1" "far$1" <>"$dir/wire$1" >"$dir/wire$1.log" 2>&1 &
+    wires="$wires $!"
+}
+
+set_wire() { # NODE CONDITIONS
+    echo "$2" >"$dir/wire$1"
+}
+
+# How many of 40 pings to another node are answered, and in how many milliseconds on average.
+ping_over() { # NODE CONDITIONS
+    set_wire "$1" "$2"
+    inside "$1" ping -n -c 40 -i 0.02 -W 1 "10.88.0.$(($1 % 3 + 1))" |
+        sed -n 's/.* \([0-9]*\) received.*/\1/p; s,^rtt .* = [^/]*/\([0-9]*\).*,\1,p' | paste -s -d ' '
+}
+
+# A wire that changed nothing would let the check pass.
+check_wires() {
+    local answers mean
+    for node in $nodes; do
+        read -r answers mean < <(ping_over "$node" clear)
+        if [ "${answers:-0}" != 40 ] || [ "$mean" -ge 20 ]; then
+            fail "the wire of node $node harms: ${answers:-0} answers to 40 pings, in ${mean:-no} ms"
+        fi
+        read -r answers mean < <(ping_over "$node" 'delay 50 jitter 20 loss 20 reorder 10')
+        if [ "${answers:-40}" = 40 ] || [ "${mean:-0}" -le 50 ]; then
+            fail "the wire of node $node does nothing: ${answers:-40} answers to 40 pings, in ${mean:-no} ms"
+        fi
+        set_wire "$node" clear
     done
 }
 
@@ -73,10 +117,13 @@ clean_up() {
         ip netns delete "$name-$node" 2>/dev/null
     done
     wait 2>/dev/null
+    if [ -n "${CLUSTER_KEEP:-}" ] && mkdir -p "$CLUSTER_KEEP" && cp -r "$dir" "$CLUSTER_KEEP"; then
+        say "the logs are in $CLUSTER_KEEP/${dir##*/}"
+    fi
     rm -rf "$dir"
 }
 
-# ---- the processes; each is started again when it ends
+# ---- the processes; each is started again when it ends, and how it ended is noted
 
 write_nats_configuration() { # NODE
     local routes=''
@@ -100,6 +147,7 @@ keep_running() { # KIND NODE COMMAND...
         begin "$node" "$@" >>"$dir/$kind$node.log" 2>&1 &
         echo $! >"$dir/$kind$node.pid"
         wait $!
+        echo "ended $kind $node $?" >>"$dir/ends"
         sleep 0.3
     done
 }
@@ -109,8 +157,10 @@ start_node() {
     write_nats_configuration "$1"
     keep_running nats "$1" nats-server -c "$dir/nats$1.conf" &
     supervisors="$supervisors $!"
+    local slow=pause
+    [ "$1" != 3 ] || slow=refuse
     keep_running hub "$1" "$RELAYHUBD" --foreground --workers 2 --node "$1" --link "$dir/$1.link" \
-        --listen "10.89.0.$1:7411" --drain-timeout 5 &
+        --listen "10.89.0.$1:7411" --drain-timeout 5 --slow-receiver $slow &
     supervisors="$supervisors $!"
     keep_running link "$1" "$RELAYHUB_LINK" --link "$dir/$1.link" --server nats://127.0.0.1:4222 \
         --status-file "$dir/$1.status" &
@@ -180,6 +230,14 @@ random() { # FROM TO
     echo $(($1 + RANDOM % ($2 - $1 + 1)))
 }
 
+strike_wire() { # NODE
+    # in both directions, or in one
+    set_wire "$1" "$(printf '%s\n' '' forth back | shuf -n 1) delay 50 jitter 20 loss 2 reorder 10"
+    sleep "$(random 3 8)"
+    set_wire "$1" clear
+    count 'delay, loss and reordering'
+}
+
 strike() {
     local node kind process
     node=$(random 1 3)
@@ -187,17 +245,11 @@ strike() {
     [ "$kind" != worker ] || cp "$dir/hub$node.pid" "$dir/worker$node.pid"
     process=$(processes "$kind" "$node")
     case $(random 0 5) in
-    5) # where the kernel has netem
-        if inside "$node" tc qdisc add dev cluster root netem delay 50ms 20ms loss 2% reorder 10% 2>/dev/null; then
-            sleep "$(random 3 8)"
-            inside "$node" tc qdisc delete dev cluster root
-            count 'delay, loss and reordering'
-        else
-            count 'no delay, loss and reordering: this kernel has no netem'
-        fi
+    5)
+        strike_wire "$node"
         ;;
     0 | 1)
-        kill -9 "$process" 2>/dev/null
+        ! kill -9 "$process" 2>/dev/null || echo "killed $kind $node" >>"$dir/ends"
         count "kill -9 of a $kind"
         ;;
     2 | 3)
@@ -224,7 +276,43 @@ strike() {
 }
 
 count() {
-    echo "$1" >>"$dir/strikes"
+    echo "$(date -u +%T.%3N) node $node: $1" >>"$dir/strikes"
+}
+
+# ---- what has ended
+
+# The ends that are none of ours, as lines `KIND NODE STATUS`. One by kill -9 is ours if we have killed as many of these.
+unexplained_ends() {
+    awk '
+        $1 == "killed" { ours[$2 " " $3]++ }
+        $1 == "ended" && $4 == 137 { killed[$2 " " $3]++ }
+        $1 == "ended" && $4 != 137 { print $2, $3, $4 }
+        END { for (which in killed) if (killed[which] > ours[which]) print which, 137 }' "$dir/ends"
+}
+
+# The same of workers, by what their masters say.
+check_workers() { # NODE
+    local ours killed
+    ours=$(grep -c "^killed worker $1\$" "$dir/ends")
+    killed=$(grep -c 'worker .* was killed by signal 9$' "$dir/hub$1.log")
+    [ "$killed" -le "$ours" ] || fail "node $1: $killed workers were killed by signal 9, $ours of them here"
+    ! grep -E 'worker .* (hangs: |was killed by signal ([1-8]|[1-9][0-9])$|ended with status )' "$dir/hub$1.log" ||
+        fail "node $1: a worker ended by itself"
+}
+
+check_ends() {
+    touch "$dir/ends"
+    while read -r kind node status; do
+        fail "the $kind of node $node ended by itself: status $status$([ "$status" -le 128 ] ||
+            echo ", signal $((status - 128))")"
+        tail -n 20 "$dir/$kind$node.log"
+    done < <(unexplained_ends)
+    for node in $nodes; do
+        check_workers "$node"
+    done
+    for wire in $wires; do
+        kill -0 "$wire" 2>/dev/null || fail "a wire has ended: $(cat "$dir"/wire*.log)"
+    done
 }
 
 # ---- two hubs with one number: the later one's link leaves
@@ -248,7 +336,7 @@ check_double() {
 
 # ---- the run
 
-for tool in ip nats-server; do
+for tool in ip ping nats-server; do
     if ! command -v "$tool" >/dev/null; then
         say "$tool is not installed"
         exit 77
@@ -260,6 +348,8 @@ if ! make_network; then
     say 'no network namespaces can be made here'
     exit 77
 fi
+check_wires
+[ $failed = 0 ] || exit 1
 for node in $nodes; do
     start_node "$node"
 done
@@ -270,6 +360,8 @@ check_double
 begin 0 "$LEDGER" --seconds "$seconds" --settle 40 10.89.0.1:7411 10.89.0.2:7411 10.89.0.3:7411 >"$dir/ledger.log" 2>&1 &
 ledger_pid=$!
 end=$((SECONDS + seconds - 12))
+node=$(random 1 3)
+strike_wire "$node" # in a short run as well
 while [ $SECONDS -lt $end ] && kill -0 "$ledger_pid" 2>/dev/null; do
     strike
     if [ "$(random 0 2)" = 0 ]; then # LIST, once all are back
@@ -280,13 +372,14 @@ done
 await_all_up || fail 'the nodes do not come back'
 wait "$ledger_pid" || fail "the ledger: status $?"
 
-sort "$dir/strikes" | uniq -c
+sed 's/.*: //' "$dir/strikes" | sort | uniq -c
 cat "$dir/ledger.log"
 both=$(sed -n 's/.* both \([0-9]*\),.*/\1/p' "$dir/ledger.log")
 ends=$(cat "$dir"/hub*.log | grep -c 'a stream ends')
 say "$ends streams have ended; $both messages were told undelivered and arrived"
 [ "${both:-0}" = 0 ] || [ "$ends" -gt 0 ] || fail 'a message was told undelivered and arrived, and no stream had ended'
 [ -n "$both" ] || fail 'the ledger has no sums'
+check_ends
 ! grep -h 'broken invariant' "$dir"/hub*.log || fail 'an invariant is broken'
 ! grep -h 'did not keep to the protocol' "$dir"/hub*.log || fail 'a hub did not keep to the protocol between hubs'
 [ $failed = 0 ] && say 'all messages are accounted for'
