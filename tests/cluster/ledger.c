@@ -6,7 +6,8 @@
  * There is an entry for each message and receiver. In the end each one has arrived once, or was answered UNDELIVERED
  * once; or both, which only the end of a stream between hubs may cause: these are counted; or neither, and the sender
  * or the receiver was closed. Anything else is a violation: twice, out of order, or lost without a word. Clients come
- * and go all the time. With SIGUSR1 it measures how long it takes until LIST is the same at all hubs.
+ * and go all the time; half of those that go close their sending side only, and the hub has to close the other one.
+ * With SIGUSR1 it measures how long it takes until LIST is the same at all hubs.
  *
  * It prints the sums in one line, and ends with status 1 after a violation.
  */
@@ -46,8 +47,8 @@ struct entry {
 struct client {
     int fd; /* -1: closed */
     unsigned hub;
-    uint64_t id; /* 0: not known yet */
-    bool slow, asked_list;
+    uint64_t id;       /* 0: not known yet */
+    bool slow, leaves; /* leaves: it sends nothing more, and waits for the hub's close */
     int64_t next_read; /* of a slow one, and of one that reconnects */
     uint8_t *input, *output;
     size_t input_size, output_size;
@@ -70,7 +71,8 @@ static volatile sig_atomic_t list_wanted;
 static bool finishing; /* nobody comes any more */
 
 static struct {
-    uint64_t sent, entries, arrived, undelivered, both, excused, violations, closed_by_hub, closed_by_us, list_checks;
+    uint64_t sent, entries, arrived, undelivered, both, excused, violations, closed_by_hub, closed_by_us, half_closed,
+        list_checks;
     int64_t longest_list;
 } tally;
 
@@ -169,6 +171,8 @@ static void flush_client(struct client *client)
         memmove(client->output, client->output + sent, client->output_size - (size_t)sent);
         client->output_size -= (size_t)sent;
     }
+    if (client->leaves && client->output_size == 0)
+        shutdown(client->fd, SHUT_WR);
 }
 
 static void send_one(unsigned index)
@@ -295,7 +299,7 @@ static void read_client(unsigned index, size_t most)
                        INPUT - client->input_size < most ? INPUT - client->input_size : most, MSG_DONTWAIT);
 
     if (got == 0 || (got < 0 && errno != EAGAIN)) {
-        close_client(client, false);
+        close_client(client, client->leaves);
         return;
     }
     client->input_size += got < 0 ? 0 : (size_t)got;
@@ -327,7 +331,7 @@ static bool choose_listers(unsigned chosen[HUBS_MOST])
     for (unsigned h = 0; h < hub_count; h++) {
         for (unsigned i = 0; i < live_count; i++) {
             const struct client *client = clients[live[i]];
-            if (client->hub == h && client->fd >= 0 && client->id != 0 && !client->slow) {
+            if (client->hub == h && client->fd >= 0 && client->id != 0 && !client->slow && !client->leaves) {
                 chosen[h] = live[i];
                 found++;
                 break;
@@ -460,7 +464,8 @@ static void play(int timeout, bool sending)
             replace(i);
         client = clients[live[i]];
         bool may = (double)tally.sent < (double)(now - begun) * rate / 1000;
-        if (client->fd >= 0 && sending && may && client->id != 0 && client->output_size < OUTPUT / 4) {
+        if (client->fd >= 0 && sending && may && client->id != 0 && !client->leaves &&
+            client->output_size < OUTPUT / 4) {
             for (unsigned k = below(4); k > 0; k--)
                 send_one(live[i]);
         }
@@ -500,6 +505,23 @@ static uint64_t open_entries(bool finish)
         }
     }
     return open;
+}
+
+/* How many have closed their sending side, and wait for their hub. */
+static unsigned half_closed(bool finish)
+{
+    unsigned found = 0;
+
+    for (unsigned i = 0; i < live_count; i++) {
+        const struct client *client = clients[live[i]];
+        if (client->fd < 0 || !client->leaves)
+            continue;
+        found++;
+        if (finish && tally.violations++ < 20)
+            printf("violation: not closed after its half-close: client %u (id %llu, hub %u)\n", live[i],
+                   (unsigned long long)client->id, client->hub);
+    }
+    return found;
 }
 
 static void on_signal(int number)
@@ -559,14 +581,20 @@ static void read_arguments(int argc, char *argv[])
         exit(2);
 }
 
-/* Now and then a client closes, and another one comes in its place. */
+/* Now and then a client closes, or its sending side, and another one comes in its place. */
 static void churn(void)
 {
     unsigned place = below(live_count);
     struct client *client = clients[live[place]];
 
-    if (client->fd < 0 || client->id == 0 || client_count >= CLIENTS_MOST)
+    if (client->fd < 0 || client->id == 0 || client->leaves || client_count >= CLIENTS_MOST)
         return;
+    if (below(2) == 0) {
+        client->leaves = true;
+        tally.half_closed++;
+        flush_client(client);
+        return;
+    }
     close_client(client, true);
     replace(place);
 }
@@ -595,19 +623,21 @@ int main(int argc, char *argv[])
         }
     }
     finishing = true;
-    for (end = now_ms() + (int64_t)(settle * 1000); open_entries(false) > 0 && now_ms() < end;)
+    end = now_ms() + (int64_t)(settle * 1000);
+    while ((open_entries(false) > 0 || half_closed(false) > 0) && now_ms() < end)
         play(50, false);
     for (end = now_ms() + 500; now_ms() < end;) /* what comes too much */
         play(50, false);
     check_lists();
     open_entries(true);
+    half_closed(true);
     printf(
         "clients %u, messages %llu, entries %llu, arrived %llu, undelivered %llu, both %llu, excused by a close %llu, "
-        "closed by us %llu, by hubs %llu, lists %llu, longest %lld ms, violations %llu\n",
+        "closed by us %llu, by halves %llu, by hubs %llu, lists %llu, longest %lld ms, violations %llu\n",
         client_count, (unsigned long long)tally.sent, (unsigned long long)tally.entries,
         (unsigned long long)tally.arrived, (unsigned long long)tally.undelivered, (unsigned long long)tally.both,
         (unsigned long long)tally.excused, (unsigned long long)tally.closed_by_us,
-        (unsigned long long)tally.closed_by_hub, (unsigned long long)tally.list_checks, (long long)tally.longest_list,
-        (unsigned long long)tally.violations);
+        (unsigned long long)tally.half_closed, (unsigned long long)tally.closed_by_hub,
+        (unsigned long long)tally.list_checks, (long long)tally.longest_list, (unsigned long long)tally.violations);
     return tally.violations > 0;
 }
