@@ -242,7 +242,7 @@ static bool pair_relay(int fd, int partner)
 }
 
 /* Relays for ever; `admit` is called when there may be another pair, because `source` is readable. */
-static void relay_pairs(int source, void (*admit)(int epoll, int source))
+static _Noreturn void relay_pairs(int source, void (*admit)(int epoll, int source))
 {
     struct epoll_event events[512];
     int epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -319,34 +319,40 @@ static _Noreturn void serve_handed(int channel)
     }
 }
 
+/* Makes two processes of one. Each has its end of a channel between them; true in the new one, which ends with the
+ * other. */
+static bool become_two(int *channel)
+{
+    int ends[2];
+    need(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
+    pid_t pid = fork();
+    need(pid, "fork");
+    if (pid == 0)
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+    *channel = ends[pid == 0];
+    close(ends[pid != 0]);
+    return pid == 0;
+}
+
 static void accept_and_hand_off(int listener)
 {
-    int channel[2];
-    need(socketpair(AF_UNIX, SOCK_STREAM, 0, channel), "socketpair");
-    switch (fork()) {
-    case -1:
-        need(-1, "fork");
-        break;
-    case 0:
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        close(channel[0]);
+    int channel;
+    if (become_two(&channel)) {
         close(listener);
-        serve_handed(channel[1]);
-    default:
-        break;
+        serve_handed(channel);
     }
     for (;;) {
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)
             continue;
-        hand_off(channel[0], fd);
+        hand_off(channel, fd);
         close(fd);
     }
 }
 
 /* ---- chains */
 
-static int chain_channel[2];
+static int chain_channel;
 static unsigned chain_port; /* of the server */
 
 /* The first process: a client, and a UNIX socket to the second one. */
@@ -357,7 +363,7 @@ static void chain_accept(int epoll, int listener)
         return;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     need(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
-    hand_off(chain_channel[0], ends[1]);
+    hand_off(chain_channel, ends[1]);
     close(ends[1]);
     pair_watch(epoll, fd, ends[0]);
     pair_watch(epoll, ends[0], fd);
@@ -379,20 +385,9 @@ static void chain_connect(int epoll, int channel)
 static void relay_chain(const char *port)
 {
     chain_port = (unsigned)atoi(port);
-    need(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, chain_channel), "socketpair");
-    switch (fork()) {
-    case -1:
-        need(-1, "fork");
-        break;
-    case 0:
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        close(chain_channel[0]);
-        relay_pairs(chain_channel[1], chain_connect);
-        break;
-    default:
-        close(chain_channel[1]);
-        relay_pairs(listen_anywhere("127.0.0.1"), chain_accept);
-    }
+    if (become_two(&chain_channel))
+        relay_pairs(chain_channel, chain_connect);
+    relay_pairs(listen_anywhere("127.0.0.1"), chain_accept);
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,395 @@
+/*
+ * test_link_nodes.c: which nodes a link says are up, and what it does when NATS, a link or a hub behaves badly. The
+ * links are real ones over a NATS and hubs made here, and time is a number.
+ */
+#include "../run_case.h"
+#include "hub/common/log.h"
+#include "link/nodes.h"
+
+#include <check.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LINKS 3
+#define TIMEOUT 5000u
+#define LETTERS 256u
+
+/* The connection of a link to NATS. */
+struct bus {
+    unsigned index;
+    bool cut, deaf;     /* nothing goes or comes; nothing comes */
+    bool forgotten;     /* NATS has lost sight of its own subject; hellos to all still come */
+    unsigned asked_for; /* how often it was asked for again */
+};
+
+static struct link {
+    struct nodes nodes;
+    struct hub hub;
+    struct bus bus;
+    bool runs;
+} links[LINKS];
+
+static struct letter {
+    unsigned to; /* a link */
+    size_t size;
+    uint8_t bytes[PIECE_HEADER + PIECE_BYTES];
+} letters[LETTERS];
+static unsigned letter_count, taken_from_hubs;
+static uint64_t now;
+static int epoll, hub_ends[2 * STREAMS_MOST * LINKS];
+
+/* ---- what stands in for bus.c and hub.c */
+
+static void post(struct bus *from, const struct link *to, const uint8_t *bytes, size_t size, bool to_all)
+{
+    if (!to->runs || from->cut || to->bus.cut || to->bus.deaf || (!to_all && to->bus.forgotten))
+        return;
+    ck_assert_uint_lt(letter_count, LETTERS);
+    struct letter *letter = &letters[letter_count++];
+    letter->to = to->bus.index;
+    letter->size = size;
+    memcpy(letter->bytes, bytes, size);
+}
+
+bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size)
+{
+    for (unsigned i = 0; i < LINKS; i++) {
+        if (node == 0 || links[i].nodes.self == node)
+            post(bus, &links[i], bytes, size, node == 0);
+    }
+    return true;
+}
+
+void bus_listen_again(struct bus *bus)
+{
+    bus->forgotten = false;
+    bus->asked_for++;
+}
+
+const char *bus_server(const struct bus *bus, char *text, size_t size)
+{
+    (void)bus;
+    return strncpy(text, "none", size);
+}
+
+int hub_take(struct hub *hub, unsigned worker, uint8_t greeting[PEER_HELLO_SIZE])
+{
+    const struct peer_hello hello = {.version = PEER_VERSION,
+                                     .node = (uint16_t)hub->node,
+                                     .workers = (uint8_t)hub->workers,
+                                     .worker = (uint8_t)worker,
+                                     .slot_bits = 10};
+    int ends[2];
+
+    ck_assert_uint_lt(worker, hub->workers);
+    ck_assert_uint_lt(taken_from_hubs, sizeof hub_ends / sizeof hub_ends[0]);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+    hub_ends[taken_from_hubs++] = ends[0];
+    peer_store_hello(greeting, &hello);
+    return ends[1];
+}
+
+/* ---- links */
+
+static bool no_line(int priority, const char *text)
+{
+    (void)priority;
+    (void)text;
+    return true;
+}
+
+static struct link *start(unsigned index, unsigned node, unsigned workers)
+{
+    struct link *link = &links[index];
+
+    link->hub = (struct hub){.node = node, .workers = workers};
+    link->bus = (struct bus){.index = index};
+    link->runs = true;
+    nodes_init(&link->nodes, &link->hub, &link->bus, TIMEOUT, epoll, now);
+    return link;
+}
+
+static void leave(struct link *link)
+{
+    nodes_leave(&link->nodes);
+    link->runs = false;
+}
+
+/* As kill -9 does it: nobody is told. */
+static void die(struct link *link)
+{
+    link->bus.cut = true;
+    leave(link);
+}
+
+static void set_up(void)
+{
+    log_send(no_line);
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    now = 100000;
+    letter_count = taken_from_hubs = 0;
+    for (unsigned i = 0; i < LINKS; i++)
+        links[i].runs = false;
+}
+
+static void tear_down(void)
+{
+    for (unsigned i = 0; i < LINKS; i++) {
+        if (links[i].runs)
+            leave(&links[i]);
+    }
+    while (taken_from_hubs > 0)
+        close(hub_ends[--taken_from_hubs]);
+    close(epoll);
+}
+
+/* What is under way arrives, and what is said at that. */
+static void deliver(void)
+{
+    static struct letter arrived[LETTERS];
+
+    for (unsigned rounds = 0; letter_count > 0; rounds++) {
+        ck_assert_msg(rounds < 20, "links answer each other without end");
+        unsigned count = letter_count;
+        memcpy(arrived, letters, count * sizeof letters[0]);
+        letter_count = 0;
+        for (unsigned i = 0; i < count; i++) {
+            struct link *to = &links[arrived[i].to];
+            if (to->runs)
+                nodes_take(&to->nodes, arrived[i].bytes, arrived[i].size);
+        }
+        for (unsigned i = 0; i < LINKS; i++) {
+            if (links[i].runs)
+                nodes_give(&links[i].nodes);
+        }
+    }
+}
+
+static void pass(unsigned milliseconds)
+{
+    for (uint64_t end = now + milliseconds; now < end; now += 50) {
+        for (unsigned i = 0; i < LINKS; i++) {
+            if (links[i].runs)
+                nodes_look(&links[i].nodes, now);
+        }
+        deliver();
+    }
+}
+
+/* ---- what a link knows of a node */
+
+static struct node *known(struct link *link, unsigned number)
+{
+    for (unsigned i = 0; i < NODES_MOST; i++) {
+        if (link->nodes.node[i].number == number)
+            return &link->nodes.node[i];
+    }
+    return NULL;
+}
+
+static bool is_up(struct link *link, unsigned number)
+{
+    const struct node *node = known(link, number);
+    return node != NULL && node->up;
+}
+
+static unsigned streams(struct link *link, unsigned number)
+{
+    const struct node *node = known(link, number);
+    unsigned count = 0;
+
+    for (unsigned i = 0; node != NULL && i < STREAMS_MOST; i++)
+        count += node->streams[i].state == STREAM_OPEN;
+    return count;
+}
+
+#define EXPECT_UP(a, b, count)                                                                                         \
+    do {                                                                                                               \
+        ck_assert(is_up(a, (b)->nodes.self));                                                                          \
+        ck_assert(is_up(b, (a)->nodes.self));                                                                          \
+        ck_assert_uint_eq(streams(a, (b)->nodes.self), count);                                                         \
+        ck_assert_uint_eq(streams(b, (a)->nodes.self), count);                                                         \
+    } while (0)
+
+/* ---- the tests */
+
+/* Each worker of either side has a stream, once both have listened whether they are alone with their numbers. */
+START_TEST(test_two_find_each_other)
+{
+    struct link *a = start(0, 1, 2), *b = start(1, 2, 3);
+
+    pass(1000);
+    ck_assert(!is_up(a, 2) && !is_up(b, 1));
+    pass(1500);
+    EXPECT_UP(a, b, 3);
+    pass(60000);
+    EXPECT_UP(a, b, 3);
+    ck_assert_uint_eq(a->bus.asked_for + b->bus.asked_for, 0);
+    ck_assert_uint_eq(known(a, 2)->sessions_ended + known(a, 2)->streams_ended, 0);
+}
+END_TEST
+
+START_TEST(test_silence)
+{
+    struct link *a = start(0, 1, 2), *b = start(1, 2, 2);
+
+    pass(3000);
+    die(b);
+    pass(TIMEOUT - 1500);
+    ck_assert(is_up(a, 2));
+    pass(2000);
+    ck_assert(!is_up(a, 2));
+    ck_assert_uint_eq(streams(a, 2), 0);
+    b = start(1, 2, 2);
+    pass(3000);
+    EXPECT_UP(a, b, 2);
+}
+END_TEST
+
+START_TEST(test_bye)
+{
+    struct link *a = start(0, 1, 1);
+
+    start(1, 2, 1);
+    pass(3000);
+    ck_assert(is_up(a, 2));
+    leave(&links[1]);
+    deliver();
+    ck_assert(!is_up(a, 2));
+}
+END_TEST
+
+/* A link that is killed and comes back before anybody has missed it: what it had is not taken for the new one's. */
+START_TEST(test_new_session)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    pass(3000);
+    die(b);
+    b = start(1, 2, 1);
+    pass(2000);
+    ck_assert(!is_up(b, 1)); /* the session before is waited for, so that no double gets in */
+    pass(4000);
+    EXPECT_UP(a, b, 1);
+    ck_assert_uint_eq(known(a, 2)->sessions_ended, 1);
+}
+END_TEST
+
+/* NATS forgets who listens to one subject, at once or later: it is asked for again, and both are up for each other. */
+START_TEST(test_forgotten_subject)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    if (_i == 0)
+        pass(3000);
+    b->bus.forgotten = true;
+    pass(1900);
+    ck_assert_uint_eq(b->bus.asked_for, 0);
+    pass(2000);
+    ck_assert_uint_eq(b->bus.asked_for, 1);
+    ck_assert_uint_eq(a->bus.asked_for, 0);
+    pass(3000);
+    EXPECT_UP(a, b, 1);
+}
+END_TEST
+
+/* It is asked for again and again, not in a hurry; meanwhile nobody takes that node for up. */
+START_TEST(test_subject_that_stays_forgotten)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    pass(3000);
+    for (unsigned i = 0; i < 300; i++) {
+        b->bus.forgotten = true;
+        pass(100);
+    }
+    ck_assert(!is_up(a, 2) && !is_up(b, 1));
+    ck_assert_uint_ge(b->bus.asked_for, 5);
+    ck_assert_uint_le(b->bus.asked_for, 10);
+}
+END_TEST
+
+/* The hub ends while others ask for streams: nothing is opened, and all are again with the next hub. */
+START_TEST(test_hub_that_goes)
+{
+    struct link *a = start(0, 1, 2), *b = start(1, 2, 2), *gone = _i == 0 ? a : b;
+
+    pass(3000);
+    EXPECT_UP(a, b, 2);
+    gone->hub.workers = 0;
+    for (unsigned i = 0; i < taken_from_hubs; i++)
+        shutdown(hub_ends[i], SHUT_RDWR);
+    for (unsigned i = 0; i < STREAMS_MOST; i++) { /* as the loop does when the hub's ends are closed */
+        struct node *node = known(gone, 3 - gone->nodes.self);
+        if (node->streams[i].state == STREAM_OPEN)
+            stream_handle(&node->streams[i], &node->way, EPOLLIN);
+    }
+    const struct piece open = {.kind = PIECE_OPEN,
+                               .from = (uint16_t)a->nodes.self,
+                               .session = a->nodes.session,
+                               .to = b->nodes.session,
+                               .incarnation = 12345};
+    uint8_t bytes[PIECE_HEADER];
+    piece_write(bytes, &open);
+    nodes_take(&b->nodes, bytes, sizeof bytes); /* before it was looked whether the hub is there */
+    deliver();
+    pass(3000);
+    ck_assert(!is_up(a, 2) && !is_up(b, 1));
+    gone->hub.workers = 2;
+    pass(3000);
+    EXPECT_UP(a, b, 2);
+}
+END_TEST
+
+/* Two links of one node: the later one leaves, and no other node takes it for up. */
+START_TEST(test_double)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    pass(3000);
+    struct link *second = start(2, 1, 1);
+    if (_i == 1) /* they meet only later, when a network that was parted is whole again */
+        second->bus.cut = true;
+    pass(10000);
+    second->bus.cut = false;
+    pass(1100);
+    ck_assert_uint_eq(second->nodes.doubled, 1);
+    ck_assert_uint_eq(a->nodes.doubled, 0);
+    ck_assert(!is_up(second, 2));
+    EXPECT_UP(a, b, 1);
+    ck_assert_uint_eq(known(b, 1)->session, a->nodes.session);
+}
+END_TEST
+
+/* Only one of two hears the other. */
+START_TEST(test_one_way)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    pass(3000);
+    b->bus.deaf = true;
+    pass(10000);
+    ck_assert(!is_up(a, 2) && !is_up(b, 1));
+    b->bus.deaf = false;
+    pass(3000);
+    EXPECT_UP(a, b, 1);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("link_nodes");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, test_two_find_each_other);
+    tcase_add_test(tests, test_silence);
+    tcase_add_test(tests, test_bye);
+    tcase_add_test(tests, test_new_session);
+    tcase_add_loop_test(tests, test_forgotten_subject, 0, 2);
+    tcase_add_test(tests, test_subject_that_stays_forgotten);
+    tcase_add_loop_test(tests, test_hub_that_goes, 0, 2);
+    tcase_add_loop_test(tests, test_double, 0, 2);
+    tcase_add_test(tests, test_one_way);
+    return run_case(tests, "link_nodes");
+}
