@@ -506,6 +506,47 @@ START_TEST(test_slow_receiver_stops_its_sender_only)
 }
 END_TEST
 
+/* A flood to another receiver of that hub passes a slow one: all of it arrives, in order, while that one takes nothing.
+ */
+START_TEST(test_flood_past_a_slow_receiver)
+{
+    static struct frame frame;
+    static uint8_t body[10000];
+    const unsigned messages = 3000; /* 30 MB, many times what streams and queues may hold */
+    struct client other;
+
+    start_all(harness_workers[_i]);
+    client_open(&other, &hub_a);
+    pid_t feeder = fork();
+    while (feeder == 0)
+        fill(&a, &b.id, 1, 10000);
+    hub_await_statistic(&hub_b, "congested", 1);
+    for (int64_t end = now_ms() + patient(PATIENCE); hub_statistic(&hub_a, "paused_by_receiver") == 0;
+         poll(NULL, 0, 20))
+        ck_assert_int_lt(now_ms(), end);
+    pid_t flooder = fork();
+    for (uint32_t i = 0; flooder == 0; i++) {
+        memcpy(body, &i, sizeof i);
+        client_message(&other, &b2.id, 1, body, sizeof body);
+        if (i == messages - 1)
+            _exit(0);
+    }
+    int64_t since = now_ms();
+    for (uint32_t i = 0; i < messages; i++) {
+        client_receive(&b2, &frame);
+        ck_assert_int_eq(frame.type, FRAME_MESSAGE);
+        ck_assert_uint_eq(frame.length, sizeof body);
+        ck_assert_uint_eq(frame.ids[0], other.id);
+        ck_assert_mem_eq(frame.body, &i, sizeof i);
+    }
+    ck_assert_int_lt(now_ms() - since, patient(10000));
+    ck_assert_uint_ge(hub_statistic(&hub_b, "congested"), 1); /* b has still read nothing */
+    ck_assert_uint_eq(hub_statistic(&hub_b, "cut_off"), 0);
+    kill(feeder, SIGKILL);
+    stop_hubs();
+}
+END_TEST
+
 START_TEST(test_slow_receiver_is_refused)
 {
     struct frame frame;
@@ -1083,6 +1124,7 @@ int main(void)
     tcase_add_loop_test(tests, test_end_of_a_hub, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_upgrade, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_slow_receiver_stops_its_sender_only, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_flood_past_a_slow_receiver, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_slow_receiver_is_refused);
     tcase_add_loop_test(tests, test_mistaken_peer, 0, MISTAKES);
     tcase_add_test(tests, test_the_same_node);
