@@ -103,14 +103,39 @@ START_TEST(test_greeting)
 
     ck_assert_uint_eq(second(PEER_VERSION, 0), 1); /* one is kept, to notice the end */
     ck_assert(hub.node == 7 && hub.workers == 2);
+    ck_assert_int_eq(hub_take(&hub, 1, greeting), -1); /* and one is made */
     int fd = hub_take(&hub, 0, greeting);
     ck_assert_int_ge(fd, 0);
     close(fd);
-    ck_assert_int_eq(hub_take(&hub, 1, greeting), -1); /* and one is made */
     ck_assert_uint_ge(second(PEER_VERSION, 1), 1);
     fd = hub_take(&hub, 1, greeting);
     ck_assert_int_ge(fd, 0);
     close(fd);
+}
+END_TEST
+
+static unsigned spares(void)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < SPARES_MOST; i++)
+        count += hub.spares[i].fd >= 0;
+    return count;
+}
+
+/* Connections of other workers, which came while one of a certain worker was looked for, are not kept for ever. */
+START_TEST(test_others_go)
+{
+    uint8_t greeting[PEER_HELLO_SIZE];
+
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert_int_eq(hub_take(&hub, 1, greeting), -1);
+        (void)second(PEER_VERSION, 0);
+    }
+    ck_assert_uint_gt(spares(), 1);
+    for (unsigned i = 0; i < 5; i++)
+        (void)second(PEER_VERSION, 0);
+    ck_assert_uint_eq(spares(), 1);
 }
 END_TEST
 
@@ -155,6 +180,7 @@ int main(void)
     TCase *tests = tcase_create("link_hub");
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_greeting);
+    tcase_add_test(tests, test_others_go);
     tcase_add_test(tests, test_no_version);
     tcase_add_test(tests, test_ended_at_once);
     tcase_add_test(tests, test_no_hub);

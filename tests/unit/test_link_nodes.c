@@ -343,6 +343,67 @@ START_TEST(test_hub_that_goes)
 }
 END_TEST
 
+/* One side has given a stream up and opens it again at once: the other one has no use for the old one any more. */
+START_TEST(test_stream_that_is_opened_again)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    pass(3000);
+    EXPECT_UP(a, b, 1);
+    struct node *of_a = known(a, 2), *of_b = known(b, 1);
+    uint64_t before = of_b->streams[0].incarnation;
+    stream_end(&of_a->streams[0], &of_a->way);
+    pass(150);
+    EXPECT_UP(a, b, 1);
+    ck_assert_uint_ne(of_b->streams[0].incarnation, before);
+    ck_assert_uint_eq(of_b->streams[0].incarnation, of_a->streams[0].incarnation);
+}
+END_TEST
+
+/* Streams that end as soon as they begin are opened again after growing pauses. */
+START_TEST(test_streams_that_end_at_once)
+{
+    struct link *a = start(0, 1, 1);
+    start(1, 2, 1);
+
+    pass(3000);
+    struct node *node = known(a, 2);
+    unsigned before = taken_from_hubs;
+    for (unsigned i = 0; i < 60; i++) { /* three seconds */
+        stream_end(&node->streams[0], &node->way);
+        pass(50);
+    }
+    ck_assert_uint_le(taken_from_hubs - before, 2 * 10); /* by both sides */
+    ck_assert_uint_ge(taken_from_hubs - before, 2 * 4);
+}
+END_TEST
+
+/* What another session of a link says of a stream does not count, even if all else is right. */
+START_TEST(test_piece_of_another_session)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+    uint8_t bytes[PIECE_HEADER];
+
+    pass(3000);
+    struct piece gone = {.kind = PIECE_GONE,
+                         .from = 2,
+                         .session = b->nodes.session + 1,
+                         .to = a->nodes.session,
+                         .incarnation = known(a, 2)->streams[0].incarnation};
+    piece_write(bytes, &gone);
+    nodes_take(&a->nodes, bytes, sizeof bytes);
+    gone.session--;
+    gone.to++;
+    piece_write(bytes, &gone);
+    nodes_take(&a->nodes, bytes, sizeof bytes);
+    ck_assert_uint_eq(streams(a, 2), 1);
+    gone.to--;
+    piece_write(bytes, &gone);
+    nodes_take(&a->nodes, bytes, sizeof bytes);
+    ck_assert_uint_eq(streams(a, 2), 0);
+}
+END_TEST
+
 /* Two links of one node: the later one leaves, and no other node takes it for up. */
 START_TEST(test_double)
 {
@@ -389,6 +450,9 @@ int main(void)
     tcase_add_loop_test(tests, test_forgotten_subject, 0, 2);
     tcase_add_test(tests, test_subject_that_stays_forgotten);
     tcase_add_loop_test(tests, test_hub_that_goes, 0, 2);
+    tcase_add_test(tests, test_stream_that_is_opened_again);
+    tcase_add_test(tests, test_streams_that_end_at_once);
+    tcase_add_test(tests, test_piece_of_another_session);
     tcase_add_loop_test(tests, test_double, 0, 2);
     tcase_add_test(tests, test_one_way);
     return run_case(tests, "link_nodes");

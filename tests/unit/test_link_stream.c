@@ -359,6 +359,7 @@ END_TEST
 /* A stream at rest is there for ever, and costs a question and an answer a second. */
 START_TEST(test_rest)
 {
+    delay = 30; /* so that not both ask at the same time */
     start();
     expect_all(TOTAL / 4);
     steps_of(1000);
@@ -433,7 +434,7 @@ END_TEST
 START_TEST(test_hellos)
 {
     static struct hello hello = {.kind = PIECE_HELLO, .node = 9, .workers = 4, .session = 5, .started = 6}, read;
-    uint8_t bytes[HELLO_SIZE_MOST + 7] = {0};
+    uint8_t bytes[HELLO_SIZE_MOST + 10] = {0};
 
     for (hello.heard = 0; hello.heard <= NODES_MOST; hello.heard++) {
         if (hello.heard > 0)
@@ -451,6 +452,9 @@ START_TEST(test_hellos)
     bytes[1] = PIECE_VERSION + 1; /* a later version, which has more to say */
     ck_assert(hello_read(&read, bytes, HELLO_SIZE_MOST + 7));
     ck_assert_uint_eq(read.heard, NODES_MOST);
+    bytes[7]++; /* one node more than there may be */
+    ck_assert(!hello_read(&read, bytes, HELLO_SIZE_MOST + 10));
+    bytes[7]--;
     bytes[1] = 0;
     ck_assert(!hello_read(&read, bytes, HELLO_SIZE_MOST));
 }
