@@ -470,6 +470,20 @@ static unsigned fill(struct client *sender, const uint64_t *receivers, unsigned 
     return sent;
 }
 
+/* Has a process send from a to b, which does not read, and waits until a has to wait. */
+static pid_t feed_until_paused(void)
+{
+    pid_t feeder = fork();
+
+    while (feeder == 0)
+        fill(&a, &b.id, 1, 10000);
+    hub_await_statistic(&hub_b, "congested", 1);
+    for (int64_t end = now_ms() + patient(PATIENCE); hub_statistic(&hub_a, "paused_by_receiver") == 0;
+         poll(NULL, 0, 20))
+        ck_assert_int_lt(now_ms(), end);
+    return feeder;
+}
+
 /* A receiver that does not read makes its own sender wait, and nobody else. */
 START_TEST(test_slow_receiver_stops_its_sender_only)
 {
@@ -478,14 +492,7 @@ START_TEST(test_slow_receiver_stops_its_sender_only)
 
     start_all(harness_workers[_i]);
     client_open(&other, &hub_a);
-    pid_t feeder = fork();
-    while (feeder == 0)
-        fill(&a, &b.id, 1, 10000);
-    poll(NULL, 0, patient(500));
-    hub_await_statistic(&hub_b, "congested", 1);
-    for (int64_t end = now_ms() + patient(PATIENCE); hub_statistic(&hub_a, "paused_by_receiver") == 0;
-         poll(NULL, 0, 20))
-        ck_assert_int_lt(now_ms(), end);
+    pid_t feeder = feed_until_paused();
     int64_t longest = 0;
     for (unsigned i = 0; i < 200; i++) {
         int64_t since = now_ms();
@@ -506,8 +513,7 @@ START_TEST(test_slow_receiver_stops_its_sender_only)
 }
 END_TEST
 
-/* A flood to another receiver of that hub passes a slow one: all of it arrives, in order, while that one takes nothing.
- */
+/* A flood to another receiver of that hub passes a slow one: all arrives, in order, while that one takes nothing. */
 START_TEST(test_flood_past_a_slow_receiver)
 {
     static struct frame frame;
@@ -517,13 +523,7 @@ START_TEST(test_flood_past_a_slow_receiver)
 
     start_all(harness_workers[_i]);
     client_open(&other, &hub_a);
-    pid_t feeder = fork();
-    while (feeder == 0)
-        fill(&a, &b.id, 1, 10000);
-    hub_await_statistic(&hub_b, "congested", 1);
-    for (int64_t end = now_ms() + patient(PATIENCE); hub_statistic(&hub_a, "paused_by_receiver") == 0;
-         poll(NULL, 0, 20))
-        ck_assert_int_lt(now_ms(), end);
+    pid_t feeder = feed_until_paused();
     pid_t flooder = fork();
     for (uint32_t i = 0; flooder == 0; i++) {
         memcpy(body, &i, sizeof i);
