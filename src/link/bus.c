@@ -29,8 +29,8 @@
 #define PENDING_BYTES (64 << 20)
 
 /*
- * What was taken is given back many at a time: a thread of the library frees it, and one at a time would wake that up
- * for each.
+ * What was taken is given back so many at a time, perhaps much later: a thread of the library frees it, and would be
+ * woken up for each otherwise, or in each turn. With PIECE_BYTES each that is 3 MiB.
  */
 #define TAKEN_MOST 256u
 
@@ -337,7 +337,6 @@ bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size)
 
 bool bus_flush(struct bus *bus)
 {
-    give_back(bus);
     if (bus->connection == NULL)
         return false;
     if (bus->unwritten && !bus->watched)

@@ -50,8 +50,7 @@ bool bus_take(struct bus *bus, const uint8_t **bytes, size_t *size);
 bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size);
 
 /*
- * At the end of a turn: writes what was sent, and forgets what was taken. Returns whether there is room again after
- * something was refused.
+ * At the end of a turn: writes what was sent. Returns whether there is room again after something was refused.
  */
 bool bus_flush(struct bus *bus);
 

@@ -160,7 +160,7 @@ static void turn(void)
         handle_event(&events[i]);
     look(nodes.now);
     nodes_give(&nodes);
-    if (bus_flush(bus))
+    while (bus_flush(bus)) /* which ends when the streams' windows are empty, or the server takes no more */
         nodes_go_on(&nodes);
 }
 

@@ -74,7 +74,7 @@ static void watch(struct stream *stream, const struct stream_way *way)
 {
     struct epoll_event event = {.data.ptr = stream};
 
-    if (stream->fd < 0)
+    if (stream->fd < 0 || stream->has_news) /* what is new is given first, in streams_give() */
         return;
     /* Not in the set while it is watched for nothing: the end of the hub's side would be told of all the time. */
     if (stream->state == STREAM_OPEN && ring_room(&stream->out) > 0)
