@@ -9,7 +9,7 @@ unset RELAYHUB_HUB
 # shellcheck source=hub.sh
 . "$(dirname "$0")/hub.sh"
 
-port=$((31000 + $$ % 1000))
+port=$((31000 + $$ % 700)) # this one and 700 more are below those that the kernel gives out
 nats=nats://127.0.0.1:$port
 
 start_nats() {
@@ -197,10 +197,12 @@ kill -0 "$link2" || fail 'link 2 is gone'
 
 "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 --node 5 --link "$dir/link5" 2>"$dir/hub5.err" &
 pids="$pids $!"
-other=$((port + 1000))
+other=$((port + 700))
+: >"$dir/other.log"
 nats-server -a 127.0.0.1 -p $other >"$dir/other.log" 2>&1 &
 other_pid=$!
 pids="$pids $other_pid"
+await_line "$dir/other.log" '.*\(Server is ready\)' >/dev/null || fail 'the other server does not start'
 "$RELAYHUB_LINK" --link "$dir/link5" --server "nats://127.0.0.1:$other" --server "$nats" --status-file "$dir/status5" \
     2>"$dir/link5.err" &
 link5=$!
