@@ -258,6 +258,24 @@ START_TEST(test_bye)
     leave(&links[1]);
     deliver();
     ck_assert(!is_up(a, 2));
+    ck_assert_ptr_nonnull(known(a, 2));
+    pass(50);
+    ck_assert_ptr_null(known(a, 2));
+}
+END_TEST
+
+/* A node that is silent is known to be down for a while, and then forgotten. */
+START_TEST(test_forgetting)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    pass(3000);
+    die(b);
+    pass(10 * TIMEOUT - 1500);
+    ck_assert_ptr_nonnull(known(a, 2));
+    ck_assert(!is_up(a, 2));
+    pass(2000);
+    ck_assert_ptr_null(known(a, 2));
 }
 END_TEST
 
@@ -446,6 +464,7 @@ int main(void)
     tcase_add_test(tests, test_two_find_each_other);
     tcase_add_test(tests, test_silence);
     tcase_add_test(tests, test_bye);
+    tcase_add_test(tests, test_forgetting);
     tcase_add_test(tests, test_new_session);
     tcase_add_loop_test(tests, test_forgotten_subject, 0, 2);
     tcase_add_test(tests, test_subject_that_stays_forgotten);
