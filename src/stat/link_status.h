@@ -36,6 +36,12 @@ struct link_peer {
     uint64_t values[LINK_VALUES];
 };
 
+/* The first value, which is always known. */
+static inline bool link_peer_is_up(const struct link_peer *peer)
+{
+    return peer->values[0] != 0;
+}
+
 struct link_status {
     unsigned node; /* whose link it is; 0: no link wrote this */
     unsigned count;

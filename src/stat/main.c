@@ -29,28 +29,22 @@ enum form { TEXT, JSON, PROMETHEUS, CHECK, WATCH, LISTEN };
 
 struct settings {
     enum form form;
-    const char *path, *link_path, *listen;
+    const char *path, *link_path, *listen; /* link_path NULL: it is not given */
     uint32_t clients;
     enum client_order order;
     double interval;
-    unsigned warning, critical;
+    struct check check;
 };
 
-static const struct option options[] = {{"file", required_argument, NULL, 'f'},
-                                        {"link-status", required_argument, NULL, 'L'},
-                                        {"json", no_argument, NULL, 'j'},
-                                        {"prometheus", no_argument, NULL, 'p'},
-                                        {"check", no_argument, NULL, 'k'},
-                                        {"watch", no_argument, NULL, 'w'},
-                                        {"listen", required_argument, NULL, 'l'},
-                                        {"clients", required_argument, NULL, 'c'},
-                                        {"sort", required_argument, NULL, 's'},
-                                        {"interval", required_argument, NULL, 'i'},
-                                        {"warning", required_argument, NULL, 'W'},
-                                        {"critical", required_argument, NULL, 'C'},
-                                        {"help", no_argument, NULL, 'h'},
-                                        {"version", no_argument, NULL, 'v'},
-                                        {0}};
+static const struct option options[] = {
+    {"file", required_argument, NULL, 'f'},    {"link-status", required_argument, NULL, 'L'},
+    {"json", no_argument, NULL, 'j'},          {"prometheus", no_argument, NULL, 'p'},
+    {"check", no_argument, NULL, 'k'},         {"watch", no_argument, NULL, 'w'},
+    {"listen", required_argument, NULL, 'l'},  {"clients", required_argument, NULL, 'c'},
+    {"sort", required_argument, NULL, 's'},    {"interval", required_argument, NULL, 'i'},
+    {"warning", required_argument, NULL, 'W'}, {"critical", required_argument, NULL, 'C'},
+    {"nodes", required_argument, NULL, 'n'},   {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},       {0}};
 
 static void print_help(void)
 {
@@ -69,6 +63,7 @@ static void print_help(void)
          "  --check              one line, and the exit status of a Nagios plugin\n"
          "  --warning PERCENT    of clients or store in use; default: 80\n"
          "  --critical PERCENT   the same; default: 95\n"
+         "  --nodes N            of the others have to be up, with --link-status; default: 1\n"
          "  --help, --version    print this or the version, and exit");
 }
 
@@ -102,6 +97,7 @@ static int set_number(struct settings *settings, int option, const char *text)
 {
     double value = option == 'i'   ? number(text, 0.1, 3600)
                    : option == 'c' ? number(text, 0, UINT32_MAX)
+                   : option == 'n' ? number(text, 0, LINK_PEERS_MOST)
                                    : number(text, 0, 100);
 
     if (option == 'i' && value >= 0)
@@ -109,13 +105,17 @@ static int set_number(struct settings *settings, int option, const char *text)
     else if (option == 'c' && value >= 0)
         settings->clients = (uint32_t)value;
     else if (option == 'W' && value >= 0)
-        settings->warning = (unsigned)value;
+        settings->check.warning = (unsigned)value;
     else if (option == 'C' && value >= 0)
-        settings->critical = (unsigned)value;
+        settings->check.critical = (unsigned)value;
+    else if (option == 'n' && value >= 0)
+        settings->check.nodes = (unsigned)value;
     else if (option == 'i')
         return bad(settings, "interval", "seconds from 0.1 to 3600", text);
     else if (option == 'c')
         return bad(settings, "clients", "a number", text);
+    else if (option == 'n')
+        return bad(settings, "nodes", "a number from 0 to 64", text);
     else
         return bad(settings, option == 'W' ? "warning" : "critical", "a percentage from 0 to 100", text);
     return EX_OK;
@@ -176,6 +176,11 @@ static int read_arguments(struct settings *settings, int argc, char *argv[])
     return status;
 }
 
+static const char *link_path(const struct settings *settings)
+{
+    return settings->link_path != NULL ? settings->link_path : LINK_STATUS_FILE;
+}
+
 /* What is shown once. */
 static int show(const struct settings *settings)
 {
@@ -191,13 +196,13 @@ static int show(const struct settings *settings)
             fprintf(stderr, "relayhub-stat: %s\n", reason);
         return settings->form == CHECK ? 2 : EX_UNAVAILABLE;
     }
-    nodes_take(&nodes, &reader, settings->link_path);
+    nodes_take(&nodes, &reader, link_path(settings));
     if (settings->form == JSON)
         show_json(stdout, &reader, &nodes, settings->clients, settings->order);
     else if (settings->form == PROMETHEUS)
         show_prometheus(stdout, &reader, &nodes);
     else if (settings->form == CHECK)
-        status = show_check(stdout, &reader, settings->warning, settings->critical);
+        status = show_check(stdout, &reader, settings->link_path != NULL ? &nodes : NULL, &settings->check);
     else
         show_text(stdout, &reader, &nodes, settings->clients, settings->order);
     reader_close(&reader);
@@ -207,7 +212,7 @@ static int show(const struct settings *settings)
 int main(int argc, char *argv[])
 {
     struct settings settings = {
-        .path = STATISTICS_FILE, .link_path = LINK_STATUS_FILE, .interval = 1, .warning = 80, .critical = 95};
+        .path = STATISTICS_FILE, .interval = 1, .check = {.warning = 80, .critical = 95, .nodes = 1}};
 
     standard_fds_fill();
     int status = read_arguments(&settings, argc, argv);
@@ -216,7 +221,7 @@ int main(int argc, char *argv[])
     if (settings.form == WATCH)
         return watch(settings.path, settings.interval, settings.order);
     if (settings.form == LISTEN)
-        return serve(settings.listen, settings.path, settings.link_path);
+        return serve(settings.listen, settings.path, link_path(&settings));
     status = show(&settings);
     if (fflush(stdout) == EOF || ferror(stdout)) {
         fprintf(stderr, "relayhub-stat: cannot write: %s\n", strerror(errno));

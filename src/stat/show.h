@@ -20,11 +20,17 @@ void show_json(FILE *to, const struct reader *reader, const struct nodes *nodes,
 /* Prometheus's text format, version 0.0.4. `reader` NULL: the hub does not run, and of nodes nothing is shown. */
 void show_prometheus(FILE *to, const struct reader *reader, const struct nodes *nodes);
 
+/* What a hub has to be like. */
+struct check {
+    unsigned warning, critical; /* parts of the store or of the maximum of clients that are in use, in per cent */
+    unsigned nodes;             /* others that are up, at least */
+};
+
 /*
  * One line for a monitoring system, and the exit status that the plugins of Nagios have: 0 good, 1 warning, 2 critical.
- * `warning` and `critical` are parts of the store or of the maximum of clients that are in use, in per cent.
+ * `nodes` NULL: other nodes do not matter.
  */
-int show_check(FILE *to, const struct reader *reader, unsigned warning, unsigned critical);
+int show_check(FILE *to, const struct reader *reader, const struct nodes *nodes, const struct check *check);
 
 /* What a part of `all` is in per cent. */
 static inline unsigned per_cent(uint64_t part, uint64_t all)

@@ -154,7 +154,44 @@ void show_text(FILE *to, const struct reader *reader, const struct nodes *nodes,
     show_clients(to, reader, clients, order);
 }
 
-int show_check(FILE *to, const struct reader *reader, unsigned warning, unsigned critical)
+/* ---- for a monitoring system ---- */
+
+/* How many of the nodes that the link knows are up, or are not. */
+static unsigned count_nodes(const struct nodes *nodes, bool up)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < nodes->link.count; i++)
+        count += link_peer_is_up(&nodes->link.peers[i]) == up;
+    return count;
+}
+
+/* A node that is down for long is forgotten by the link, so that none is known to be down is not enough. */
+static bool cluster_is_whole(const struct nodes *nodes, unsigned least)
+{
+    return nodes->any && nodes->link_runs && count_nodes(nodes, true) >= least && count_nodes(nodes, false) == 0;
+}
+
+static void check_nodes(FILE *to, const struct nodes *nodes, unsigned least)
+{
+    unsigned up = count_nodes(nodes, true), known = nodes->link.count;
+
+    if (!nodes->any) {
+        fputs(", the hub stands alone", to);
+        return;
+    }
+    if (!nodes->link_runs) {
+        fprintf(to, ", the link does not run: %s: %s", nodes->link_path, nodes->link_reason);
+        return;
+    }
+    fprintf(to, ", %u of %u other nodes up", up, known > least ? known : least);
+    for (unsigned i = 0; i < nodes->count; i++) {
+        if (nodes->node[i].link != NULL && !link_peer_is_up(nodes->node[i].link))
+            fprintf(to, ", node %u is down", nodes->node[i].number);
+    }
+}
+
+int show_check(FILE *to, const struct reader *reader, const struct nodes *nodes, const struct check *check)
 {
     static const char *const words[] = {"OK", "WARNING", "CRITICAL"};
     uint64_t connections = reader_workers(reader, "connections"), most = reader_hub(reader, "connections_most");
@@ -162,16 +199,19 @@ int show_check(FILE *to, const struct reader *reader, unsigned warning, unsigned
     uint64_t ready = reader_hub(reader, "workers_ready");
     unsigned full = per_cent(connections, most), store = per_cent(used, blocks);
     unsigned highest = full > store ? full : store;
-    int status = highest >= critical ? 2 : highest >= warning ? 1 : 0;
+    int status = highest >= check->critical ? 2 : highest >= check->warning ? 1 : 0;
 
     if (ready == 0)
         status = 2;
-    else if (ready < reader->header.workers && status == 0)
+    else if (status == 0 &&
+             (ready < reader->header.workers || (nodes != NULL && !cluster_is_whole(nodes, check->nodes))))
         status = 1;
     fprintf(to, "RELAYHUB %s - %" PRIu64 " of %u workers ready, %" PRIu64 " of %" PRIu64 " clients, store %u%% full",
             words[status], ready, reader->header.workers, connections, most, store);
+    if (nodes != NULL)
+        check_nodes(to, nodes, check->nodes);
     fprintf(to, " | clients=%" PRIu64 ";;;0;%" PRIu64 " store=%u%%;%u;%u messages=%" PRIu64 "c deaths=%" PRIu64 "c\n",
-            connections, most, store, warning, critical, reader_workers(reader, "messages"),
+            connections, most, store, check->warning, check->critical, reader_workers(reader, "messages"),
             reader_hub(reader, "worker_deaths"));
     return status;
 }

@@ -58,6 +58,8 @@ expect 64 '--clients takes' stat --clients -1
 expect 64 'takes options only' stat nonsense
 expect 64 'requires an argument' stat --link-status
 expect 3 '--warning takes' stat --check --warning 101
+expect 3 '--nodes takes a number from 0 to 64' stat --check --nodes 65
+expect 0 '--nodes' stat --help
 expect 0 '--prometheus' stat --help
 expect 0 'relayhub-stat ' stat --version
 
@@ -110,6 +112,8 @@ grep -q '^relayhub_turn_time_seconds_bucket{worker="1",le="+Inf"} [1-9]' "$dir/m
 expect 0 'RELAYHUB OK - 2 of 2 workers ready, 1 of 10000 clients' stat --check
 expect 1 'RELAYHUB WARNING' stat --check --warning 0
 expect 2 'RELAYHUB CRITICAL' stat --check --critical 0
+expect 1 'RELAYHUB WARNING - 2 of 2 workers ready, 1 of 10000 clients, store 0% full, the hub stands alone | clients=1' \
+    stat --check --link-status "$dir/none" --nodes 0
 expect 74 'cannot write' sh -c "'$RELAYHUB_STAT' --file '$file' >/dev/full"
 
 # ---- over HTTP
@@ -235,37 +239,66 @@ expect_no_link() {
     grep -qx 'relayhub_link_up 0' "$dir/metrics" || fail "$why: no relayhub_link_up 0"
     grep -q '^relayhub_node_link_' "$dir/metrics" && fail "$why: the metrics show the link: $(cat "$dir/metrics")"
     stat --json "$@" | grep -q '"link_runs":false,"nodes":\[\]' || fail "$why: $(stat --json "$@")"
+    expect 1 'RELAYHUB WARNING' stat --check --nodes 0 "$@"
+    grep -q "store [0-9]*% full, the link does not run: [^ ]*: $why | clients" "$dir/out" || fail "$why: $(cat "$dir/out")"
 }
 
-status=$dir/status
+link_file=$dir/status
 good='node 1 workers 2 server nats://127.0.0.1:4222
 peer 7 down since 0 workers 2 streams 0 sent 32 received 10 waiting 3 again 4 sessions_ended 5 streams_ended 6
 peer 5 up since 1795852151 sent 18446744073709551615'
 start_counting_hub --node 1 --link "$dir/link1"
-expect_no_link 'there is no such file' --link-status "$status"
+expect_no_link 'there is no such file' --link-status "$link_file"
 expect_no_link 'no link wrote it' --link-status /dev/null
-od -An -tx1 -N 100000 /dev/urandom >"$status"
-expect_no_link 'no link wrote it' --link-status "$status"
-head -c 100000 /dev/urandom >"$status"
-expect_no_link 'no link wrote it' --link-status "$status"
-echo "$good" | sed 's/^node 1/node 2/' >"$status"
-expect_no_link 'it is of the link of node 2' --link-status "$status"
-echo "$good" >"$status"
-touch -d '60 seconds ago' "$status"
-expect_no_link 'it was written 6[0-9] seconds ago' --link-status "$status"
-printf '%s' "$good" >"$status" # its last line is still being written
-stat --link-status "$status" >"$dir/text"
+od -An -tx1 -N 100000 /dev/urandom >"$link_file"
+expect_no_link 'no link wrote it' --link-status "$link_file"
+head -c 100000 /dev/urandom >"$link_file"
+expect_no_link 'no link wrote it' --link-status "$link_file"
+echo "$good" | sed 's/^node 1/node 2/' >"$link_file"
+expect_no_link 'it is of the link of node 2' --link-status "$link_file"
+echo "$good" >"$link_file"
+touch -d '60 seconds ago' "$link_file"
+expect_no_link 'it was written 6[0-9] seconds ago' --link-status "$link_file"
+printf '%s' "$good" >"$link_file" # its last line is still being written
+stat --link-status "$link_file" >"$dir/text"
 [ "$(column link_up 7) $(column link_bytes_sent 7) $(column streams 7)" = '0 32 -' ] || fail "node 7: $(cat "$dir/text")"
 grep -q '^other node  *7$' "$dir/text" || fail "half a line is taken: $(cat "$dir/text")"
-echo "$good" >"$status"
-stat --link-status "$status" >"$dir/text"
+echo "$good" >"$link_file"
+stat --link-status "$link_file" >"$dir/text"
 grep -q '^other node  *5  *7$' "$dir/text" || fail "the nodes: $(cat "$dir/text")"
 [ "$(column link_bytes_sent 5) $(column link_bytes_received 5)" = '18446744073709551615 -' ] || fail "node 5: $(cat "$dir/text")"
-prom --link-status "$status"
+prom --link-status "$link_file"
 grep -qx 'relayhub_node_link_streams_ended_total{node="7"} 6' "$dir/metrics" || fail "node 7: $(cat "$dir/metrics")"
 grep -q '^relayhub_node_link_received_bytes_total{node="5"}' "$dir/metrics" && fail "node 5: $(cat "$dir/metrics")"
-stat --json --link-status "$status" | grep -qF '"link_runs":true,"nodes":[{"node":5,"link":{"up":1,"up_since":1795852151,"bytes_sent":18446744073709551615}},{"node":7,"link":{"up":0,"up_since":0,"bytes_sent":32,"bytes_received":10,"bytes_waiting":3,"bytes_again":4,"sessions_ended":5,"streams_ended":6}}]' ||
-    fail "the JSON: $(stat --json --link-status "$status")"
+stat --json --link-status "$link_file" | grep -qF '"link_runs":true,"nodes":[{"node":5,"link":{"up":1,"up_since":1795852151,"bytes_sent":18446744073709551615}},{"node":7,"link":{"up":0,"up_since":0,"bytes_sent":32,"bytes_received":10,"bytes_waiting":3,"bytes_again":4,"sessions_ended":5,"streams_ended":6}}]' ||
+    fail "the JSON: $(stat --json --link-status "$link_file")"
+
+# ---- the check of a cluster
+
+# expect_check STATUS TEXT PEERS OPTION...: of a link that says this of its peers, the line has this text of the nodes.
+expect_check() {
+    wanted=$1 text=$2 peers=$3
+    shift 3
+    { echo 'node 1 workers 2' && echo "$peers"; } >"$link_file"
+    expect "$wanted" "store 0% full, $text | clients" stat --check --link-status "$link_file" "$@"
+}
+
+expect 0 'store 0% full | clients' stat --check
+expect_check 0 '1 of 1 other nodes up' 'peer 2 up'
+expect_check 1 '0 of 1 other nodes up, node 2 is down' 'peer 2 down'
+expect_check 1 '1 of 3 other nodes up, node 3 is down, node 10 is down' 'peer 10 down
+peer 2 up
+peer 3 down'
+expect_check 1 '0 of 1 other nodes up' ''
+expect_check 0 '0 of 0 other nodes up' '' --nodes 0
+expect_check 1 '0 of 1 other nodes up, node 2 is down' 'peer 2 down' --nodes 0
+both='peer 2 up
+peer 3 up'
+expect_check 0 '2 of 2 other nodes up' "$both"
+expect_check 0 '2 of 2 other nodes up' "$both" --nodes 2
+expect_check 1 '2 of 3 other nodes up' "$both" --nodes 3
+expect 2 'RELAYHUB CRITICAL' stat --check --critical 0 --link-status "$link_file" --nodes 3
+expect 0 'store 0% full | clients' stat --check --nodes 64 # without --link-status
 
 # ---- another node, over NATS
 
@@ -332,11 +365,14 @@ if [ -x "${RELAYHUB_LINK:-}" ] && command -v nats-server >/dev/null; then
         grep -qxF 'relayhub_node_link_up{node="2"} 1' "$dir/scraped" || fail "the scrape: $(cat "$dir/scraped")"
     fi
 
+    expect 0 'full, 1 of 1 other nodes up | clients' stat --check --link-status "$dir/status1"
+
     # The other node is silent: the link still knows it. The link goes: the hub knows nobody.
     # shellcheck disable=SC2154 # eval sets it
     kill -9 "$link_pid2"
     await_node link_up 0
     await_node streams -
+    expect 1 'full, 0 of 1 other nodes up, node 2 is down | clients' stat --check --link-status "$dir/status1"
     [ "$(column link_sessions_ended 2)" = 1 ] || fail "the end of a session: $(cat "$dir/text")"
     # shellcheck disable=SC2154 # the same
     kill -9 "$link_pid1"
