@@ -142,11 +142,33 @@ START_TEST(test_loop_wakes_up_for_it)
 }
 END_TEST
 
+/* Two workers whose first streams begin at once: neither answers for messages that came on the other's. */
+START_TEST(test_epochs_of_two_workers)
+{
+    int ends[2], others[2];
+
+    shared.workers = 2;
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+        others[i] = ends[0];
+        worker->peer_epoch = 0;
+        worker->index = i;
+        peers_adopt(worker, ends[1]);
+    }
+    worker->index = 0;
+    shared.workers = 1;
+    ck_assert_uint_ne(worker->peers[1].epoch, worker->peers[2].epoch);
+    close(others[0]);
+    close(others[1]);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("peer_taken");
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_one_answer_after_a_moment);
+    tcase_add_test(tests, test_epochs_of_two_workers);
     tcase_add_test(tests, test_an_eighth_of_the_window_is_answered_at_once);
     tcase_add_test(tests, test_full_pipe);
     tcase_add_test(tests, test_worker_that_ends_answers_at_once);

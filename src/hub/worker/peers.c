@@ -33,12 +33,17 @@ uint64_t peers_number(const struct peer *peer, uint64_t number)
     return peer->epoch << PEER_NUMBER_BITS | number;
 }
 
-/* Never all ones, which is no number (NOT_A_MESSAGE); and in the program after an upgrade most probably another one. */
+/*
+ * No other worker's, as a node's next stream may be one of another worker, and most streams begin together. Never all
+ * ones, which is no number (NOT_A_MESSAGE); and in the program after an upgrade most probably another one.
+ */
 static uint64_t next_epoch(struct worker *worker)
 {
+    const unsigned workers = worker->shared->workers;
+
     if (worker->peer_epoch == 0)
         worker->peer_epoch = worker->clock;
-    return worker->peer_epoch++ & 0x7fff;
+    return worker->peer_epoch++ % (0x8000 / workers) * workers + worker->index;
 }
 
 /* ---- sets of ids ---- */
