@@ -219,7 +219,7 @@ int main(int argc, char *argv[])
     if (status != EX_OK)
         return status < 0 ? EX_OK : status;
     if (settings.form == WATCH)
-        return watch(settings.path, settings.interval, settings.order);
+        return watch(settings.path, link_path(&settings), settings.interval, settings.order);
     if (settings.form == LISTEN)
         return serve(settings.listen, settings.path, link_path(&settings));
     status = show(&settings);

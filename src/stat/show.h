@@ -32,6 +32,11 @@ struct check {
  */
 int show_check(FILE *to, const struct reader *reader, const struct nodes *nodes, const struct check *check);
 
+#define NUMBER_TEXT 32u
+
+/* A value as people read it; a time is the local one. Returns its buffer. */
+const char *number_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT]);
+
 /* What a part of `all` is in per cent. */
 static inline unsigned per_cent(uint64_t part, uint64_t all)
 {

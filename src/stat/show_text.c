@@ -19,19 +19,24 @@ uint64_t quantile(const struct reader *reader, const char *name, uint32_t worker
     return 0;
 }
 
-static void show_number(FILE *to, uint32_t kind, uint64_t value)
+const char *number_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT])
 {
     time_t when = (time_t)value;
     struct tm parts;
-    char text[32];
 
     if (kind == KIND_TIME && value == 0)
-        snprintf(text, sizeof text, "never");
+        snprintf(text, NUMBER_TEXT, "never");
     else if (kind == KIND_TIME && localtime_r(&when, &parts) != NULL)
-        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
+        strftime(text, NUMBER_TEXT, "%Y-%m-%d %H:%M:%S", &parts);
     else
-        snprintf(text, sizeof text, "%" PRIu64, value);
-    fprintf(to, " %19s", text);
+        snprintf(text, NUMBER_TEXT, "%" PRIu64, value);
+    return text;
+}
+
+static void show_number(FILE *to, uint32_t kind, uint64_t value)
+{
+    char text[NUMBER_TEXT];
+    fprintf(to, " %19s", number_text(kind, value, text));
 }
 
 /* A line for each value: one number, or one for each worker. */

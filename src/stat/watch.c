@@ -126,6 +126,77 @@ static int draw_workers(const struct reader *reader, int line)
     return line + 1;
 }
 
+/* A text at the right of its columns. Where it does not fit, nothing after it does either. */
+static int put_cell(int line, int column, int width, const char *text)
+{
+    if (column + 1 + width > COLS)
+        return COLS;
+    mvprintw(line, column, " %*s", width, text);
+    return column + 1 + width;
+}
+
+static int value_width(const char *name, uint32_t kind)
+{
+    int length = (int)strlen(name), least = kind == KIND_TIME ? 19 : 5;
+    return length > least ? length : least;
+}
+
+static const char *value_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT])
+{
+    return kind == KIND_TIME ? number_text(kind, value, text) : brief(value, text);
+}
+
+/* A node, or with NULL the names: those of the text form, in its order, as many as the screen has columns for. */
+static void draw_node(const struct reader *reader, const struct nodes *nodes, const struct node *node, int line)
+{
+    const struct link_peer *link = node == NULL ? NULL : node->link;
+    struct statistics_field field;
+    char text[NUMBER_TEXT] = "other node", name[40];
+    int column = 10;
+
+    if (node != NULL)
+        snprintf(text, sizeof text, "%u", node->number);
+    mvprintw(line, 0, "%.*s", COLS, text);
+    for (uint32_t index = 0; nodes_next(reader, &index, &field);) {
+        const char *shown = node == NULL   ? field.name
+                            : node->in_hub ? value_text(field.kind, nodes_value(reader, &field, node->number), text)
+                                           : "-";
+        column = put_cell(line, column, value_width(field.name, field.kind), shown);
+    }
+    for (unsigned k = 0; k < LINK_VALUES && nodes->link_runs; k++) {
+        uint32_t kind = link_values[k].kind;
+        snprintf(name, sizeof name, "link_%s", link_values[k].name);
+        const char *shown = node == NULL                     ? name
+                            : link != NULL && link->known[k] ? value_text(kind, link->values[k], text)
+                                                             : "-";
+        column = put_cell(line, column, value_width(name, kind), shown);
+    }
+}
+
+/* Those for which there is room above a client, as of the workers. */
+static int draw_nodes(const struct reader *reader, const struct nodes *nodes, int line)
+{
+    const int end = LINES - (nodes->link_runs ? 4 : 5);
+
+    if (!nodes->any || line + 1 >= end)
+        return line;
+    if (nodes->count == 0) {
+        mvprintw(line++, 0, "%.*s", COLS, "other node none is known");
+    } else {
+        attron(A_REVERSE);
+        draw_node(reader, nodes, NULL, line++);
+        attroff(A_REVERSE);
+    }
+    for (unsigned i = 0; i < nodes->count && line < end; i++)
+        draw_node(reader, nodes, &nodes->node[i], line++);
+    if (!nodes->link_runs) {
+        char text[512];
+        snprintf(text, sizeof text, "the link does not run: %s: %s", nodes->link_path, nodes->link_reason);
+        mvprintw(line++, 0, "%.*s", COLS, text);
+    }
+    return line + 1;
+}
+
 static void draw_clients(const struct reader *reader, const struct clients *clients, enum client_order order, int line)
 {
     char address[CLIENT_ADDRESS], state[CLIENT_STATE], a[16], b[16], c[16];
@@ -147,7 +218,7 @@ static void draw_clients(const struct reader *reader, const struct clients *clie
 /* ---- the loop ---- */
 
 struct screen {
-    const char *path;
+    const char *path, *link_path;
     struct reader reader;
     bool connected;
     struct moment before;
@@ -187,7 +258,10 @@ static void draw(struct screen *screen)
         clients_free(&screen->clients);
         screen->clients = clients;
     }
+    struct nodes nodes;
+    nodes_take(&nodes, &screen->reader, screen->link_path);
     int line = draw_workers(&screen->reader, draw_hub(&screen->reader, &now, &screen->before));
+    line = draw_nodes(&screen->reader, &nodes, line);
     draw_clients(&screen->reader, &screen->clients, screen->order, line);
     screen->before = now;
     refresh();
@@ -202,9 +276,9 @@ static void set_signals(void)
         sigaction(ends[i], &action, NULL);
 }
 
-int watch(const char *path, double interval, enum client_order order)
+int watch(const char *path, const char *link_path, double interval, enum client_order order)
 {
-    struct screen screen = {.path = path, .order = order};
+    struct screen screen = {.path = path, .link_path = link_path, .order = order};
     char reason[READER_REASON];
 
     connect_again(&screen, reason);
@@ -241,9 +315,9 @@ int watch(const char *path, double interval, enum client_order order)
 
 #else
 
-int watch(const char *path, double interval, enum client_order order)
+int watch(const char *path, const char *link_path, double interval, enum client_order order)
 {
-    (void)path, (void)interval, (void)order;
+    (void)path, (void)link_path, (void)interval, (void)order;
     fputs("relayhub-stat: --watch: it was built without ncurses\n", stderr);
     return EX_UNAVAILABLE;
 }

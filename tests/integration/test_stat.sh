@@ -48,6 +48,44 @@ expect() {
     grep -qF -- "$text" "$dir/out" || fail "$*: no \"$text\" in: $(cat "$dir/out")"
 }
 
+# ---- a terminal
+
+has_terminal() {
+    command -v tmux >/dev/null && ldd "$RELAYHUB_STAT" | grep -q libncurses
+}
+
+terminal() {
+    tmux -S "$dir/tmux" -f /dev/null "$@"
+}
+
+screen() {
+    terminal capture-pane -p -t 0
+}
+
+await_screen() {
+    for _ in $(seq 200); do
+        screen | grep -qE -- "$1" && return 0
+        sleep 0.05
+    done
+    fail "the screen has no \"$1\":
+$(screen)"
+}
+
+open_terminal() {
+    terminal new-session -d -x 80 -y 24 sh
+    trap 'terminal kill-server 2>/dev/null; clean_up; rm -rf "$memory"' EXIT
+}
+
+# watch OPTION...: until leave_watch
+watch() {
+    terminal send-keys -t 0 "clear; '$RELAYHUB_STAT' --file '$file' --watch --interval 0.2 $*; echo status=\$?" Enter
+}
+
+leave_watch() {
+    terminal send-keys -t 0 q
+    await_screen '^status=0'
+}
+
 # ---- no hub, bad options
 
 expect 69 'no hub runs with this --statistics-file' stat
@@ -366,6 +404,11 @@ if [ -x "${RELAYHUB_LINK:-}" ] && command -v nats-server >/dev/null; then
     fi
 
     expect 0 'full, 1 of 1 other nodes up | clients' stat --check --link-status "$dir/status1"
+    if has_terminal; then
+        open_terminal
+        watch --link-status "$dir/status1"
+        await_screen '^2 +2 +0 +3 +0 +1 *$'
+    fi
 
     # The other node is silent: the link still knows it. The link goes: the hub knows nobody.
     # shellcheck disable=SC2154 # eval sets it
@@ -374,6 +417,7 @@ if [ -x "${RELAYHUB_LINK:-}" ] && command -v nats-server >/dev/null; then
     await_node streams -
     expect 1 'full, 0 of 1 other nodes up, node 2 is down | clients' stat --check --link-status "$dir/status1"
     [ "$(column link_sessions_ended 2)" = 1 ] || fail "the end of a session: $(cat "$dir/text")"
+    ! has_terminal || await_screen '^2( +-){4} +0 *$'
     # shellcheck disable=SC2154 # the same
     kill -9 "$link_pid1"
     for _ in $(seq 200); do
@@ -382,42 +426,30 @@ if [ -x "${RELAYHUB_LINK:-}" ] && command -v nats-server >/dev/null; then
         sleep 0.05
     done
     expect_no_link 'it was written [0-9]* seconds ago' --link-status "$dir/status1"
+    if has_terminal; then
+        await_screen '^other node none is known *$'
+        await_screen "^the link does not run: $dir/status1: it was written [0-9]+ seconds ago *\$"
+        terminal kill-server
+    fi
     kill "$other_pid"
 fi
 stop_hub
 
 # ---- on a terminal
 
-command -v tmux >/dev/null && ldd "$RELAYHUB_STAT" | grep -q libncurses || exit 0
-
-terminal() {
-    tmux -S "$dir/tmux" -f /dev/null "$@"
-}
-
-screen() {
-    terminal capture-pane -p -t 0
-}
-
-await_screen() {
-    for _ in $(seq 200); do
-        screen | grep -qE -- "$1" && return 0
-        sleep 0.05
-    done
-    fail "the screen has no \"$1\":
-$(screen)"
-}
+has_terminal || exit 0
 
 start_counting_hub
 "$RELAYHUB" listen >"$dir/listen" 2>"$dir/listen.err" &
 pids="$pids $!"
 await_value connections 1
-terminal new-session -d -x 80 -y 24 sh
-trap 'terminal kill-server 2>/dev/null; clean_up; rm -rf "$memory"' EXIT
+open_terminal
 expect 64 'needs a terminal' stat --watch
 terminal send-keys -t 0 "'$RELAYHUB_STAT' --file '$file' --watch --interval 0.2; echo status=\$?" Enter
 await_screen '^clients 1 of 10000 .*workers 2 of 2'
 await_screen '^[0-9]+ +127\.0\.0\.1:[0-9]+ +[01] +0 +[0-9]+ +[0-9]+ open *$'
 screen | awk 'length > 80 { exit 1 }' || fail "a line is too long: $(screen)"
+screen | grep -qE 'other node|link' && fail "a hub that stands alone shows nodes: $(screen)"
 terminal send-keys -t 0 s
 await_screen '^sorted by in '
 terminal resize-window -t 0 -x 60 -y 12
@@ -436,5 +468,107 @@ terminal send-keys -t 0 C-c
 await_screen '^status=0 again'
 terminal send-keys -t 0 'echo typed' Enter
 await_screen '^typed'
+stop_hub
+
+# ---- other nodes on a terminal
+
+# The link says this of its peers, until it says something else.
+link_says() {
+    { echo 'node 1 workers 2' && echo "$1"; } >"$link_file.new"
+    touch -d '+1 hour' "$link_file.new"
+    mv "$link_file.new" "$link_file"
+}
+
+# The lines of other nodes on the screen, and of the link. Then an empty one comes, if none goes on in the next.
+count_lines() {
+    screen | awk '/^other node/ { on = 1; next } on && !NF { exit } on { count++ } END { print count + 0 }'
+}
+
+await_lines() {
+    for _ in $(seq 200); do
+        [ "$(count_lines)" = "$1" ] && return 0
+        sleep 0.05
+    done
+    fail "$(count_lines) lines of nodes instead of $1:
+$(screen)"
+}
+
+start_counting_hub --node 1 --link "$dir/link1"
+"$RELAYHUB" listen >"$dir/listen" 2>"$dir/listen.err" &
+pids="$pids $!"
+await_value connections 1
+client='^[0-9]+ +127\.0\.0\.1:[0-9]+ +[01] '
+link_says "$(echo "$good" | sed 1d)"
+terminal resize-window -t 0 -x 80 -y 24
+watch --link-status "$link_file"
+await_screen '^other node streams not_acknowledged clients congested link_up *$'
+await_screen '^5( +-){4} +1 *$'
+await_screen '^7( +-){4} +0 *$'
+await_lines 2
+await_screen "$client"
+link_says 'peer 5 down'
+await_screen '^5( +-){4} +0 *$'
+await_lines 1
+
+# As many values as there is room for, and no line that goes on in the next one.
+link_says "$(echo "$good" | sed 1d)"
+terminal resize-window -t 0 -x 200 -y 24
+await_screen '^7( +-){4} +0 +never +32 +10 +3 +4 +5 +6 *$'
+await_screen '^5( +-){4} +1 2026-[-0-9]+ [0-9:]+ +18E( +-){5} *$'
+stat --link-status "$link_file" >"$dir/text"
+[ "$(screen | sed -n 's/^other node //p' | tr -s ' ' '\n')" = "$(sed -n '/^other node/,$p' "$dir/text" | sed '1d; s/ .*//')" ] ||
+    fail "not the values of $(cat "$dir/text"): $(screen)"
+terminal resize-window -t 0 -x 61 -y 24
+await_screen ' congested link_up$'
+terminal resize-window -t 0 -x 60 -y 24
+await_screen '^other node streams not_acknowledged clients congested *$'
+await_lines 2
+for size in '9 24' '3 24' '80 3' '1 1'; do
+    terminal resize-window -t 0 -x "${size% *}" -y "${size#* }"
+    sleep 0.3
+done
+terminal resize-window -t 0 -x 80 -y 24
+await_lines 2
+
+# As many nodes as leave room for a client.
+link_says "$(seq -f 'peer %g up' 2 60)"
+await_lines 10
+await_screen "$client"
+terminal resize-window -t 0 -x 80 -y 15
+await_lines 1
+await_screen "$client"
+terminal resize-window -t 0 -x 80 -y 14
+await_lines 0
+await_screen "$client"
+screen | grep -q '^other node' && fail "a heading stands alone: $(screen)"
+leave_watch
+
+# With streams, and no link: the line that says so leaves room as well.
+if command -v python3 >/dev/null; then
+    python3 - "$dir/link1" <<'END' &
+import socket, sys, time
+streams = []
+for node in range(2, 20):
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.connect(sys.argv[1])
+    hello = bytearray(stream.recv(11, socket.MSG_WAITALL)) # that of another node differs in the number
+    hello[6:8] = node.to_bytes(2, 'big')
+    stream.sendall(hello)
+    streams.append(stream)
+time.sleep(600)
+END
+    pids="$pids $!"
+    terminal resize-window -t 0 -x 80 -y 24
+    watch --link-status "$dir/none"
+    await_screen '^other node streams not_acknowledged clients congested *$'
+    await_screen '^2 +1 +0 +0 +0 *$'
+    await_lines 10
+    await_screen "^the link does not run: $dir/none: there is no such file *\$"
+    screen | grep -A 1 '^CLIENT' | tail -n 1 | grep -q '^[0-9]' || fail "no client: $(screen)"
+    terminal resize-window -t 0 -x 40 -y 24
+    await_screen '^other node streams not_acknowledged *$'
+    await_lines 10
+    leave_watch
+fi
 stop_hub
 echo 'the statistics are as they should be'
