@@ -3,6 +3,7 @@
 
 #include "hub/common/log.h"
 #include "link/options.h"
+#include "link/piece.h"
 
 #include <errno.h>
 #include <nats/nats.h>
@@ -208,6 +209,14 @@ static void tell(struct bus *bus, const char *what, const char *why)
     memcpy(bus->told, text, sizeof text);
 }
 
+/* Without it the library would refuse every piece, and a stream would begin and end for ever. */
+static natsStatus check_payload(const struct bus *bus)
+{
+    int64_t most = natsConnection_GetMaxPayload(bus->connection);
+
+    return most >= PIECE_HEADER + PIECE_BYTES ? NATS_OK : NATS_MAX_PAYLOAD;
+}
+
 /* One try, with the next server. The first one is the near one, so that is the next one after a connection. */
 static void connect_to_next(struct bus *bus)
 {
@@ -218,6 +227,8 @@ static void connect_to_next(struct bus *bus)
     bus->next_server = (bus->next_server + 1) % bus->options->server_count;
     if (status == NATS_OK)
         status = natsConnection_Connect(&bus->connection, bus->settings);
+    if (status == NATS_OK)
+        status = check_payload(bus);
     for (unsigned i = 0; i < SUBJECTS && status == NATS_OK; i++)
         status = subscribe(bus, i);
     if (status != NATS_OK) {

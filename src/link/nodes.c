@@ -13,6 +13,7 @@
 #define LISTEN_FIRST 1500u   /* a link that was there before has said so by then */
 #define REPLACED_AFTER 2500u /* a session that is not heard for this long gives way to another one of its node */
 #define DEAF_MOST 3000u      /* one that is met, but not heard on the way of pieces for this long: see nodes.h */
+#define NO_PLACE_EVERY 60000u
 #define PAUSE_LEAST 20u
 #define PAUSE_MOST 1000u
 
@@ -164,6 +165,16 @@ static void meet_double(struct nodes *nodes, const struct hello *hello)
         say(nodes, PIECE_HELLO, 0); /* so that it knows at once */
 }
 
+/* Said once a minute: who has so many nodes is to know, but strangers that make numbers up are not to fill the log. */
+static void tell_no_place(struct nodes *nodes, unsigned number)
+{
+    if (nodes->no_place != 0 && nodes->now - nodes->no_place < NO_PLACE_EVERY)
+        return;
+    nodes->no_place = nodes->now;
+    log_line(LOG_WARNING, "node %u is left out: %u other nodes are known already, and that is the most", number,
+             NODES_MOST);
+}
+
 /* The node with this number, or a place for it; NULL if there is none, or if another session of it is alive. */
 static struct node *place_for(struct nodes *nodes, const struct hello *hello)
 {
@@ -177,6 +188,8 @@ static struct node *place_for(struct nodes *nodes, const struct hello *hello)
     }
     if (node == NULL)
         node = find(nodes, 0);
+    if (node == NULL)
+        tell_no_place(nodes, hello->node);
     if (node == NULL || node->number != 0)
         return node;
     if (node->streams == NULL)

@@ -214,6 +214,22 @@ await_line "$dir/link5.err" '.*\(node 2 is up\)' >/dev/null || fail 'node 2 is n
 kill $link5
 await_exit 0 $link5 'the link of node 5'
 
+# ---- a server that takes no whole piece: the next one is used
+
+: >"$dir/small.log" >"$dir/link5.err"
+printf 'listen: "127.0.0.1:%s"\nmax_payload: 8192\n' $other >"$dir/small.conf"
+nats-server -c "$dir/small.conf" >"$dir/small.log" 2>&1 &
+pids="$pids $!"
+await_line "$dir/small.log" '.*\(Server is ready\)' >/dev/null || fail 'the server of small messages does not start'
+"$RELAYHUB_LINK" --link "$dir/link5" --server "nats://127.0.0.1:$other" --server "$nats" --status-file "$dir/status5" \
+    2>"$dir/link5.err" &
+link5=$!
+pids="$pids $link5"
+await_line "$dir/link5.err" ".*\(cannot connect to NATS: nats:..127.0.0.1:$other: Maximum Payload\)" >/dev/null || fail 'no word of max_payload'
+await_line "$dir/link5.err" ".*\(ready, node 5 of relayhub, by nats:..127.0.0.1:$port\)" >/dev/null || fail 'not by the server of large messages'
+kill $link5
+await_exit 0 $link5 'the link of node 5'
+
 # ---- a hub begins again, with another number
 
 "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 --node 1 --link "$dir/link3" 2>"$dir/hub3.err" &
