@@ -1,9 +1,8 @@
 /*
- * input.h: reads clients and finds their frames.
+ * input.h: reads clients and other hubs.
  *
- * Bytes are read into the worker's read area, handled where they are, and passed on as segments of it. A MESSAGE is
- * turned from the sender's form into the receivers' form in place. What is left stays where it is, and references its
- * own blocks only:
+ * Bytes are read into the worker's read area, handled where they are (requests.h, peer_input.h), and passed on as
+ * segments of it. What is left stays where it is, and references its own blocks only:
  *
  *     what is left                                how it goes on
  *     the start of a small frame, below a block   it is copied in front of the next read

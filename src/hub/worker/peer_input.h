@@ -1,5 +1,6 @@
 /*
- * peer_input.h: handles what another hub says. It stands beside input.c, which reads streams as it reads clients.
+ * peer_input.h: handles what another hub says. It stands beside requests.c; input.c reads streams as it reads
+ * clients.
  */
 #ifndef RELAYHUB_PEER_INPUT_H
 #define RELAYHUB_PEER_INPUT_H

@@ -5,13 +5,14 @@
  *
  *     worker.c   waits for events
  *     turn.c     gives each client its share of the turn
- *     input.c    reads a socket into the store and finds the frames
+ *     input.c    reads a socket into the store
+ *     requests.c finds the frames in that, and handles each
  *     relay.c    finds each receiver: in this worker, or behind another worker's pipe (mailbox.h)
  *     output.c   queues segments of the store for a client and writes them
  *
  * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So do peers.c
- * and the files below it, for streams to other hubs; peer_input.c stands beside input.c and handles the frames of
- * these. Below all of these stand backpressure.c (senders that are paused), room.c (how much of the store each may
+ * and the files below it, for streams to other hubs; peer_input.c stands beside requests.c and handles the frames
+ * of these. Below all of these stand backpressure.c (senders that are paused), room.c (how much of the store each may
  * have), connection.c (the life of a connection) and deadline.c (time limits). What has to go on later is put on a list
  * in struct worker, and worker.c takes it from there.
  *
