@@ -373,7 +373,8 @@ static void handle_unsent_record(void *context, const struct record *record)
     for (unsigned i = 0; i < record->count; i++) {
         const struct segment segment = {
             .at = record->at, .length = record->length, .number = record->number, .receiver = record->ids[i]};
-        return_here(worker, &segment, record->messages);
+        if (!named_before(record, i))
+            return_here(worker, &segment, record->messages);
     }
 }
 
