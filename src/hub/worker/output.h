@@ -28,7 +28,10 @@ void output_write(struct worker *worker);
 /* The socket takes something again: its queue is written with the others. */
 void output_unblock(struct worker *worker, struct connection *connection);
 
-/* Notes that the queue is over its limit, or well under it again. Then it wakes those that wait for it. */
+/*
+ * Notes that the queue is over its limit, or well under it again. Then it wakes those that wait for it. The output has
+ * the time limit that is right for it afterwards.
+ */
 void output_update_congestion(struct worker *worker, struct connection *connection);
 
 /*

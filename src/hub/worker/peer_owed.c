@@ -90,7 +90,7 @@ bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t s
     if (connection->flags & CONNECTION_OWED)
         deadline_set(worker, connection, DEADLINE_OWED);
     else
-        deadline_clear_output(worker, connection);
+        output_update_congestion(worker, connection); /* its queue may have a time limit as well */
     if (peer->owed_cost <= PEER_WINDOW / 2)
         peer_owed_end_full(worker, peer);
     return true;

@@ -1,0 +1,132 @@
+/* test_peer_owed.c: what a stream to another hub, which is played here, owes, and its time limits. */
+#include "hub/worker/peer_owed.h"
+
+#include "../run_case.h"
+#include "worker_fixture.h"
+
+#include "hub/common/addresses.h"
+#include "hub/common/log.h"
+#include "hub/worker/connection.h"
+#include "hub/worker/output.h"
+#include "hub/worker/peer_frames.h"
+#include "hub/worker/peers.h"
+
+#include <sys/socket.h>
+
+#define THERE (UINT64_C(2) << PEER_NODE_SHIFT | 77)
+
+static int stream, client; /* the other hub's side, and the client's */
+static struct peer *peer;
+static struct connection *sender;
+
+static int open_pair(int *connection)
+{
+    int ends[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+    *connection = ends[1];
+    return ends[0];
+}
+
+/* A client, and a stream that its messages to the other hub go on. */
+static void set_up(void)
+{
+    const struct peer_hello hello = {.version = PEER_VERSION, .node = 2, .workers = 1, .slot_bits = 14};
+    uint8_t frame[PEER_HELLO_SIZE];
+    int fd;
+
+    log_open(false, false);
+    worker_set_up_node(1);
+    client = open_pair(&fd);
+    connection_open(worker, fd, ADDRESS_NONE);
+    sender = &worker->connections[0];
+    ck_assert_uint_ne(sender->id, 0);
+    stream = open_pair(&fd);
+    peers_adopt(worker, fd);
+    peer = &worker->peers[0];
+    ck_assert_uint_ne(peer->id, 0);
+    peer_store_hello(frame, &hello);
+    ck_assert_int_eq(send(stream, frame, sizeof frame, 0), sizeof frame);
+    worker_turn(worker, 0);
+    ck_assert(peer->sends);
+}
+
+static void tear_down(void)
+{
+    worker_tear_down();
+    close(stream);
+    close(client);
+}
+
+static void send_message(void)
+{
+    uint8_t frame[FRAME_WORD_SIZE + FRAME_ID_SIZE];
+    uint64_t before = peer->serial;
+
+    frame_store_word(frame, frame_word(FRAME_MESSAGE, 1, 0));
+    frame_store_id(frame + FRAME_WORD_SIZE, THERE);
+    ck_assert_int_eq(send(client, frame, sizeof frame, 0), sizeof frame);
+    worker_turn(worker, 0);
+    ck_assert_uint_eq(peer->serial, before + 1);
+}
+
+/* More is said on the stream than its socket takes. */
+static void block(void)
+{
+    uint64_t ids[FRAME_MAX_IDS] = {0};
+
+    for (unsigned i = 0; !(connection_of(worker, peer)->flags & CONNECTION_BLOCKED); i++) {
+        ck_assert_uint_lt(i, 10000);
+        peer_frames_send(worker, peer, PEER_JOINED, ids, FRAME_MAX_IDS);
+        worker_turn(worker, 0);
+    }
+}
+
+static void acknowledge(uint64_t serial)
+{
+    uint8_t frame[FRAME_WORD_SIZE + PEER_ACKNOWLEDGED_BODY];
+
+    frame_store_word(frame, frame_word(FRAME_CONTROL, 0, PEER_ACKNOWLEDGED_BODY));
+    peer_store_acknowledged(frame + FRAME_WORD_SIZE, serial);
+    ck_assert_int_eq(send(stream, frame, sizeof frame, 0), sizeof frame);
+    worker_turn(worker, 0);
+    ck_assert_uint_eq(peer->acknowledged, serial);
+}
+
+static uint32_t limit(void)
+{
+    return connection_of(worker, peer)->output_deadline.list;
+}
+
+START_TEST(test_time_limits)
+{
+    ck_assert_uint_eq(limit(), DEADLINE_NONE);
+    send_message();
+    send_message();
+    ck_assert_uint_eq(limit(), DEADLINE_OWED);
+    acknowledge(1);
+    ck_assert_uint_eq(limit(), DEADLINE_OWED);
+    acknowledge(2);
+    ck_assert_uint_eq(limit(), DEADLINE_NONE);
+}
+END_TEST
+
+/* What is still queued keeps its memory, and the store may be wanted, so the other limit goes on. */
+START_TEST(test_blocked_stream_that_owes_nothing_any_more)
+{
+    send_message();
+    block();
+    ck_assert_uint_eq(limit(), DEADLINE_OWED);
+    acknowledge(1);
+    ck_assert_uint_eq(limit(), DEADLINE_BLOCKED);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("peer_owed");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, test_time_limits);
+    tcase_add_test(tests, test_blocked_stream_that_owes_nothing_any_more);
+    return run_case(tests, "peer_owed");
+}
