@@ -49,7 +49,7 @@ failures() {
 # One job: every changes-th change of the list, in a tree of its own.
 work_on() {
     local job=$1 tree=$work/$1 number file tests from to by
-    by=$(failures "none $(read_list | cut -f 3 | tr ' ' '\n' | sort -u | tr '\n' ' ')" "$tree/build")
+    by=$(failures "none $(read_list | awk -F '\t' -v file="${FILE:-.}" '$2 ~ file { print $3 }' | tr ' ' '\n' | sort -u | tr '\n' ' ')" "$tree/build")
     if [ -n "$by" ]; then
         printf 'unusable\t0\tnothing was changed, and these fail: %s\t\t\n' "$by"
         return
