@@ -253,6 +253,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         close_fd(&clients[i].fd);
     require_rest();
     for (unsigned i = 0; i < MIRROR_PARTS; i++)
-        REQUIRE(atomic_load(&shared.mirror->parts[i].owner) == 0);
+        REQUIRE(atomic_load(&shared.mirror->parts[i].claim) == 0);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* test_mirror.c: the mirror of other hubs' clients: who may write where, and what is left of it. */
 #include "../run_case.h"
 #include "hub/common/mirror.h"
+#include "race.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -85,6 +86,7 @@ START_TEST(test_one_part_for_a_worker)
     int part = mirror_claim(&shared, 0, &worker_1);
     ck_assert_int_ge(part, 0);
     ck_assert_int_eq(mirror_claim(&shared, 1, &worker_1), -1);
+    ck_assert_uint_eq(mirror_parts(&shared), 1); /* not even for a moment */
     other.worker = 0;
     ck_assert_int_ge(mirror_claim(&shared, 1, &other), 0);
     ck_assert_int_eq(mirror_owner(&shared, client((1 << 14) - 1)), 0);
@@ -93,6 +95,47 @@ START_TEST(test_one_part_for_a_worker)
     mirror_release(&shared, (unsigned)part);
     ck_assert_int_eq(mirror_owner(&shared, client((1 << 14) - 1)), -1);
     ck_assert_int_ge(mirror_claim(&shared, 1, &worker_1), 0);
+}
+END_TEST
+
+/* Two workers (this one is the child) have a stream of the same worker there each, and both claim a part at once. */
+static void claim_each_round(void *context)
+{
+    (void)context;
+    for (uint32_t round = 1;; round++) {
+        await(&race->round, round);
+        pause_for(round * 7 % 64);
+        int part = mirror_claim(&shared, 1, &worker_1);
+        atomic_store(&race->waits, part >= 0);
+        atomic_store(&race->answered, round);
+        await(&race->round, ++round);
+        if (part >= 0)
+            mirror_release(&shared, (unsigned)part);
+        atomic_store(&race->answered, round);
+    }
+}
+
+START_TEST(test_no_two_parts_for_a_worker)
+{
+    uint32_t round = 0, both = 0;
+    time_t end = time(NULL) + RACE_SECONDS;
+
+    shared.mirror->parts_used = MIRROR_PARTS; /* so that to look through them takes a while */
+    pid_t child = race_start(claim_each_round);
+    while (round < RACE_ROUNDS && time(NULL) <= end) {
+        atomic_store(&race->round, ++round);
+        pause_for(round * 13 % 509);
+        int part = mirror_claim(&shared, 0, &worker_1);
+        await(&race->answered, round);
+        both += part >= 0 && atomic_load(&race->waits);
+        if (part >= 0)
+            mirror_release(&shared, (unsigned)part);
+        atomic_store(&race->round, ++round);
+        await(&race->answered, round);
+    }
+    race_end(child);
+    ck_assert_msg(both == 0, "both had a part in %u of %u rounds", both, round / 2);
+    ck_assert_uint_gt(round, 1);
 }
 END_TEST
 
@@ -147,6 +190,7 @@ int main(void)
     tcase_add_test(tests, test_other_owners_of_a_slot);
     tcase_add_test(tests, test_ids_of_others);
     tcase_add_test(tests, test_one_part_for_a_worker);
+    tcase_add_test(tests, test_no_two_parts_for_a_worker);
     tcase_add_test(tests, test_what_a_dead_worker_had);
     tcase_add_test(tests, test_impossible_hubs);
     tcase_add_test(tests, test_no_part_is_left);

@@ -34,12 +34,26 @@ static void set(_Atomic uint32_t *value, uint32_t to)
     atomic_store_explicit(value, to, memory_order_relaxed);
 }
 
-/* ---- where a client is */
+/* ---- claims ---- */
 
-/* The range of a worker in a hub of this shape; false if there can be no such hub. */
-static bool range_of(uint32_t shape, unsigned worker, uint32_t *first, uint32_t *count)
+/* The part of a claim that says for whom it is: the node and its worker. */
+#define FOR_WHOM (UINT64_C(0xffffff) << 16)
+
+static uint64_t claim_of(unsigned self, const struct peer_hello *hello)
 {
-    uint32_t workers = shape & 0xff, slots = UINT32_C(1) << (shape >> 8);
+    uint32_t shape = (uint32_t)hello->slot_bits << 8 | hello->workers;
+    return (uint64_t)(self + 1) << 40 | (uint64_t)hello->node << 24 | (uint64_t)hello->worker << 16 | shape;
+}
+
+static unsigned owner_of(uint64_t claim)
+{
+    return (unsigned)(claim >> 40);
+}
+
+/* The range of the worker that a claim is for; false if there can be no such hub. */
+static bool range_of(uint64_t claim, uint32_t *first, uint32_t *count)
+{
+    uint32_t worker = claim >> 16 & 0xff, workers = claim & 0xff, slots = UINT32_C(1) << (claim >> 8 & 0xff);
 
     if (slots / SLOT_STEP < workers)
         return false;
@@ -48,25 +62,32 @@ static bool range_of(uint32_t shape, unsigned worker, uint32_t *first, uint32_t 
     return true;
 }
 
-/* The word of a client in a part, or NULL if the id can be none of its worker. */
+/* The place of a client in a part that is claimed so, or MIRROR_SLOTS if the id can be none of its worker. */
+static uint32_t place_in(uint64_t claim, uint64_t id)
+{
+    uint32_t slot = (uint32_t)id & ((UINT32_C(1) << (claim >> 8 & 0xff)) - 1), first, count;
+
+    if (peer_node(id) != (claim >> 24 & 0xffff) || !range_of(claim, &first, &count) || slot < first ||
+        slot - first >= count)
+        return MIRROR_SLOTS;
+    return slot - first;
+}
+
+/* The word of a client in a part, or NULL if the id can be none of its worker. For the worker that has the part. */
 static _Atomic uint64_t *word_of(const struct shared *shared, unsigned index, uint64_t id)
 {
-    const struct mirror_part *part = &shared->mirror->parts[index];
-    uint32_t shape = get(&part->shape), slot = (uint32_t)id & ((UINT32_C(1) << (shape >> 8)) - 1), first, count;
-
-    if (peer_node(id) != get(&part->node) || !range_of(shape, get(&part->worker), &first, &count) || slot < first ||
-        slot - first >= count)
-        return NULL;
-    return &shared->mirror->ids[index][slot - first];
+    uint32_t place = place_in(atomic_load_explicit(&shared->mirror->parts[index].claim, memory_order_relaxed), id);
+    return place < MIRROR_SLOTS ? &shared->mirror->ids[index][place] : NULL;
 }
 
 /* ---- claiming ---- */
 
-static bool is_claimed(const struct shared *shared, uint32_t node, uint32_t worker)
+/* Whether any part but this one is claimed for the same worker. */
+static bool is_claimed(const struct shared *shared, uint64_t claim, unsigned but)
 {
     for (unsigned i = 0; i < mirror_parts(shared); i++) {
-        const struct mirror_part *part = &shared->mirror->parts[i];
-        if (atomic_load(&part->owner) != 0 && get(&part->node) == node && get(&part->worker) == worker)
+        uint64_t other = atomic_load(&shared->mirror->parts[i].claim);
+        if (i != but && other != 0 && ((other ^ claim) & FOR_WHOM) == 0)
             return true;
     }
     return false;
@@ -84,21 +105,21 @@ static void note_used(struct mirror *mirror, uint32_t used)
 int mirror_claim(const struct shared *shared, unsigned self, const struct peer_hello *hello)
 {
     struct mirror *mirror = shared->mirror;
-    uint32_t shape = (uint32_t)hello->slot_bits << 8 | hello->workers, first, count;
+    const uint64_t claim = claim_of(self, hello);
+    uint32_t first, count;
 
-    if (!range_of(shape, hello->worker, &first, &count) || count > MIRROR_SLOTS ||
-        is_claimed(shared, hello->node, hello->worker))
+    if (!range_of(claim, &first, &count) || count > MIRROR_SLOTS || is_claimed(shared, claim, MIRROR_PARTS))
         return -1;
     for (unsigned i = 0; i < MIRROR_PARTS; i++) {
-        struct mirror_part *part = &mirror->parts[i];
-        uint32_t nobody = 0;
+        uint64_t nobody = 0;
         note_used(mirror, i + 1); /* first, so that the master finds what a worker claims that dies in between */
-        if (!atomic_compare_exchange_strong(&part->owner, &nobody, self + 1))
+        if (!atomic_compare_exchange_strong(&mirror->parts[i].claim, &nobody, claim))
             continue;
-        set(&part->node, hello->node);
-        set(&part->worker, hello->worker);
-        set(&part->shape, shape);
-        return (int)i;
+        /* Of two at once the later one sees the earlier one's claim here. Perhaps both do, and each gives way. */
+        if (!is_claimed(shared, claim, i))
+            return (int)i;
+        atomic_store(&mirror->parts[i].claim, 0);
+        return -1;
     }
     return -1;
 }
@@ -113,7 +134,7 @@ static void release(struct mirror *mirror, unsigned index)
         atomic_store_explicit(&mirror->ids[index][i], 0, memory_order_relaxed);
     set(&part->used, 0);
     set(&part->clients, 0);
-    atomic_store(&part->owner, 0);
+    atomic_store(&part->claim, 0);
 }
 
 void mirror_release(const struct shared *shared, unsigned part)
@@ -124,7 +145,7 @@ void mirror_release(const struct shared *shared, unsigned part)
 void mirror_reset(const struct shared *shared, unsigned worker)
 {
     for (unsigned i = 0; i < mirror_parts(shared); i++) {
-        if (get(&shared->mirror->parts[i].owner) == worker + 1)
+        if (owner_of(atomic_load(&shared->mirror->parts[i].claim)) == worker + 1)
             release(shared->mirror, i);
     }
 }
@@ -170,8 +191,9 @@ bool mirror_has_place(const struct shared *shared, unsigned part, uint64_t id)
 int mirror_owner(const struct shared *shared, uint64_t id)
 {
     for (unsigned i = 0; i < mirror_parts(shared); i++) {
-        uint32_t owner = atomic_load(&shared->mirror->parts[i].owner);
-        if (owner != 0 && owner <= shared->workers && word_of(shared, i, id) != NULL)
+        uint64_t claim = atomic_load(&shared->mirror->parts[i].claim);
+        unsigned owner = owner_of(claim);
+        if (owner != 0 && owner <= shared->workers && place_in(claim, id) < MIRROR_SLOTS)
             return (int)owner - 1;
     }
     return -1;

@@ -20,10 +20,13 @@
 #define MIRROR_SLOTS (UINT32_C(1) << 20) /* the most slots of one worker of another hub */
 
 struct mirror_part {
-    _Atomic uint32_t owner;   /* the worker here that has it, plus 1; 0: nobody */
-    _Atomic uint32_t node;    /* whose clients these are: the node, */
-    _Atomic uint32_t worker;  /* its worker, */
-    _Atomic uint32_t shape;   /* and where the ranges of its workers are: slot_bits << 8 | workers */
+    /*
+     * Who has it, and for whom; 0: nobody. One word, so that all who look see the whole of it, or nobody:
+     *
+     *     the worker here, plus 1 | node:16 | its worker:8 | where the ranges of its workers are: slot_bits:8 |
+     * workers:8
+     */
+    _Atomic uint64_t claim;
     _Atomic uint32_t used;    /* words from this one on were never set */
     _Atomic uint32_t clients; /* words that are not 0 */
 };
@@ -41,7 +44,7 @@ void mirror_destroy(struct shared *shared);
 /*
  * For worker `self`: claims a part for the worker that `hello` names. Returns its index; -1 when no part is free, when
  * that worker has more slots than a part has words, or when somebody has a part for it already: a stream that has ended
- * and of which that worker here does not know it yet.
+ * and of which that worker here does not know it yet. Of two that claim at once, one gets it at the most.
  */
 int mirror_claim(const struct shared *shared, unsigned self, const struct peer_hello *hello);
 
