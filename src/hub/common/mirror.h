@@ -23,8 +23,9 @@ struct mirror_part {
     /*
      * Who has it, and for whom; 0: nobody. One word, so that all who look see the whole of it, or nobody:
      *
-     *     the worker here, plus 1 | node:16 | its worker:8 | where the ranges of its workers are: slot_bits:8 |
-     * workers:8
+     *     the worker here, plus 1 | node:16 | its worker:8 | slot_bits:8 | workers:8
+     *
+     * The last two say where the ranges of its workers are.
      */
     _Atomic uint64_t claim;
     _Atomic uint32_t used;    /* words from this one on were never set */
