@@ -93,6 +93,44 @@ static void acknowledge(uint64_t serial)
     ck_assert_uint_eq(peer->acknowledged, serial);
 }
 
+/* A FORWARD of one message is queued, and not written before the next turn. */
+static void queue_forward(void)
+{
+    const uint64_t receiver = THERE;
+    struct batch batch = {.length = FRAME_DELIVERY_HEADER_SIZE, .messages = 1};
+
+    batch.at = store_allocate(&worker->store, batch.length);
+    ck_assert_uint_ne(batch.at, STORE_NONE);
+    frame_store_word(store_bytes(&worker->store, batch.at), frame_word(FRAME_MESSAGE, 1, 0));
+    frame_store_id(store_bytes(&worker->store, batch.at) + FRAME_WORD_SIZE, sender->id);
+    ck_assert(peer_owed_forward(worker, peer, sender, &batch, &receiver, 1));
+}
+
+/* Reads the stream to the FORWARD, which is written in this turn. Returns its receiver. */
+static uint64_t forwarded_to(void)
+{
+    uint8_t bytes[1000];
+    size_t at = 0;
+
+    worker_turn(worker, 0);
+    ssize_t got = recv(stream, bytes, sizeof bytes, 0);
+    ck_assert_int_gt(got, 0);
+    while (at < (size_t)got && frame_type(frame_load_word(bytes + at)) != FRAME_FORWARD)
+        at += frame_size(frame_load_word(bytes + at));
+    ck_assert_uint_eq(at + frame_size(frame_load_word(bytes + at)), (size_t)got);
+    return frame_load_id(bytes + at + FRAME_WORD_SIZE);
+}
+
+/* How often the client is told of its message. */
+static unsigned times_told(void)
+{
+    uint8_t said[1000];
+
+    worker_turn(worker, 0);
+    ssize_t got = recv(client, said, sizeof said, 0);
+    return got < 0 ? 0 : (unsigned)got / frame_size(frame_word(FRAME_UNDELIVERED, 1, FRAME_NUMBER_SIZE));
+}
+
 static uint32_t limit(void)
 {
     return connection_of(worker, peer)->output_deadline.list;
@@ -122,11 +160,49 @@ START_TEST(test_blocked_stream_that_owes_nothing_any_more)
 }
 END_TEST
 
+/*
+ * Another hub may answer what it was not sent yet. That is not found out, but nobody is told of it a second time when
+ * its stream ends, and what is still queued stays a FORWARD: to nobody, if it was UNDELIVERED.
+ */
+START_TEST(test_answers_that_come_too_early)
+{
+    const uint64_t receiver = THERE;
+    const struct peer_undelivered undelivered = {.messages = 1, .about = 1};
+    const bool acknowledged = _i == 1;
+
+    queue_forward();
+    if (acknowledged)
+        ck_assert(peer_owed_acknowledged(worker, peer, 1));
+    else
+        ck_assert(peer_owed_mark(worker, peer, sender->id, &undelivered, &receiver, 1));
+    ck_assert_uint_eq(forwarded_to(), (acknowledged ? THERE : 0));
+    connection_close_later(worker, connection_of(worker, peer));
+    worker_turn(worker, 0);
+    ck_assert_uint_eq(peer->id, 0);
+    ck_assert_uint_eq(times_told(), 0);
+    ck_assert_uint_eq(worker->segments_used, 0);
+}
+END_TEST
+
+/* While of one that is not answered the sender is told. */
+START_TEST(test_end_of_a_stream)
+{
+    queue_forward();
+    ck_assert_uint_eq(forwarded_to(), THERE);
+    connection_close_later(worker, connection_of(worker, peer));
+    worker_turn(worker, 0);
+    ck_assert_uint_eq(times_told(), 1);
+    ck_assert_uint_eq(worker->segments_used, 0);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("peer_owed");
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_time_limits);
     tcase_add_test(tests, test_blocked_stream_that_owes_nothing_any_more);
+    tcase_add_loop_test(tests, test_answers_that_come_too_early, 0, 2);
+    tcase_add_test(tests, test_end_of_a_stream);
     return run_case(tests, "peer_owed");
 }

@@ -135,7 +135,8 @@ void peer_owed_give_up(struct worker *worker, struct peer *peer)
 
 /*
  * Takes receivers out of a header, so that give_up() does not tell of them. Each is in it once, and they are in the
- * same order in both.
+ * same order in both. The header may still be queued, if the other hub answers what it was not sent yet: then it gets a
+ * FORWARD to the id 0, which is nobody's. That harms none but its own stream, so it needs no check.
  */
 static void unname(struct worker *worker, uint32_t segment, const uint64_t *receivers, unsigned count)
 {
