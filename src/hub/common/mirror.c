@@ -86,8 +86,8 @@ static _Atomic uint64_t *word_of(const struct shared *shared, unsigned index, ui
 static bool is_claimed(const struct shared *shared, uint64_t claim, unsigned but)
 {
     for (unsigned i = 0; i < mirror_parts(shared); i++) {
-        uint64_t other = atomic_load(&shared->mirror->parts[i].claim);
-        if (i != but && other != 0 && ((other ^ claim) & FOR_WHOM) == 0)
+        uint64_t other = i != but ? atomic_load(&shared->mirror->parts[i].claim) : 0;
+        if (other != 0 && ((other ^ claim) & FOR_WHOM) == 0)
             return true;
     }
     return false;
