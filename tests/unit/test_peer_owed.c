@@ -196,6 +196,26 @@ START_TEST(test_end_of_a_stream)
 }
 END_TEST
 
+/* Another hub that answers for more messages than there were is cut off, and has answered for none of them. */
+START_TEST(test_answer_for_too_much)
+{
+    const struct peer_undelivered undelivered = {.messages = 2, .about = PEER_ABOUT_UNKNOWN};
+    const uint32_t word = frame_word(FRAME_CONTROL, 2, PEER_UNDELIVERED_BODY);
+    uint8_t frame[FRAME_WORD_SIZE + 2 * FRAME_ID_SIZE + PEER_UNDELIVERED_BODY];
+
+    send_message();
+    frame_store_word(frame, word);
+    frame_store_id(frame + FRAME_WORD_SIZE, sender->id);
+    frame_store_id(frame + FRAME_WORD_SIZE + FRAME_ID_SIZE, THERE);
+    peer_store_undelivered(frame + frame_header_size(word), &undelivered);
+    ck_assert_int_eq(send(stream, frame, sizeof frame, 0), sizeof frame);
+    worker_turn(worker, 0);
+    worker_turn(worker, 0);
+    ck_assert_uint_eq(peer->id, 0);
+    ck_assert_uint_eq(times_told(), 1);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("peer_owed");
@@ -204,5 +224,6 @@ int main(void)
     tcase_add_test(tests, test_blocked_stream_that_owes_nothing_any_more);
     tcase_add_loop_test(tests, test_answers_that_come_too_early, 0, 2);
     tcase_add_test(tests, test_end_of_a_stream);
+    tcase_add_test(tests, test_answer_for_too_much);
     return run_case(tests, "peer_owed");
 }

@@ -110,14 +110,14 @@ static enum outcome take_undelivered(struct worker *worker, struct peer *peer, c
         if (peer_node(ids[i]) != peer->hello.node)
             return WRONG;
     }
+    /* All of it before anything is marked: what is marked is not told when the stream ends. */
+    if (sender != NULL && (about.number > sender->messages || about.messages > sender->messages - about.number))
+        return WRONG;
     if (about.messages == 0 || about.messages > UNDELIVERED_MOST ||
         !peer_owed_mark(worker, peer, ids[0], &about, ids + 1, count - 1))
         return WRONG;
-    if (sender == NULL)
-        return TAKEN;
-    if (about.number > sender->messages || about.messages > sender->messages - about.number)
-        return WRONG;
-    reply_undelivered(worker, sender, ids + 1, count - 1, about.number, about.messages);
+    if (sender != NULL)
+        reply_undelivered(worker, sender, ids + 1, count - 1, about.number, about.messages);
     return TAKEN;
 }
 
