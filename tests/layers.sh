@@ -86,7 +86,7 @@ done <"$work/uses.sorted"
 # ---- the way of a message
 
 above=''
-for file in worker turn input relay reply output connection; do
+for file in worker turn input requests relay reply output connection; do
     for other in $above; do
         if grep -q "^hub/worker/$file hub/worker/$other\$" "$work/uses.sorted"; then
             fail "$file.c uses $other.c, which stands above it in the way of a message"

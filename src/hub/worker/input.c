@@ -15,8 +15,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 /* Frames up to this size are read together with what follows them. Larger ones have memory of their own. */
 #define READ_TOGETHER (128u * 1024u)
