@@ -216,7 +216,8 @@ await_exit 0 $link5 'the link of node 5'
 
 # ---- a server that takes no whole piece: the next one is used
 
-: >"$dir/small.log" >"$dir/link5.err"
+: >"$dir/small.log"
+: >"$dir/link5.err"
 printf 'listen: "127.0.0.1:%s"\nmax_payload: 8192\n' $other >"$dir/small.conf"
 nats-server -c "$dir/small.conf" >"$dir/small.log" 2>&1 &
 pids="$pids $!"
