@@ -104,12 +104,19 @@ static void take_down(struct node *node, const char *why)
     node->up = false;
     node->sessions_ended++;
     for (unsigned i = 0; i < STREAMS_MOST; i++) {
-        node->streams_ended += node->streams[i].state != STREAM_IDLE;
         stream_end(&node->streams[i], &node->way);
         node->pause[i] = 0;
         node->next_open[i] = 0;
     }
     log_line(LOG_NOTICE, "node %u is down: %s", node->number, why);
+}
+
+/* Its place is free for another one, which is not to show what this one has done. */
+static void forget(struct node *node)
+{
+    node->number = 0;
+    node->up_since = node->sessions_ended = 0;
+    node->way.bytes_out = node->way.bytes_in = node->way.sent_again = node->way.ended = 0;
 }
 
 static bool listens_first(const struct nodes *nodes)
@@ -131,7 +138,7 @@ static void judge(struct nodes *nodes, struct node *node)
         log_line(LOG_NOTICE, "node %u is up", node->number);
     }
     if (nodes->now - node->met > 10 * (uint64_t)nodes->timeout)
-        node->number = 0; /* its place is free for another one */
+        forget(node);
 }
 
 /* Asks for this link's own subject again if a node is met, but what it says on that one does not come. */
@@ -306,7 +313,6 @@ static void take_piece(struct nodes *nodes, const struct piece *piece)
     }
     if (stream->state != STREAM_IDLE && stream->incarnation == piece->incarnation) {
         stream_take(stream, &node->way, piece);
-        node->streams_ended += stream->state == STREAM_IDLE;
     } else if (piece->kind != PIECE_GONE) {
         struct piece answer = {.kind = PIECE_GONE, .stream = piece->stream, .incarnation = piece->incarnation};
         (void)send_piece(node, &answer);
@@ -328,11 +334,8 @@ void nodes_take(struct nodes *nodes, const uint8_t *bytes, size_t size)
 
 static void look_at_streams(struct node *node)
 {
-    for (unsigned i = 0; i < STREAMS_MOST; i++) {
-        bool open = node->streams[i].state != STREAM_IDLE;
+    for (unsigned i = 0; i < STREAMS_MOST; i++)
         stream_look(&node->streams[i], &node->way);
-        node->streams_ended += open && node->streams[i].state == STREAM_IDLE;
-    }
 }
 
 void nodes_look(struct nodes *nodes, uint64_t now)
@@ -408,6 +411,6 @@ void nodes_write(const struct nodes *nodes, FILE *file)
                 node->number, node->up ? "up" : "down", (unsigned long long)node->up_since, node->workers, open,
                 (unsigned long long)node->way.bytes_out, (unsigned long long)node->way.bytes_in,
                 (unsigned long long)waiting, (unsigned long long)node->way.sent_again,
-                (unsigned long long)node->sessions_ended, (unsigned long long)node->streams_ended);
+                (unsigned long long)node->sessions_ended, (unsigned long long)node->way.ended);
     }
 }

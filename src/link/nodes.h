@@ -34,7 +34,7 @@ struct node {
     uint64_t next_open[STREAMS_MOST]; /* milliseconds: not before */
     unsigned pause[STREAMS_MOST];
     uint64_t up_since; /* seconds of time(2) */
-    uint64_t sessions_ended, streams_ended;
+    uint64_t sessions_ended;
     struct nodes *nodes;
 };
 

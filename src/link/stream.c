@@ -116,6 +116,7 @@ static void close_hub(struct stream *stream)
 void stream_end(struct stream *stream, struct stream_way *way)
 {
     close_hub(stream);
+    way->ended += stream->state != STREAM_IDLE;
     set_state(stream, way, STREAM_IDLE);
 }
 

@@ -75,7 +75,7 @@ struct stream_way {
     uint64_t now;      /* milliseconds */
     struct stream *to_give;
     uint64_t sent_again; /* bytes, for the statistics, as the next */
-    uint64_t bytes_out, bytes_in;
+    uint64_t bytes_out, bytes_in, ended; /* and streams that have ended */
 };
 
 void stream_init(struct stream *stream, unsigned number, struct stream_way *way);

@@ -227,7 +227,7 @@ START_TEST(test_two_find_each_other)
     pass(60000);
     EXPECT_UP(a, b, 3);
     ck_assert_uint_eq(a->bus.asked_for + b->bus.asked_for, 0);
-    ck_assert_uint_eq(known(a, 2)->sessions_ended + known(a, 2)->streams_ended, 0);
+    ck_assert_uint_eq(known(a, 2)->sessions_ended + known(a, 2)->way.ended, 0);
 }
 END_TEST
 
@@ -480,6 +480,40 @@ START_TEST(test_one_way)
 }
 END_TEST
 
+/* A node that is forgotten leaves nothing to the next one in its place. */
+START_TEST(test_place_of_another_node)
+{
+    struct link *a = start(0, 1, 1);
+
+    start(1, 2, 1);
+    pass(3000);
+    ck_assert_uint_gt(known(a, 2)->way.bytes_out, 0);
+    die(&links[1]);
+    pass(10 * TIMEOUT + 3000);
+    ck_assert_ptr_null(known(a, 2));
+    start(1, 3, 1);
+    pass(1000);
+    const struct node *node = known(a, 3);
+    ck_assert_uint_eq(node->way.bytes_out + node->way.bytes_in, 0);
+    ck_assert_uint_eq(node->sessions_ended + node->way.ended, 0);
+}
+END_TEST
+
+/* Whichever side's hub has ended a stream, both sides count it. */
+START_TEST(test_ended_streams_are_counted)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1), *by = _i == 0 ? a : b;
+
+    pass(3000);
+    struct node *node = known(by, by == a ? 2 : 1);
+    shutdown(hub_ends[by == a ? 0 : 1], SHUT_RDWR);
+    stream_handle(&node->streams[0], &node->way, EPOLLIN);
+    deliver();
+    ck_assert_uint_eq(known(a, 2)->way.ended, 1);
+    ck_assert_uint_eq(known(b, 1)->way.ended, 1);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("link_nodes");
@@ -498,5 +532,7 @@ int main(void)
     tcase_add_test(tests, test_piece_of_another_session);
     tcase_add_loop_test(tests, test_double, 0, 2);
     tcase_add_test(tests, test_one_way);
+    tcase_add_test(tests, test_place_of_another_node);
+    tcase_add_loop_test(tests, test_ended_streams_are_counted, 0, 2);
     return run_case(tests, "link_nodes");
 }
