@@ -13,6 +13,7 @@
 #define LISTEN_FIRST 1500u   /* a link that was there before has said so by then */
 #define REPLACED_AFTER 2500u /* a session that is not heard for this long gives way to another one of its node */
 #define DEAF_MOST 3000u      /* one that is met, but not heard on the way of pieces for this long: see nodes.h */
+#define REFUSE_AFTER 500u    /* another link of this node that speaks more often is answered, and logged, once */
 #define NO_PLACE_EVERY 60000u
 #define PAUSE_LEAST 20u
 #define PAUSE_MOST 1000u
@@ -162,8 +163,9 @@ static void meet_double(struct nodes *nodes, const struct hello *hello)
     bool earlier =
         hello->started < nodes->started || (hello->started == nodes->started && hello->session < nodes->session);
 
-    if (hello->kind != PIECE_HELLO)
+    if (hello->kind != PIECE_HELLO || nodes->doubled != 0 || (!earlier && nodes->now - nodes->refused < REFUSE_AFTER))
         return;
+    nodes->refused = nodes->now;
     log_line(LOG_ERR, "another link says that it is node %u as well, and was started %s", nodes->self,
              earlier ? "before this one" : "after this one");
     if (earlier)

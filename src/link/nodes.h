@@ -46,6 +46,7 @@ struct nodes {
     uint64_t now, born; /* milliseconds */
     uint64_t said;      /* the last hello */
     uint64_t asked;     /* when its own subject was asked for again last */
+    uint64_t refused;   /* when another link was told that this one was there before, last */
     uint64_t no_place;  /* when it was logged last that there are too many nodes */
     uint32_t timeout;
     unsigned doubled; /* not 0: another link has this node, and was there before */

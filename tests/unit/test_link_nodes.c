@@ -36,7 +36,7 @@ static struct letter {
     size_t size;
     uint8_t bytes[PIECE_HEADER + PIECE_BYTES];
 } letters[LETTERS];
-static unsigned letter_count, taken_from_hubs, left_out;
+static unsigned letter_count, taken_from_hubs, left_out, lines; /* logged */
 static uint64_t now;
 static int epoll, hub_ends[2 * STREAMS_MOST * LINKS];
 
@@ -96,6 +96,7 @@ int hub_take(struct hub *hub, unsigned worker, uint8_t greeting[PEER_HELLO_SIZE]
 static bool count_line(int priority, const char *text)
 {
     (void)priority;
+    lines++;
     left_out += strstr(text, "is left out") != NULL;
     return true;
 }
@@ -514,6 +515,40 @@ START_TEST(test_ended_streams_are_counted)
 }
 END_TEST
 
+/* A link that there is not, and whose hub has one worker, says this. */
+static void say_as_stranger(struct link *to, enum piece_kind kind, unsigned node, uint64_t session, uint64_t started)
+{
+    const struct hello hello = {.kind = kind,
+                                .node = (uint16_t)node,
+                                .workers = 1,
+                                .session = session,
+                                .started = started,
+                                .heard = 1,
+                                .others = {{.node = (uint16_t)to->nodes.self, .session = to->nodes.session}}};
+    uint8_t bytes[HELLO_SIZE_MOST];
+
+    nodes_take(&to->nodes, bytes, hello_write(bytes, &hello));
+}
+
+/* Whoever says that it is this node, as often as it likes, makes this link say and log no more than now and then. */
+START_TEST(test_double_that_stays)
+{
+    struct link *a = start(0, 1, 1);
+
+    start(1, 2, 1);
+    pass(3000);
+    lines = 0;
+    for (unsigned i = 0; i < 200; i++)
+        say_as_stranger(a, PIECE_HELLO, 1, 1000 + i, UINT64_MAX);
+    ck_assert_uint_eq(lines, 1);
+    ck_assert_uint_eq(letter_count, 2); /* to all, itself as well */
+    ck_assert_uint_eq(a->nodes.doubled, 0);
+    pass(1000);
+    say_as_stranger(a, PIECE_HELLO, 1, 1000, UINT64_MAX);
+    ck_assert_uint_eq(lines, 2);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("link_nodes");
@@ -534,5 +569,6 @@ int main(void)
     tcase_add_test(tests, test_one_way);
     tcase_add_test(tests, test_place_of_another_node);
     tcase_add_loop_test(tests, test_ended_streams_are_counted, 0, 2);
+    tcase_add_test(tests, test_double_that_stays);
     return run_case(tests, "link_nodes");
 }
