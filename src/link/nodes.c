@@ -306,6 +306,7 @@ static void take_piece(struct nodes *nodes, const struct piece *piece)
 
     if (node == NULL || !node->up || piece->session != node->session || piece->to != nodes->session)
         return;
+    node->heard = nodes->now; /* what it says of itself may wait behind much of this, on a slow way */
     node->way.now = nodes->now;
     struct stream *stream = &node->streams[piece->stream];
     if (piece->kind == PIECE_OPEN) {

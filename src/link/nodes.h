@@ -4,7 +4,7 @@
  * Each link says every second who it is and whom it hears: to all, so that others find it, and to each that it has
  * found, by the way that pieces take. A node is up while it is heard on that way, says that it hears this one, and has
  * a hub; after the node timeout without that it is down, and its streams end. Its return is a new session, in which
- * nothing of an earlier one is taken for its own.
+ * nothing of an earlier one is taken for its own. A piece from it is as good as its word: on a slow way that waits.
  *
  * A server of NATS may lose sight of who listens to a subject while its routes are made anew. A link that hears a node
  * only as it speaks to all asks for its own subject once more.
