@@ -57,6 +57,26 @@ static int connect_to(const char *path)
     return -1;
 }
 
+/* That no connection can be made does not mean that there is no hub: the streams that there are go on. */
+static bool is_refused(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS || error == ENOSPC;
+}
+
+static void note_failure(struct hub *hub, int error, uint64_t now)
+{
+    bool refused = is_refused(error);
+
+    if (refused && !hub->refused)
+        log_line(LOG_WARNING, "no connection to the hub can be made: %s", strerror(error));
+    hub->refused = refused;
+    if (!refused && (hub->workers != 0 || hub->tried == 0))
+        log_line(LOG_WARNING, "the hub is not at %s: %s", hub->path, strerror(error));
+    if (!refused)
+        hub->workers = 0;
+    hub->tried = now;
+}
+
 static bool add_spare(struct hub *hub, uint64_t now)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = hub};
@@ -68,10 +88,7 @@ static bool add_spare(struct hub *hub, uint64_t now)
         *spare = (struct spare){.fd = connect_to(hub->path), .since = now};
         if (spare->fd >= 0 && epoll_ctl(hub->epoll, EPOLL_CTL_ADD, spare->fd, &event) == 0)
             return true;
-        if (hub->workers != 0 || hub->tried == 0)
-            log_line(LOG_WARNING, "the hub is not at %s: %s", hub->path, strerror(errno));
-        hub->workers = 0;
-        hub->tried = now;
+        note_failure(hub, errno, now);
         drop(spare);
         return false;
     }

@@ -25,6 +25,7 @@ struct hub {
     struct spare spares[SPARES_MOST];
     unsigned wanted; /* connections to be made, as some stream found none */
     uint64_t tried;  /* milliseconds: the last time that it was not there, or took no stream */
+    bool refused;    /* the system has no room for one more connection, as was logged */
     bool strange;    /* what is there is no hub that this link understands, as was logged */
     int epoll;
 };

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sysexits.h>
@@ -166,6 +167,18 @@ static void turn(void)
 
 /* ---- the start ---- */
 
+/* A stream takes a descriptor, and many nodes with many workers have more of them than a process usually may. */
+static void raise_limit(void)
+{
+    const rlim_t wanted = NODES_MOST * STREAMS_MOST + 2 * SPARES_MOST;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    (void)setrlimit(RLIMIT_NOFILE, &limit); /* if there are too few in the end, hub.c says so */
+}
+
 static bool watch(int fd, void *about)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = about};
@@ -176,6 +189,7 @@ static bool open_loop(void)
 {
     sigset_t mask;
 
+    raise_limit();
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     sigaddset(&mask, SIGINT);

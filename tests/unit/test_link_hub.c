@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -175,6 +176,32 @@ START_TEST(test_no_hub)
 }
 END_TEST
 
+/* No descriptor is left for one more stream: the hub is there all the same, and those that there are stay. */
+START_TEST(test_no_descriptors)
+{
+    struct rlimit limit, none;
+    uint8_t greeting[PEER_HELLO_SIZE];
+
+    (void)second(PEER_VERSION, 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){.rlim_cur = 3, .rlim_max = limit.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    lines = 0;
+    for (unsigned i = 0; i < 1000; i++, now++) {
+        ck_assert_int_eq(hub_take(&hub, 1, greeting), -1);
+        hub_look(&hub, now);
+    }
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_uint_eq(hub.workers, 2);
+    ck_assert_uint_eq(lines, 1);
+    ck_assert_int_eq(hub_take(&hub, 1, greeting), -1);
+    (void)second(PEER_VERSION, 1);
+    int fd = hub_take(&hub, 1, greeting);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("link_hub");
@@ -184,5 +211,6 @@ int main(void)
     tcase_add_test(tests, test_no_version);
     tcase_add_test(tests, test_ended_at_once);
     tcase_add_test(tests, test_no_hub);
+    tcase_add_test(tests, test_no_descriptors);
     return run_case(tests, "link_hub");
 }
