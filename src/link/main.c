@@ -234,10 +234,11 @@ static void await_bus(void)
 static int serve(void)
 {
     char server[TEXT_MOST];
+    const unsigned node = hub.node;
 
-    bus_listen(bus, hub.node);
+    bus_listen(bus, node);
     await_bus();
-    if (ends)
+    if (ends || hub.node != node) /* it waited, and listens to what is for this node */
         return EX_OK;
     nodes_init(&nodes, &hub, bus, options.node_timeout, epoll_fd, milliseconds());
     log_line(LOG_NOTICE, "ready, node %u of %s, by %s", hub.node, options.cluster,
@@ -245,12 +246,12 @@ static int serve(void)
     notify("READY=1");
     while (!ends && nodes.doubled == 0 && (hub.node == nodes.self || hub.workers == 0))
         turn();
-    notify("STOPPING=1");
     if (nodes.doubled != 0)
         log_line(LOG_ERR, "node %u is another hub's: give this one a --node of its own", nodes.doubled);
     else if (!ends)
         log_line(LOG_NOTICE, "the hub is another node now: beginning again");
     nodes_leave(&nodes);
+    (void)bus_flush(bus); /* the next life of this link has a connection of its own */
     (void)unlink(options.status_file);
     return nodes.doubled != 0 ? EX_CONFIG : EX_OK;
 }
@@ -283,6 +284,7 @@ int main(int argc, char *argv[])
         if (!ends)
             status = serve();
     }
+    notify("STOPPING=1");
     bus_close(bus);
     hub_close(&hub);
     log_line(LOG_NOTICE, "ended");

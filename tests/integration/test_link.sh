@@ -119,9 +119,13 @@ grep -q 'cannot use what is set for NATS' "$dir/out" || fail "--tls-ca: $(cat "$
 
 # ---- whatever comes first waits for the rest
 
+soft=$(ulimit -S -n)
+ulimit -S -n 256
 start_link 1
 link1=$link_pid
+ulimit -S -n "$soft"
 sleep 0.3
+awk '/^Max open files/ { exit !($4 == $5 || $4 >= 4096) }' "/proc/$link1/limits" || fail 'it has few descriptors only'
 start_node 1
 await_line "$dir/link1.err" '.*cannot connect to \(NATS\)' >/dev/null || fail 'it does not say that NATS is not there'
 kill "$node_pid"
@@ -231,7 +235,60 @@ await_line "$dir/link5.err" ".*\(ready, node 5 of relayhub, by nats:..127.0.0.1:
 kill $link5
 await_exit 0 $link5 'the link of node 5'
 
-# ---- a hub begins again, with another number
+# ---- a hub begins again, with another number, while the link serves it or waits for NATS
+
+if command -v perl >/dev/null; then
+    perl -MSocket -e 'socket(S, AF_UNIX, SOCK_DGRAM, 0) && bind(S, sockaddr_un($ARGV[0])) or die;
+        $| = 1; print "$m\n" while defined recv(S, $m, 4096, 0)' "$dir/notify" >"$dir/notified" &
+    pids="$pids $!"
+fi
+start_other() { # NODE
+    : >"$dir/hub6.err"
+    "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 --node "$1" --link "$dir/link6" 2>"$dir/hub6.err" &
+    other_hub=$!
+    pids="$pids $other_hub"
+    await_line "$dir/hub6.err" '.*\(ready\).*' >/dev/null || fail "hub $1 is not ready"
+}
+stop_other() {
+    kill "$other_hub"
+    await_exit 0 "$other_hub" 'a hub'
+}
+
+start_other 6
+sleep 0.5
+NOTIFY_SOCKET=$dir/notify start_link 6
+link6=$link_pid
+await_line "$dir/link1.err" '.*\(node 6 is up\)' >/dev/null || fail 'node 6 is not up'
+stop_other
+start_other 7
+await_line "$dir/link6.err" '.*\(ready, node 7 of relayhub\)' >/dev/null || fail 'it does not begin again'
+await_line "$dir/link1.err" '.*\(node 7 is up\)' >/dev/null || fail 'node 7 is not up'
+await_line "$dir/link1.err" '.*\(node 6 is down: its link has left\|node 6 is down: there is no hub\)' >/dev/null ||
+    fail 'node 6 does not say that it leaves'
+grep -q '^peer 6 ' "$dir/status1" && sleep 1.2
+! grep -q '^peer 6 ' "$dir/status1" || fail 'nobody has said that node 6 has left'
+! grep -q STOPPING "$dir/notified" || fail 'it tells systemd that it ends, and does not'
+kill "$link6"
+await_exit 0 "$link6" 'the link of node 7'
+if grep -q READY "$dir/notified"; then
+    await_line "$dir/notified" '.*\(STOPPING\)' >/dev/null || fail 'it does not tell systemd that it ends'
+fi
+
+kill "$nats_pid"
+wait "$nats_pid"
+start_link 6
+await_line "$dir/link6.err" '.*cannot connect to \(NATS\)' >/dev/null || fail 'there is a NATS'
+stop_other
+start_other 6
+await_line "$dir/link6.err" '.*\(the hub is node 6\)' >/dev/null || fail 'it does not see the hub'
+before=$(grep -c 'node 6 is up' "$dir/link1.err")
+start_nats
+await_count "$dir/link1.err" 'node 6 is up' $((before + 1))
+kill "$link_pid"
+await_exit 0 "$link_pid" 'the link of node 6'
+stop_other
+
+# ---- a second hub with the same number
 
 "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 --node 1 --link "$dir/link3" 2>"$dir/hub3.err" &
 third=$!
