@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 /* Milliseconds. */
 #define CONNECT_TIMEOUT 2000
@@ -101,6 +103,17 @@ static natsStatus detach(void *data)
 
 /* ---- options */
 
+/* Why the last call did not work: a certificate that has expired is more than an "SSL Error". */
+static const char *reason(natsStatus status)
+{
+    natsStatus last = NATS_OK;
+    const char *text = nats_GetLastError(&last);
+
+    if (status == NATS_INVALID_ARG || last != status || text == NULL || text[0] == '\0') /* the first may show a URL */
+        return natsStatus_GetText(status);
+    return text;
+}
+
 static natsStatus set_options(natsOptions *nats, struct bus *bus)
 {
     const struct link_options *options = bus->options;
@@ -118,10 +131,8 @@ static natsStatus set_options(natsOptions *nats, struct bus *bus)
     STEP(natsOptions_SetSendAsap(nats, true));
     if (options->credentials[0] != '\0')
         STEP(natsOptions_SetUserCredentialsFromFiles(nats, options->credentials, NULL));
-    if (options->tls_ca[0] != '\0') {
-        STEP(natsOptions_SetSecure(nats, true));
+    if (options->tls_ca[0] != '\0')
         STEP(natsOptions_LoadCATrustedCertificates(nats, options->tls_ca));
-    }
     if (options->tls_certificate[0] != '\0')
         STEP(natsOptions_LoadCertificatesChain(nats, options->tls_certificate, options->tls_key));
 #undef STEP
@@ -133,6 +144,11 @@ struct bus *bus_open(const struct link_options *options, int epoll)
     struct bus *bus = calloc(1, sizeof *bus);
     natsStatus status = NATS_NO_MEMORY;
 
+    if (options->credentials[0] != '\0' && access(options->credentials, R_OK) < 0) { /* NATS looks only later */
+        log_line(LOG_ERR, "--credentials: cannot read %s: %s", options->credentials, strerror(errno));
+        free(bus);
+        return NULL;
+    }
     if (bus != NULL) {
         bus->options = options;
         bus->epoll = epoll;
@@ -142,7 +158,7 @@ struct bus *bus_open(const struct link_options *options, int epoll)
         status = set_options(bus->settings, bus);
     if (status == NATS_OK)
         return bus;
-    log_line(LOG_ERR, "cannot use what is set for NATS: %s", natsStatus_GetText(status));
+    log_line(LOG_ERR, "cannot use what is set for NATS: %s", reason(status));
     if (bus != NULL)
         natsOptions_Destroy(bus->settings);
     free(bus);
@@ -209,6 +225,16 @@ static void tell(struct bus *bus, const char *what, const char *why)
     memcpy(bus->told, text, sizeof text);
 }
 
+/* A user and a password, and what is under way, go to a server that is named with tls:// in no other way. */
+static natsStatus set_server(const struct bus *bus, const char *server)
+{
+    bool secure = strncasecmp(server, "tls://", 6) == 0 || bus->options->tls_ca[0] != '\0' ||
+                  bus->options->tls_certificate[0] != '\0';
+    natsStatus status = natsOptions_SetURL(bus->settings, server);
+
+    return status == NATS_OK ? natsOptions_SetSecure(bus->settings, secure) : status;
+}
+
 /* Without it the library would refuse every piece, and a stream would begin and end for ever. */
 static natsStatus check_payload(const struct bus *bus)
 {
@@ -222,7 +248,7 @@ static void connect_to_next(struct bus *bus)
 {
     const char *server = bus->options->servers[bus->next_server];
     char name[TEXT_MOST], text[TEXT_MOST + 32];
-    natsStatus status = natsOptions_SetURL(bus->settings, server);
+    natsStatus status = set_server(bus, server);
 
     bus->next_server = (bus->next_server + 1) % bus->options->server_count;
     if (status == NATS_OK)
@@ -232,9 +258,9 @@ static void connect_to_next(struct bus *bus)
     for (unsigned i = 0; i < SUBJECTS && status == NATS_OK; i++)
         status = subscribe(bus, i);
     if (status != NATS_OK) {
-        disconnect(bus);
         snprintf(text, sizeof text, "cannot connect to NATS: %s", without_password(server, name, sizeof name));
-        tell(bus, text, natsStatus_GetText(status));
+        tell(bus, text, reason(status));
+        disconnect(bus);
         return;
     }
     bus->fresh = true;

@@ -117,6 +117,12 @@ expect_usage "line 2: there is no option 'node-time'" --config "$dir/conf"
 [ $? = 78 ] || fail '--tls-ca with a file that is not there'
 grep -q 'cannot use what is set for NATS' "$dir/out" || fail "--tls-ca: $(cat "$dir/out")"
 
+"$RELAYHUB_LINK" --link "$dir/link1" --tls-certificate "$dir/none" --tls-key "$dir/none" 2>"$dir/out"
+[ $? = 78 ] || fail '--tls-certificate with a file that is not there'
+timeout 5 "$RELAYHUB_LINK" --link "$dir/link1" --credentials "$dir/none" 2>"$dir/out"
+[ $? = 78 ] || fail '--credentials with a file that is not there'
+grep -q 'cannot read .*/none: No such file' "$dir/out" || fail "--credentials: $(cat "$dir/out")"
+
 # ---- whatever comes first waits for the rest
 
 soft=$(ulimit -S -n)
@@ -300,19 +306,47 @@ expect_service 'beside a second node 1'
 kill "$third"
 wait "$third"
 
+# ---- tls:// does without TLS in no case
+
+plain=$nats nats=tls://127.0.0.1:$port
+start_link 5 --link "$dir/link1" --cluster tls
+nats=$plain
+await_line "$dir/link5.err" '.*cannot connect to NATS: tls:.*\(Secure Connection not available\|not available\)' >/dev/null ||
+    fail 'tls:// goes without TLS'
+kill "$link_pid"
+await_exit 0 "$link_pid" 'a link that wants TLS'
+
 # ---- a user and TLS; a link without them does not come in
 
 if command -v openssl >/dev/null; then
     kill "$nats_pid"
     wait "$nats_pid"
-    (cd "$dir" && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
-        -keyout key.pem -out cert.pem) >"$dir/openssl.log" 2>&1 || fail 'openssl'
+    certify() { # NAME OF
+        (cd "$dir" && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=nats -addext "subjectAltName=$2" \
+            -keyout "$1.key" -out "$1.pem") >"$dir/openssl.log" 2>&1 || fail 'openssl'
+    }
+    certify cert IP:127.0.0.1
+    certify another DNS:another.example
+
+    # Certificates that are not to be trusted: one with another name, and a stranger's.
+    expect_distrust() { # CERTIFICATE CA REASON
+        nats-server -a 127.0.0.1 -p "$port" --tls --tlscert "$dir/$1.pem" --tlskey "$dir/$1.key" >"$dir/nats.log" 2>&1 &
+        nats_pid=$!
+        pids="$pids $nats_pid"
+        sleep 0.5
+        start_link 5 --link "$dir/link1" --cluster tls --tls-ca "$dir/$2.pem"
+        await_line "$dir/link5.err" ".*cannot connect to NATS: .*\\($3\\)" >/dev/null || fail "it does not say: $3"
+        kill "$link_pid" "$nats_pid"
+        wait "$link_pid" "$nats_pid"
+    }
+    expect_distrust another another 'mismatch'
+    expect_distrust cert another 'self.signed'
     write_configuration() { # SUBJECT that nobody may listen to
         cat >"$dir/nats.conf" <<END
 listen: "127.0.0.1:$port"
 authorization { users: [ { user: "relayhub", password: "secret",
     permissions: { publish: "relayhub.>", subscribe: { allow: "relayhub.>", deny: "$1" } } } ] }
-tls { cert_file: "$dir/cert.pem", key_file: "$dir/key.pem" }
+tls { cert_file: "$dir/cert.pem", key_file: "$dir/cert.key" }
 END
     }
     write_configuration relayhub.nobody
