@@ -207,7 +207,7 @@ static struct node *place_for(struct nodes *nodes, const struct hello *hello)
         return NULL;
     for (unsigned i = 0; i < STREAMS_MOST && node->session == 0; i++)
         stream_init(&node->streams[i], i, &node->way);
-    node->number = hello->node;
+    node->number = node->way.node = hello->node;
     node->session = hello->session;
     node->hears_us = false;
     node->found = nodes->now;

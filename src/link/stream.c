@@ -1,6 +1,8 @@
 /* stream.c: see stream.h. */
 #include "link/stream.h"
 
+#include "hub/common/log.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +66,15 @@ void stream_init(struct stream *stream, unsigned number, struct stream_way *way)
 
 static void set_state(struct stream *stream, const struct stream_way *way, enum stream_state state)
 {
+    static const char *const what[] = {
+        [STREAM_IDLE] = "has ended",
+        [STREAM_OPENING] = "is asked for",
+        [STREAM_OPEN] = "is open",
+        [STREAM_CLOSING] = "is ended by the hub here",
+    };
+
+    if (stream->state != state)
+        log_line(LOG_DEBUG, "node %u: stream %u %s", way->node, stream->number, what[state]);
     stream->state = state;
     stream->since = stream->progress = stream->answered = way->now;
     stream->asked = 0;

@@ -71,10 +71,11 @@ struct stream_way {
     /* Sends a piece, whose addresses are filled in there. False: it is lost. */
     bool (*send)(void *context, struct piece *piece);
     int epoll;
+    unsigned node;     /* for the log */
     uint32_t patience; /* milliseconds without any answer that end a stream */
     uint64_t now;      /* milliseconds */
     struct stream *to_give;
-    uint64_t sent_again; /* bytes, for the statistics, as the next */
+    uint64_t sent_again;                 /* bytes, for the statistics, as the next */
     uint64_t bytes_out, bytes_in, ended; /* and streams that have ended */
 };
 

@@ -112,6 +112,14 @@ expect_usage "line 2: there is no option 'node-time'" --config "$dir/conf"
 "$RELAYHUB_LINK" --version | grep -q '^relayhub-link [0-9]' || fail 'no version'
 "$RELAYHUB_LINK" --status --status-file "$dir/none" 2>/dev/null
 [ $? = 69 ] || fail '--status without a link'
+echo 'node 1 workers 2 server none' >"$dir/none"
+for age in '10 seconds ago' '1 hour'; do # as after a clock that was set back
+    touch -d "$age" "$dir/none"
+    "$RELAYHUB_LINK" --status --status-file "$dir/none" >"$dir/out" 2>&1
+    [ $? = 69 ] || fail "--status with a file of $age"
+    grep -q 'does not run, or cannot write it' "$dir/out" || fail "--status with a file of $age: $(cat "$dir/out")"
+done
+rm "$dir/none"
 
 "$RELAYHUB_LINK" --link "$dir/link1" --tls-ca "$dir/none" 2>"$dir/out"
 [ $? = 78 ] || fail '--tls-ca with a file that is not there'
@@ -150,6 +158,20 @@ expect_service 'at first'
 await_count "$dir/status1" '^peer 2 up since [0-9]* workers 2 streams 2 ' 1
 "$RELAYHUB_LINK" --status --status-file "$dir/status1" >"$dir/out" || fail "--status: $?"
 grep -q '^peer 2 up since [0-9]* workers 2 streams 2 ' "$dir/out" || fail "--status says $(cat "$dir/out")"
+
+# ---- what is told of each stream
+
+start_link 3 --link "$dir/link1" --cluster verbose --verbose
+first=$link_pid
+start_link 4 --link "$dir/link2" --cluster verbose --status-file "$dir/nowhere/status"
+await_count "$dir/link3.err" 'node 2: stream [01] is open' 2
+kill "$link_pid"
+await_exit 0 "$link_pid" 'a link that cannot write its status'
+await_count "$dir/link3.err" 'node 2: stream [01] has ended' 2
+[ "$(grep -c 'cannot write .*/nowhere/status: No such file' "$dir/link4.err")" = 1 ] || fail 'it does not say once that it cannot write its status'
+! grep -q 'stream' "$dir/link4.err" || fail 'it tells of streams without --verbose'
+kill "$first"
+await_exit 0 "$first" 'a link that tells of streams'
 
 # ---- a link is killed, stopped, and ended
 
