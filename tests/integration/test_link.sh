@@ -133,10 +133,14 @@ grep -q 'cannot read .*/none: No such file' "$dir/out" || fail "--credentials: $
 
 # ---- whatever comes first waits for the rest
 
-soft=$(ulimit -S -n)
-ulimit -S -n 256
+# shellcheck disable=SC3045 # dash has it as well
+{
+    soft=$(ulimit -S -n)
+    ulimit -S -n 256
+}
 start_link 1
 link1=$link_pid
+# shellcheck disable=SC3045
 ulimit -S -n "$soft"
 sleep 0.3
 awk '/^Max open files/ { exit !($4 == $5 || $4 >= 4096) }' "/proc/$link1/limits" || fail 'it has few descriptors only'
