@@ -234,15 +234,20 @@ kill -0 "$link2" || fail 'link 2 is gone'
 "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 --node 5 --link "$dir/link5" 2>"$dir/hub5.err" &
 pids="$pids $!"
 other=$((port + 700))
-: >"$dir/other.log"
-nats-server -a 127.0.0.1 -p $other >"$dir/other.log" 2>&1 &
-other_pid=$!
-pids="$pids $other_pid"
-await_line "$dir/other.log" '.*\(Server is ready\)' >/dev/null || fail 'the other server does not start'
-"$RELAYHUB_LINK" --link "$dir/link5" --server "nats://127.0.0.1:$other" --server "$nats" --status-file "$dir/status5" \
-    2>"$dir/link5.err" &
-link5=$!
-pids="$pids $link5"
+
+start_by_other() { # OPTION...: another server, with these, and a link of node 5 that tries it before the first one
+    : >"$dir/other.log"
+    : >"$dir/link5.err"
+    nats-server "$@" >"$dir/other.log" 2>&1 &
+    other_pid=$!
+    await_line "$dir/other.log" '.*\(Server is ready\)' >/dev/null || fail 'the other server does not start'
+    "$RELAYHUB_LINK" --link "$dir/link5" --server "nats://127.0.0.1:$other" --server "$nats" \
+        --status-file "$dir/status5" 2>"$dir/link5.err" &
+    link5=$!
+    pids="$pids $other_pid $link5"
+}
+
+start_by_other -a 127.0.0.1 -p $other
 await_line "$dir/link5.err" ".*\(ready, node 5 of relayhub, by nats:..127.0.0.1:$other\)" >/dev/null || fail 'not by the first server'
 kill -9 $other_pid
 await_line "$dir/link5.err" ".*\(connected to NATS again: nats:..127.0.0.1:$port\)" >/dev/null || fail 'not by the second server'
@@ -252,16 +257,8 @@ await_exit 0 $link5 'the link of node 5'
 
 # ---- a server that takes no whole piece: the next one is used
 
-: >"$dir/small.log"
-: >"$dir/link5.err"
 printf 'listen: "127.0.0.1:%s"\nmax_payload: 8192\n' $other >"$dir/small.conf"
-nats-server -c "$dir/small.conf" >"$dir/small.log" 2>&1 &
-pids="$pids $!"
-await_line "$dir/small.log" '.*\(Server is ready\)' >/dev/null || fail 'the server of small messages does not start'
-"$RELAYHUB_LINK" --link "$dir/link5" --server "nats://127.0.0.1:$other" --server "$nats" --status-file "$dir/status5" \
-    2>"$dir/link5.err" &
-link5=$!
-pids="$pids $link5"
+start_by_other -c "$dir/small.conf"
 await_line "$dir/link5.err" ".*\(cannot connect to NATS: nats:..127.0.0.1:$other: Maximum Payload\)" >/dev/null || fail 'no word of max_payload'
 await_line "$dir/link5.err" ".*\(ready, node 5 of relayhub, by nats:..127.0.0.1:$port\)" >/dev/null || fail 'not by the server of large messages'
 kill $link5
