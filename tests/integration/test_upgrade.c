@@ -522,13 +522,14 @@ END_TEST
 /* One that has passed its check and cannot begin all the same gives way to the program before, which is still known. */
 START_TEST(test_back_to_the_program_before)
 {
-    char script[1200];
+    char script[2200];
 
     start("workers 2\n");
     open_three();
     snprintf(script, sizeof script,
-             "for option; do [ \"$option\" != --check-upgrade ] || exit 0; done\nexec '%s' \"$@\" --user no-such-user",
-             old_program);
+             "for option; do [ \"$option\" != --check-upgrade ] || exec '%s' \"$@\"; done\n"
+             "exec '%s' \"$@\" --user no-such-user",
+             old_program, old_program);
     write_script(script);
     for (unsigned i = 0; i < 2; i++) {
         size_t from = hub.length;

@@ -3,6 +3,7 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -40,4 +41,10 @@ void descriptors_keep(int kept[], unsigned count)
         from = kept[i] + 1;
     }
     descriptors_close_from((unsigned)from);
+}
+
+bool descriptors_is_at(int fd, const char *path)
+{
+    struct stat own, there;
+    return fstat(fd, &own) == 0 && stat(path, &there) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino;
 }

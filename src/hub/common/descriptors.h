@@ -5,6 +5,8 @@
 #ifndef RELAYHUB_DESCRIPTORS_H
 #define RELAYHUB_DESCRIPTORS_H
 
+#include <stdbool.h>
+
 /* Closes all from `first` on. */
 void descriptors_close_from(unsigned first);
 
@@ -13,5 +15,8 @@ void descriptors_close_from(unsigned first);
  * sorted then.
  */
 void descriptors_keep(int kept[], unsigned count);
+
+/* Whether the file at `path` is the one that is open as `fd`. */
+bool descriptors_is_at(int fd, const char *path);
 
 #endif

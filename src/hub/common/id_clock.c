@@ -1,6 +1,7 @@
 /* id_clock.c: see id_clock.h. */
 #include "hub/common/id_clock.h"
 
+#include "hub/common/descriptors.h"
 #include "hub/common/log.h"
 
 #include <errno.h>
@@ -112,16 +113,39 @@ int id_clock_start(struct id_clock *clock, struct shared *shared, const char *pa
     return result;
 }
 
+/* Uses the file that the options name by now. Returns 0, or a negative errno value without one. */
+static int change_file(struct id_clock *clock)
+{
+    int result = open_file(clock);
+    uint64_t now = absolute_now(clock->shared);
+
+    if (result == 0 && clock->promise > now)
+        clock->shared->id_clock_start += (clock->promise | clock->shared->slot_mask) + 1 - now;
+    if (result < 0 && clock->file >= 0)
+        close(clock->file);
+    return result;
+}
+
+static int copy_file(struct id_clock *clock, int file)
+{
+    clock->file = fcntl(file, F_DUPFD_CLOEXEC, 0);
+    return clock->file < 0 ? -errno : read_promise(clock);
+}
+
 void id_clock_go_on(struct id_clock *clock, struct shared *shared, const char *path, int file, uint64_t start,
                     uint64_t *rest)
 {
-    *clock = (struct id_clock){.shared = shared, .path = path, .file = path[0] != '\0' ? file : -1};
-    int result = clock->file < 0 ? open_file(clock) : read_promise(clock); /* it may be new to this program */
-    if (result < 0) {
-        log_line(LOG_WARNING, "--id-file: cannot read %s: %s", path, strerror(-result));
-        clock->promise = 0; /* is written anew, if that can be */
-    }
+    *clock = (struct id_clock){.shared = shared, .path = path, .file = -1};
     shared->id_clock_start = start;
+    bool same = file >= 0 && descriptors_is_at(file, path);
+    int result = same ? copy_file(clock, file) : change_file(clock);
+    if (result < 0) {
+        log_line(LOG_WARNING, "--id-file: cannot use %s%s: %s", path, same ? "" : ", the file before stays in use",
+                 result == -EBADMSG ? "it was not written by a hub" : strerror(-result));
+        clock->promise = 0; /* is written anew, if that can be */
+        if (!same && file >= 0)
+            (void)copy_file(clock, file);
+    }
     uint64_t now = absolute_now(shared);
     *rest = ((now | shared->slot_mask) - now) * 1000 / SECOND + 10; /* CLOCK_MONOTONIC_COARSE is behind by up to 10 */
 }

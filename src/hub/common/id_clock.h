@@ -29,9 +29,10 @@ struct id_clock {
 int id_clock_start(struct id_clock *clock, struct shared *shared, const char *path);
 
 /*
- * Goes on with the clock of the program before an upgrade, `start` as in struct shared, and with its file, or -1. A
- * slot that was free may have been used in the tick of now, so none is given out before the next one: *rest becomes the
- * milliseconds until then.
+ * Goes on with the clock of the program before an upgrade, `start` as in struct shared, and with a copy of the
+ * descriptor of its file, or -1. If `path` is another file by now, that one is used, after all that it promises; if it
+ * cannot be, the one before, after a warning. A slot that was free may have been used in the tick of now, so none is
+ * given out before the next one: *rest becomes the milliseconds until then.
  */
 void id_clock_go_on(struct id_clock *clock, struct shared *shared, const char *path, int file, uint64_t start,
                     uint64_t *rest);

@@ -11,7 +11,8 @@
  *     a segment of its queue:        its place in the store, its length, the number of its first message
  *     the bytes of all blocks, run after run
  *
- * A newer program reads each form that this page has described. A new form has a new number.
+ * A change is a new form, with a new number. A hub upgrades only to a program that says that it reads this form. The
+ * number 1 stood for several forms, which nobody reads any more.
  */
 #ifndef RELAYHUB_SAVED_H
 #define RELAYHUB_SAVED_H
@@ -21,7 +22,7 @@
 #include <stdint.h>
 
 #define SAVED_MAGIC UINT64_C(0x62756879616c6572) /* "relayhub" */
-#define SAVED_FORM 1u
+#define SAVED_FORM 2u
 
 /* ---- writing: to a file, through a buffer. The first error stays until saved_flush(). */
 

@@ -152,6 +152,10 @@ void accepting_begin(struct accepting *accepting)
 {
     const struct workers *workers = accepting->workers;
 
+    if (workers->now < accepting->earliest) {
+        accepting->again = accepting->earliest;
+        return;
+    }
     for (unsigned i = 0; i < workers->listeners.count; i++) {
         int result = workers_watch(workers, workers->listeners.fds[i], EVENT_LISTENER + i, EPOLL_CTL_ADD);
         if (result < 0) {

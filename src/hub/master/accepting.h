@@ -13,6 +13,7 @@ struct accepting {
     struct workers *workers;
     uint32_t clients_a_worker; /* what the descriptors of one process allow */
     unsigned next_link;        /* the worker that is to get the next stream to another hub */
+    uint64_t earliest;         /* milliseconds: nobody is accepted before, see id_clock_go_on() */
     bool told;                 /* it was logged that it pauses, since the last client */
     uint64_t again; /* while it pauses: the end of the pause, in milliseconds of workers->now; 0: it does not pause */
 };
@@ -26,7 +27,7 @@ struct accepting {
  */
 void accepting_raise_limits(struct accepting *accepting, struct options *options);
 
-/* Has the listening sockets watched. */
+/* Has the listening sockets watched, from `earliest` on. */
 void accepting_begin(struct accepting *accepting);
 
 /* Accepts nobody until accepting_begin(): they wait in the kernel. Or until `again`, if that is set afterwards. */

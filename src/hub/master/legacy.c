@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LEGACY_MAGIC UINT64_C(0x796361676c686c72) /* "rlhlgacy" */
+#define LEGACY_MAGIC UINT64_C(0x64616568676c6872) /* "rhlghead" */
 
 /* ---- leaving ---- */
 
@@ -19,17 +19,26 @@ static void put_fd(struct saved_writer *writer, int fd)
     saved_put(writer, (uint64_t)(int64_t)fd);
 }
 
-static void put_arguments(struct saved_writer *writer, char *const arguments[])
+static void put_text(struct saved_writer *writer, const char *text)
+{
+    saved_put(writer, strlen(text));
+    saved_put_bytes(writer, text, strlen(text));
+}
+
+/* Its layout never changes: see legacy.h. */
+static void put_head(struct saved_writer *writer, const struct legacy *legacy)
 {
     uint64_t count = 0;
 
-    while (arguments[count] != NULL)
+    saved_put(writer, LEGACY_MAGIC);
+    saved_put(writer, SAVED_FORM);
+    put_fd(writer, legacy->old_program);
+    put_text(writer, legacy->program);
+    while (legacy->arguments[count] != NULL)
         count++;
     saved_put(writer, count);
-    for (uint64_t i = 0; i < count; i++) {
-        saved_put(writer, strlen(arguments[i]));
-        saved_put_bytes(writer, arguments[i], strlen(arguments[i]));
-    }
+    for (uint64_t i = 0; i < count; i++)
+        put_text(writer, legacy->arguments[i]);
 }
 
 int legacy_write(const struct legacy *legacy)
@@ -39,16 +48,16 @@ int legacy_write(const struct legacy *legacy)
     writer = (struct saved_writer){.file = memfd_create("relayhub upgrade", MFD_CLOEXEC)};
     if (writer.file < 0)
         return -errno;
-    saved_put(&writer, LEGACY_MAGIC);
-    saved_put(&writer, SAVED_FORM);
+    put_head(&writer, legacy);
     saved_put(&writer, legacy->slot_bits);
     saved_put(&writer, legacy->node);
     saved_put(&writer, legacy->id_clock_start);
     saved_put(&writer, legacy->since);
     put_fd(&writer, legacy->pid_file);
+    put_text(&writer, legacy->pid_path);
     put_fd(&writer, legacy->id_file);
-    put_fd(&writer, legacy->old_program);
-    put_arguments(&writer, legacy->arguments);
+    put_fd(&writer, legacy->statistics_file);
+    put_text(&writer, legacy->statistics_path);
     saved_put(&writer, legacy->listeners);
     for (unsigned i = 0; i < legacy->listeners; i++)
         put_fd(&writer, legacy->listener[i]);
@@ -77,6 +86,7 @@ void legacy_keep_open(const struct legacy *legacy, bool open)
 {
     keep_open(legacy->pid_file, open);
     keep_open(legacy->id_file, open);
+    keep_open(legacy->statistics_file, open);
     keep_open(legacy->old_program, open);
     for (unsigned i = 0; i < legacy->listeners; i++)
         keep_open(legacy->listener[i], open);
@@ -92,24 +102,39 @@ static int get_fd(struct saved_reader *reader)
     return number <= INT_MAX ? (int)number : -1;
 }
 
-/* Allocated, and never freed: a program takes over once. NULL if there is no memory or the file is not whole. */
+/* NULL if there is no memory or the file is not whole. */
+static char *get_text(struct saved_reader *reader)
+{
+    uint64_t length = saved_get(reader);
+    const uint8_t *bytes = saved_get_bytes(reader, length);
+    return bytes != NULL ? strndup((const char *)bytes, (size_t)length) : NULL;
+}
+
 static char **get_arguments(struct saved_reader *reader)
 {
     uint64_t count = saved_get(reader);
     char **arguments = count < reader->size ? calloc((size_t)count + 1, sizeof *arguments) : NULL;
 
     for (uint64_t i = 0; arguments != NULL && i < count; i++) {
-        uint64_t length = saved_get(reader);
-        const uint8_t *bytes = saved_get_bytes(reader, length);
-        arguments[i] = bytes != NULL ? strndup((const char *)bytes, (size_t)length) : NULL;
-        if (arguments[i] != NULL)
-            continue;
-        while (i > 0)
-            free(arguments[--i]);
-        free(arguments);
-        return NULL;
+        if ((arguments[i] = get_text(reader)) == NULL)
+            return NULL;
     }
     return arguments;
+}
+
+/* Returns the form of the rest, or 0: it is no such file. */
+static uint64_t read_head(struct legacy *legacy, struct saved_reader *reader)
+{
+    if (saved_get(reader) != LEGACY_MAGIC)
+        return 0;
+    uint64_t form = saved_get(reader);
+    int old_program = get_fd(reader);
+    legacy->program = get_text(reader);
+    legacy->arguments = get_arguments(reader);
+    if (legacy->program == NULL || legacy->arguments == NULL)
+        return 0;
+    legacy->old_program = old_program;
+    return form;
 }
 
 /* One worker's connections. What it says of them has to agree with its own file. */
@@ -131,18 +156,19 @@ static const char *read_part(struct saved_reader *reader, struct saved_part *par
 
 static const char *read_all(struct legacy *legacy, struct saved_reader *reader)
 {
-    if (saved_get(reader) != LEGACY_MAGIC || saved_get(reader) != SAVED_FORM)
+    if (read_head(legacy, reader) != SAVED_FORM)
         return "it is in a form that is not known";
     legacy->slot_bits = saved_get(reader);
     legacy->node = saved_get(reader);
     legacy->id_clock_start = saved_get(reader);
     legacy->since = saved_get(reader);
     legacy->pid_file = get_fd(reader);
+    legacy->pid_path = get_text(reader);
     legacy->id_file = get_fd(reader);
-    legacy->old_program = get_fd(reader);
-    legacy->arguments = get_arguments(reader);
-    if (legacy->arguments == NULL)
-        return "it has no arguments";
+    legacy->statistics_file = get_fd(reader);
+    legacy->statistics_path = get_text(reader);
+    if (legacy->pid_path == NULL || legacy->statistics_path == NULL)
+        return "it is not whole";
     uint64_t listeners = saved_get(reader);
     if (listeners > LISTENERS_MAX)
         return "it has too many sockets to listen on";
@@ -166,7 +192,7 @@ const char *legacy_read(struct legacy *legacy, const char *variable)
     long fd = strtol(variable, &end, 10);
     struct stat status;
 
-    *legacy = (struct legacy){.pid_file = -1, .id_file = -1, .old_program = -1};
+    *legacy = (struct legacy){.file = -1, .old_program = -1, .pid_file = -1, .id_file = -1, .statistics_file = -1};
     if (*variable == '\0' || *end != '\0' || fd < 0 || fd > INT_MAX || fstat((int)fd, &status) < 0 ||
         !S_ISREG(status.st_mode) || status.st_size == 0)
         return "it names no open file";
@@ -176,8 +202,7 @@ const char *legacy_read(struct legacy *legacy, const char *variable)
     struct saved_reader reader = {.bytes = bytes, .size = (size_t)status.st_size};
     const char *mistake = read_all(legacy, &reader);
     munmap(bytes, (size_t)status.st_size);
-    legacy_keep_open(legacy, false);
-    close((int)fd);
+    legacy->file = (int)fd;
     return mistake;
 }
 
@@ -193,7 +218,12 @@ void legacy_let_go(struct legacy *legacy)
         close(part->file);
     }
     legacy->parts = 0;
-    if (legacy->old_program >= 0)
-        close(legacy->old_program);
-    legacy->old_program = -1;
+    const int others[] = {legacy->file, legacy->old_program, legacy->pid_file, legacy->id_file,
+                          legacy->statistics_file};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (others[i] >= 0)
+            close(others[i]);
+    }
+    for (unsigned i = 0; i < legacy->listeners; i++)
+        keep_open(legacy->listener[i], false);
 }

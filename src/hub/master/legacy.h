@@ -2,10 +2,14 @@
  * legacy.h: what the master of one program leaves to the next one in an upgrade (upgrade.h): a file in memory, whose
  * descriptor the environment names. It says which other open descriptors are what.
  *
- * Its form is a row of numbers, as in saved.h: LEGACY_MAGIC, SAVED_FORM, slot_bits, node, id_clock_start, since,
- * pid_file, id_file, old_program, the number of its arguments and for each its length and its bytes, the number of
- * listeners, these and which of them is the link's, the number of parts, and for each part its file, the number of its
- * connections, and their sockets. A descriptor that is not there is -1.
+ * It is a row of numbers, as in saved.h; a text is its length and its bytes; a descriptor that is not there is -1. It
+ * begins with a head, which is the same in all forms, so that a program that does not know the form can go back:
+ *
+ *     LEGACY_MAGIC, SAVED_FORM, old_program, program, the number of arguments, these
+ *
+ * In this form there follow slot_bits, node, id_clock_start, since, pid_file, pid_path, id_file, statistics_file,
+ * statistics_path, the number of listeners, these and which of them is the link's, the number of parts, and for each
+ * part its file, the number of its connections, and their sockets.
  */
 #ifndef RELAYHUB_LEGACY_H
 #define RELAYHUB_LEGACY_H
@@ -17,12 +21,15 @@
 #define LEGACY_VARIABLE "RELAYHUB_UPGRADE"
 
 struct legacy {
+    int file;                 /* that says all this */
+    int old_program;          /* the program that was running before, for fexecve(3); or -1 */
+    const char *program;      /* what it was started as, */
+    char *const *arguments;   /* and with which arguments, the last one NULL */
     uint64_t slot_bits, node; /* of the ids, see routes.h */
     uint64_t id_clock_start;  /* see shared.h */
     uint64_t since;           /* when clients were not served any more, in milliseconds of CLOCK_MONOTONIC */
-    int pid_file, id_file;    /* or -1 */
-    int old_program;          /* the program that was running before, for fexecve(3) */
-    char *const *arguments;   /* its arguments, the last one NULL */
+    int pid_file, id_file, statistics_file; /* or -1 */
+    const char *pid_path, *statistics_path; /* where these two are */
     unsigned listeners;
     int listener[LISTENERS_MAX];
     unsigned link; /* which of them, or NO_LINK */
@@ -37,12 +44,16 @@ int legacy_write(const struct legacy *legacy);
 void legacy_keep_open(const struct legacy *legacy, bool open);
 
 /*
- * Reads what `variable`, the value of LEGACY_VARIABLE, names, and maps the parts. Returns NULL, or what is wrong. The
- * parts' fds and addresses are allocated.
+ * Reads what `variable`, the value of LEGACY_VARIABLE, names, and maps the parts. Returns NULL, or what is wrong; the
+ * head is there then if old_program is not -1. What it names stays open if another program is executed. The parts' fds
+ * and addresses are allocated, and so are the texts, which are never freed: a program takes over once.
  */
 const char *legacy_read(struct legacy *legacy, const char *variable);
 
-/* Closes the sockets of all clients, which belong to workers by then, the parts, and the old program. */
+/*
+ * There is no way back any more: closes all but the listeners. The sockets of clients belong to workers by then, and
+ * whoever needs another descriptor has a copy.
+ */
 void legacy_let_go(struct legacy *legacy);
 
 #endif

@@ -61,12 +61,14 @@ static int go_on(struct options *options, const char *variable)
     static struct legacy legacy;
     char reason[REASON_TEXT];
     const char *mistake = legacy_read(&legacy, variable);
+    unsetenv(LEGACY_VARIABLE);
     enum options_result result = options_read(options, arguments.argc, arguments.argv, reason);
 
     log_open(result != OPTIONS_RUN || options->foreground, options->limits.verbose);
     title_set("master");
     if (mistake != NULL) {
         log_line(LOG_ERR, "upgrade: cannot take the clients over: %s", mistake);
+        upgrade_go_back(&legacy);
         return EX_DATAERR;
     }
     if (result != OPTIONS_RUN) {

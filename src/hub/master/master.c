@@ -1,6 +1,7 @@
 /* master.c: see master.h. */
 #include "hub/master/master.h"
 
+#include "hub/common/descriptors.h"
 #include "hub/common/id_clock.h"
 #include "hub/common/log.h"
 #include "hub/common/mirror.h"
@@ -10,6 +11,7 @@
 #include "hub/master/heartbeat.h"
 #include "hub/master/inherited.h"
 #include "hub/master/notify.h"
+#include "hub/master/pid_file.h"
 #include "hub/master/statistics_file.h"
 #include "hub/master/upgrade.h"
 #include "hub/master/workers.h"
@@ -41,13 +43,16 @@ static struct workers workers;
 static struct accepting accepting = {.workers = &workers};
 static struct id_clock id_clock = {.file = -1};
 static struct heartbeat heartbeat = {.workers = &workers};
-static struct upgrade upgrade = {.workers = &workers, .accepting = &accepting};
-static struct legacy *legacy; /* of the program before, until all workers have taken their clients; or NULL */
-static uint64_t accept_after; /* milliseconds: no id is given out before, see id_clock_go_on() */
-static bool serving;          /* everybody was told that the hub is ready */
-static int pid_file = -1;
+static struct pid_file pid_file = {.path = "", .file = -1};
 static struct statistics_file statistics_file = {.lock = -1};
-static uint32_t most_connections;        /* that the hub was made for */
+static struct upgrade upgrade = {.workers = &workers,
+                                 .accepting = &accepting,
+                                 .pid_file = &pid_file,
+                                 .id_clock = &id_clock,
+                                 .statistics_file = &statistics_file};
+static struct legacy *legacy;     /* of the program before, until all workers have taken their clients; or NULL */
+static bool serving;              /* everybody was told that the hub is ready */
+static uint32_t most_connections; /* that the hub was made for */
 static uint64_t served_at, ending_since; /* milliseconds */
 
 static uint64_t milliseconds(void)
@@ -170,8 +175,6 @@ static void handle_signals(master_reread *reread)
             log_statistics();
             break;
         case SIGUSR2:
-            upgrade.pid_file = pid_file;
-            upgrade.id_file = id_clock.file;
             upgrade_begin(&upgrade);
             break;
         default:
@@ -198,22 +201,6 @@ static int open_signals(void)
     signal(SIGTTOU, SIG_IGN);
     workers.signals = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
     return workers.signals < 0 ? -errno : workers_watch(&workers, workers.signals, EVENT_SIGNAL, EPOLL_CTL_ADD);
-}
-
-static bool write_pid_file(const char *path)
-{
-    pid_file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0644);
-    if (pid_file >= 0 && dprintf(pid_file, "%d\n", (int)getpid()) > 0)
-        return true;
-    log_line(LOG_ERR, "--pid-file: cannot write %s: %s", path, strerror(errno));
-    return false;
-}
-
-/* The user that the hub has become may not remove a file from a folder of root. Then the file is emptied. */
-static void remove_pid_file(void)
-{
-    if (pid_file >= 0 && unlink(options->pid_file) < 0 && ftruncate(pid_file, 0) < 0)
-        log_line(LOG_WARNING, "--pid-file: cannot remove %s: %s", options->pid_file, strerror(errno));
 }
 
 /* Until it is used, a store costs nothing, so the hub starts all the same. */
@@ -326,7 +313,16 @@ static void take_sockets(void)
     if (strcmp(options->link, listeners->link_path) != 0)
         log_line(LOG_WARNING, "--link stays %s: a change needs a restart",
                  listeners->link_path[0] != '\0' ? listeners->link_path : "without a socket");
-    pid_file = options->pid_file[0] != '\0' ? legacy->pid_file : -1;
+}
+
+/* Whoever reads the pid file knows where it was. */
+static void take_pid_file(void)
+{
+    if (legacy->pid_file < 0)
+        return;
+    pid_file = (struct pid_file){.path = legacy->pid_path, .file = fcntl(legacy->pid_file, F_DUPFD_CLOEXEC, 0)};
+    if (strcmp(options->pid_file, pid_file.path) != 0)
+        log_line(LOG_WARNING, "--pid-file stays %s: a change needs a restart", pid_file.path);
 }
 
 /* ---- setting up ---- */
@@ -360,8 +356,9 @@ static int begin_statistics(void)
 {
     statistics_describe(&workers.shared);
     /* In an upgrade the user that the hub has become may be refused the file, and clients are worth more. */
+    bool own = legacy != NULL && descriptors_is_at(legacy->statistics_file, options->statistics_file);
     if (!statistics_file_open(&statistics_file, &workers.shared, options->statistics_file, own_group(options->user),
-                              legacy != NULL) &&
+                              own) &&
         legacy == NULL)
         return EX_CANTCREAT;
     note_start();
@@ -373,7 +370,7 @@ static int begin_ids(void)
     if (legacy != NULL) {
         uint64_t rest;
         id_clock_go_on(&id_clock, &workers.shared, options->id_file, legacy->id_file, legacy->id_clock_start, &rest);
-        accept_after = milliseconds() + rest;
+        accepting.earliest = milliseconds() + rest;
         return EX_OK;
     }
     int result = id_clock_start(&id_clock, &workers.shared, options->id_file);
@@ -388,11 +385,12 @@ static int open_sockets(void)
 {
     if (legacy != NULL) {
         take_sockets();
+        take_pid_file();
         return EX_OK;
     }
     if (!listen_open(&workers.listeners, options))
         return EX_UNAVAILABLE;
-    return options->pid_file[0] == '\0' || write_pid_file(options->pid_file) ? EX_OK : EX_CANTCREAT;
+    return options->pid_file[0] == '\0' || pid_file_write(&pid_file, options->pid_file) ? EX_OK : EX_CANTCREAT;
 }
 
 static int become_user(void)
@@ -467,18 +465,18 @@ static void end_upgrade(void)
              (unsigned long long)(workers.now - legacy->since));
     workers.saved = NULL;
     workers.saved_count = 0;
+    if (pid_file.file < 0 && options->pid_file[0] != '\0')
+        (void)pid_file_write(&pid_file, options->pid_file);
+    statistics_file_close(&(struct statistics_file){.path = legacy->statistics_path, .lock = legacy->statistics_file});
+    legacy->statistics_file = -1;
     legacy_let_go(legacy);
     legacy = NULL;
-    upgrade_end();
 }
 
 static void begin_service(int background)
 {
     serving = true;
-    if (accept_after > workers.now)
-        accepting.again = accept_after;
-    else
-        accepting_begin(&accepting);
+    accepting_begin(&accepting);
     log_line(LOG_NOTICE, "ready, %u workers", workers.shared.workers);
     if (legacy != NULL)
         end_upgrade();
@@ -536,10 +534,12 @@ int master_run(struct options *chosen, master_reread *reread, int background, st
     legacy = left;
     int status = set_up(chosen);
 
-    if (status != EX_OK && legacy != NULL)
-        upgrade_go_back(legacy);
     if (status == EX_OK && !workers_start(&workers))
         status = EX_OSERR;
+    if (status != EX_OK && legacy != NULL) {
+        statistics_file_close(&statistics_file);
+        upgrade_go_back(legacy);
+    }
 
     while (status == EX_OK && (!workers.ending || workers_running(&workers) != 0)) {
         turn(reread);
@@ -552,7 +552,7 @@ int master_run(struct options *chosen, master_reread *reread, int background, st
     for (unsigned i = 0; status != EX_OK && i < workers.shared.workers; i++)
         workers_kill(&workers, i);
     id_clock_stop(&id_clock);
-    remove_pid_file();
+    pid_file_remove(&pid_file);
     statistics_file_close(&statistics_file);
     listen_remove_link(&workers.listeners);
     mirror_destroy(&workers.shared);

@@ -90,8 +90,8 @@ static const struct entry entries[] = {
 };
 enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION, CHECK, CHECK_UPGRADE };
 
-/* --check was given: each mistake of the file is printed, and counted. */
-static bool checking;
+/* --check was given, or --check-upgrade: each mistake of the file is printed, and counted. */
+static bool checking, checking_upgrade;
 static unsigned mistakes;
 
 static void set_defaults(struct options *options)
@@ -354,6 +354,7 @@ static enum options_result read_arguments(struct options *options, int argc, cha
         }
         if (found == CHECK || found == CHECK_UPGRADE) {
             checking = true;
+            checking_upgrade |= found == CHECK_UPGRADE;
             continue;
         }
         if (!set_value(options, &entries[found], optarg)) {
@@ -396,6 +397,8 @@ static enum options_result end_check(const struct options *options, char reason[
         snprintf(reason, REASON_TEXT, "%.200s: %u mistake%s", path, mistakes, mistakes == 1 ? "" : "s");
     else {
         printf("relayhubd: %s: no mistakes\n", path);
+        if (checking_upgrade)
+            printf(UPGRADE_WORDS, PACKAGE_VERSION, SAVED_FORM, SAVED_FORM);
         return OPTIONS_EXIT;
     }
     return OPTIONS_BAD;

@@ -40,6 +40,14 @@ struct options {
     uint32_t sandbox; /* enum sandbox_mode of sandbox.h */
 };
 
+/*
+ * The last line of --check-upgrade, for printf(3) and for sscanf(3): the version of the program, the form of saved.h
+ * that it was asked for and takes over, and the one in which it hands over. Never changes, so that each hub knows
+ * another.
+ */
+#define UPGRADE_WORDS "relayhubd %s takes over form %u and hands over form %u\n"
+#define SCAN_UPGRADE_WORDS "relayhubd %63s takes over form %u and hands over form %u"
+
 enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };
 
 /*

@@ -5,6 +5,7 @@
 
 #include "hub/master/statistics_file.h"
 
+#include "hub/common/descriptors.h"
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
 #include "hub/worker/worker.h"
@@ -185,7 +186,8 @@ void statistics_file_close(struct statistics_file *file)
 {
     if (file->lock < 0)
         return;
-    unlink(file->path); /* if it may not be removed, the lock at least is gone */
+    if (descriptors_is_at(file->lock, file->path))
+        unlink(file->path); /* if it may not be removed, the lock at least is gone */
     close(file->lock);
     file->lock = -1;
 }

@@ -27,7 +27,7 @@ void statistics_describe(const struct shared *shared);
 bool statistics_file_open(struct statistics_file *file, struct shared *shared, const char *path, gid_t group,
                           bool takes_over);
 
-/* Removes the file, if the hub may. */
+/* Removes the file, if it is still the one at that path and the hub may. */
 void statistics_file_close(struct statistics_file *file);
 
 #endif

@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,23 +25,33 @@
 #define SAVE_TIME 5000u
 
 #define TRIES 3u
+#define WHY 400u /* bytes of a reason */
 #define BACK_VARIABLE "RELAYHUB_UPGRADE_BACK"
 
-static char program[PATH_MAX], folder[PATH_MAX];
+static char program[PATH_MAX];
 static char *const *arguments;
+static char *folder;   /* with the symbolic links in it, where a shell has said them; or NULL */
+static bool went_back; /* the next program could not begin, and has executed this one again */
 
 void upgrade_note_program(char *const given[])
 {
-    static const char deleted[] = " (deleted)";
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    const char *name = (const char *)getauxval(AT_EXECFN), *back = getenv(BACK_VARIABLE);
 
+    if (name == NULL || strncmp(name, "/dev/fd/", 8) == 0) /* fexecve(3) */
+        name = given[0] != NULL ? given[0] : "";
+    snprintf(program, sizeof program, "%s", back != NULL ? back : name);
     arguments = given;
-    program[length > 0 ? length : 0] = '\0';
-    size_t end = strlen(program), tail = sizeof deleted - 1;
-    if (end > tail && strcmp(program + end - tail, deleted) == 0)
-        program[end - tail] = '\0';
-    if (getcwd(folder, sizeof folder) == NULL)
-        folder[0] = '\0';
+    folder = get_current_dir_name();
+    went_back = back != NULL;
+    if (went_back)
+        prctl(PR_SET_NAME, program_invocation_short_name); /* which fexecve(3) has changed */
+    unsetenv(BACK_VARIABLE);
+}
+
+static void go_to_folder(void)
+{
+    if (folder != NULL && chdir(folder) < 0)
+        log_line(LOG_WARNING, "cannot change to %s: %s", folder, strerror(errno));
 }
 
 /* ---- the end of an upgrade that is given up ---- */
@@ -94,7 +106,7 @@ static _Noreturn void become_probe(int output)
 {
     char form[16], **list, check[] = "--check-upgrade";
     size_t count = 0;
-    sigset_t none;
+    sigset_t kept;
 
     while (arguments[count] != NULL)
         count++;
@@ -107,11 +119,14 @@ static _Noreturn void become_probe(int output)
     list[count + 1] = form;
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (folder[0] != '\0' && chdir(folder) < 0)
+    /* They ask the hub for something, and may be sent to all of its processes. A hub sets this right (inherited.h). */
+    sigemptyset(&kept);
+    sigaddset(&kept, SIGUSR1);
+    sigaddset(&kept, SIGUSR2);
+    sigprocmask(SIG_SETMASK, &kept, NULL);
+    if (folder != NULL && chdir(folder) < 0)
         dprintf(STDERR_FILENO, "cannot change to %s: %s\n", folder, strerror(errno));
-    execv(program, list);
+    execvp(program, list);
     dprintf(STDERR_FILENO, "cannot execute %s: %s\n", program, strerror(errno));
     _exit(127);
 }
@@ -184,10 +199,29 @@ static const char *last_words(struct upgrade *upgrade)
     return line;
 }
 
+/* Whether a check that ended with this status shows a hub that goes on from here. If not, writes why. */
+static bool has_passed(struct upgrade *upgrade, int status, char why[WHY])
+{
+    char version[64];
+    unsigned reads, writes;
+    const char *words = last_words(upgrade);
+
+    if (WIFSIGNALED(status)) {
+        snprintf(why, WHY, "the new program's check was killed by signal %d: %s", WTERMSIG(status), words);
+    } else if (WEXITSTATUS(status) != 0) {
+        snprintf(why, WHY, "the new program's check ended with status %d: %s", WEXITSTATUS(status), words);
+    } else if (sscanf(words, SCAN_UPGRADE_WORDS, version, &reads, &writes) != 3 || reads != SAVED_FORM) {
+        snprintf(why, WHY, "the new program is no hub that reads the form %u: %s", SAVED_FORM, words);
+    } else {
+        log_line(LOG_NOTICE, "upgrade: the new program is relayhubd %s", version);
+        return true;
+    }
+    return false;
+}
+
 static void advance_probe(struct upgrade *upgrade)
 {
-    char why[400];
-    int status = upgrade->workers->probe_status;
+    char why[WHY];
 
     read_output(upgrade);
     if (!upgrade->workers->probe_ended) {
@@ -197,17 +231,10 @@ static void advance_probe(struct upgrade *upgrade)
     }
     read_output(upgrade);
     stop_probe(upgrade);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    if (has_passed(upgrade, upgrade->workers->probe_status, why))
         enter(upgrade, UPGRADE_WAIT);
-        return;
-    }
-    if (WIFEXITED(status))
-        snprintf(why, sizeof why, "the new program's check ended with status %d: %s", WEXITSTATUS(status),
-                 last_words(upgrade));
     else
-        snprintf(why, sizeof why, "the new program's check was killed by signal %d: %s", WTERMSIG(status),
-                 last_words(upgrade));
-    upgrade_give_up(upgrade, why);
+        upgrade_give_up(upgrade, why);
 }
 
 /* ---- WAIT and FREEZE ---- */
@@ -342,14 +369,18 @@ static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
 {
     const struct workers *workers = upgrade->workers;
 
-    *legacy = (struct legacy){.slot_bits = workers->shared.slot_bits,
+    *legacy = (struct legacy){.old_program = open("/proc/self/exe", O_PATH | O_CLOEXEC),
+                              .program = program,
+                              .arguments = arguments,
+                              .slot_bits = workers->shared.slot_bits,
                               .node = workers->shared.node,
                               .id_clock_start = workers->shared.id_clock_start,
                               .since = upgrade->frozen,
-                              .pid_file = upgrade->pid_file,
-                              .id_file = upgrade->id_file,
-                              .old_program = open("/proc/self/exe", O_PATH | O_CLOEXEC),
-                              .arguments = arguments,
+                              .pid_file = upgrade->pid_file->file,
+                              .pid_path = upgrade->pid_file->path,
+                              .id_file = upgrade->id_clock->file,
+                              .statistics_file = upgrade->statistics_file->lock,
+                              .statistics_path = upgrade->statistics_file->path,
                               .listeners = workers->listeners.count,
                               .link = workers->listeners.link,
                               .parts = workers->shared.workers};
@@ -363,23 +394,17 @@ static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
 }
 
 /*
- * Leaves all that for the program that is executed next, and goes to where paths begin: if that folder is gone, the
- * next program names the paths that it cannot find. Returns the file, or a negative errno value.
+ * Names the file for the program that is executed next, and goes to where paths begin: if that folder is gone, the next
+ * program names the paths that it cannot find.
  */
-static int leave(const struct legacy *legacy)
+static void leave(int file)
 {
     char variable[16];
-    int file = legacy_write(legacy);
 
-    if (file < 0)
-        return file;
-    legacy_keep_open(legacy, true);
     (void)fcntl(file, F_SETFD, 0);
     snprintf(variable, sizeof variable, "%d", file);
     setenv(LEGACY_VARIABLE, variable, 1);
-    if (folder[0] != '\0')
-        (void)!chdir(folder);
-    return file;
+    go_to_folder();
 }
 
 static void execute(struct upgrade *upgrade)
@@ -388,9 +413,11 @@ static void execute(struct upgrade *upgrade)
     char why[PATH_MAX + 64];
 
     fill_legacy(upgrade, &legacy);
-    int here = open(".", O_PATH | O_CLOEXEC), file = leave(&legacy), error = -file;
+    int here = open(".", O_PATH | O_CLOEXEC), file = legacy_write(&legacy), error = -file;
     if (file >= 0) {
-        execv(program, arguments);
+        legacy_keep_open(&legacy, true);
+        leave(file);
+        execvp(program, arguments);
         error = errno;
         unsetenv(LEGACY_VARIABLE);
         close(file);
@@ -445,16 +472,11 @@ void upgrade_advance(struct upgrade *upgrade)
 
 void upgrade_go_back(const struct legacy *legacy)
 {
-    if (getenv(BACK_VARIABLE) != NULL || legacy->old_program < 0)
+    if (went_back || legacy->old_program < 0)
         return;
     log_line(LOG_ERR, "upgrade: this program cannot begin, and the one before goes on");
-    setenv(BACK_VARIABLE, "1", 1);
-    if (leave(legacy) >= 0)
-        fexecve(legacy->old_program, legacy->arguments, environ);
-}
-
-void upgrade_end(void)
-{
-    unsetenv(LEGACY_VARIABLE);
-    unsetenv(BACK_VARIABLE);
+    setenv(BACK_VARIABLE, legacy->program, 1);
+    leave(legacy->file);
+    fexecve(legacy->old_program, legacy->arguments, environ);
+    log_line(LOG_ERR, "upgrade: cannot execute the program before: %s", strerror(errno));
 }

@@ -3,8 +3,9 @@
  *
  * SIGUSR2 starts it. The steps, and what ends each:
  *
- *     PROBE    The program is run once with --check-upgrade: it has to know the form of saved.h, and find no mistake in
- *              the options and the configuration. Ends with its end, or after PROBE_TIME.
+ *     PROBE    The program is run once with --check-upgrade: it has to find no mistake in the options and the
+ *              configuration, and to say in the words of a hub that it knows the form of saved.h. Ends with its end, or
+ *              after PROBE_TIME.
  *     WAIT     Until all workers are ready. Ends after WAIT_TIME.
  *     FREEZE   Nobody is accepted, and the workers handle nothing but records, until none is under way (saving.h).
  *              Ends after FREEZE_TIME, as a worker may hang, and when a worker dies.
@@ -12,14 +13,18 @@
  *     execve   In this process, so its id stays. What it leaves open, legacy.h says.
  *
  * Whatever fails, up to execve(2) itself, is logged, and the workers are thawed: all goes on with every connection. The
- * next program may still find that it cannot begin. Then, as long as it has started no worker, it executes this one
- * again, which takes its own connections back.
+ * next program may still find that it cannot begin, or does not know the form of what is left. Then it executes this
+ * one again, which takes its own connections back. That is safe as long as nobody has read or written anything for a
+ * client: no worker does before all of them are forked (workers.h).
  */
 #ifndef RELAYHUB_UPGRADE_H
 #define RELAYHUB_UPGRADE_H
 
+#include "hub/common/id_clock.h"
 #include "hub/master/accepting.h"
 #include "hub/master/legacy.h"
+#include "hub/master/pid_file.h"
+#include "hub/master/statistics_file.h"
 #include "hub/master/workers.h"
 
 enum upgrade_step { UPGRADE_NONE, UPGRADE_PROBE, UPGRADE_WAIT, UPGRADE_FREEZE, UPGRADE_SAVE };
@@ -27,6 +32,9 @@ enum upgrade_step { UPGRADE_NONE, UPGRADE_PROBE, UPGRADE_WAIT, UPGRADE_FREEZE, U
 struct upgrade {
     struct workers *workers;
     struct accepting *accepting;
+    const struct pid_file *pid_file;
+    const struct id_clock *id_clock;
+    const struct statistics_file *statistics_file;
     enum upgrade_step step;
     uint64_t since;   /* milliseconds: when the step began */
     uint64_t frozen;  /* when the clients were not served any more */
@@ -37,10 +45,12 @@ struct upgrade {
     int output;       /* what the probe prints */
     char text[256];   /* the last of it */
     size_t length;
-    int pid_file, id_file; /* for the next program; or -1 */
 };
 
-/* What this program was started as: its file, its arguments, and the folder that relative paths begin at. Once. */
+/*
+ * Notes what this program was started as: its path, its arguments, and the folder that relative paths begin at. Once,
+ * before it goes elsewhere. An upgrade executes what is at that path by then. Symbolic links are followed by then, too.
+ */
 void upgrade_note_program(char *const arguments[]);
 
 /* SIGUSR2. */
@@ -64,12 +74,9 @@ static inline bool upgrade_accepts(const struct upgrade *upgrade)
 }
 
 /*
- * In the next program: it cannot begin. Executes the program before again; returns if that is not possible. No worker
- * may have been started.
+ * In the next program: it cannot begin. Executes the program before again, with what that one has left; returns if that
+ * is not possible. No worker may live.
  */
 void upgrade_go_back(const struct legacy *legacy);
-
-/* In the next program: it serves all clients. */
-void upgrade_end(void);
 
 #endif

@@ -33,6 +33,9 @@
 /* Bytes of a worker's lines that wait in its channel, with what the kernel adds: a third of its room by default. */
 #define LINES_MOST 65536
 
+/* Milliseconds in which the workers of the program before an upgrade have left. */
+#define LEAVING_TIME 2000
+
 /* The most messages of one worker in one turn. A worker that was taken over may send them without end. */
 #define RECEIVED_A_TURN 64
 
@@ -213,12 +216,32 @@ int workers_make_pipes(struct workers *workers)
     return 0;
 }
 
+/* Those of the program before, which are about to leave, count against the same limit. */
+static void take_back(struct workers *workers)
+{
+    const struct timespec moment = {.tv_nsec = 10000000};
+    pid_t pid = 0;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        workers_kill(workers, i);
+        workers->processes[i].pid = -1;
+    }
+    for (int left = LEAVING_TIME / 10; left > 0 && (pid = waitpid(-1, NULL, WNOHANG)) >= 0; left -= pid == 0) {
+        if (pid == 0)
+            nanosleep(&moment, NULL);
+    }
+}
+
 bool workers_start(struct workers *workers)
 {
     for (unsigned i = 0; i < workers->shared.workers; i++) {
-        if (!start_worker(workers, i, false))
-            return false;
+        if (start_worker(workers, i, false))
+            continue;
+        take_back(workers);
+        return false;
     }
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        workers_ask(workers, i); /* which they wait for if they go on with clients: see worker.c */
     return true;
 }
 

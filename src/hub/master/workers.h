@@ -91,7 +91,10 @@ int workers_watch(const struct workers *workers, int fd, uint32_t about, int ope
 /* Makes the workers' pipes. Returns 0 or a negative errno value: there are no descriptors for them. */
 int workers_make_pipes(struct workers *workers);
 
-/* Forks all workers. False after an error was logged. Returns in the master only, as the next two. */
+/*
+ * Forks all workers. False after an error was logged: then no worker lives, and none has touched a client. Returns in
+ * the master only, as the next two.
+ */
 bool workers_start(struct workers *workers);
 
 /*

@@ -26,6 +26,7 @@
 #include "hub/worker/turn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sysexits.h>
@@ -407,6 +408,18 @@ static bool enter_sandbox(const struct worker_setup *setup, uint32_t refused[SAN
  */
 static const struct timespec leave_after = {.tv_nsec = 250000000};
 
+/*
+ * Until all workers are forked, the program before may still take its clients back (upgrade.h). The master's first
+ * order, or its end, ends this.
+ */
+static void await_others(const struct worker_setup *setup)
+{
+    struct pollfd channel = {.fd = setup->channel, .events = POLLIN};
+
+    while (setup->saved_count > 0 && poll(&channel, 1, -1) < 0) {
+    }
+}
+
 int worker_run(const struct worker_setup *setup)
 {
     uint32_t refused[SANDBOX_LAYERS] = {0};
@@ -414,6 +427,7 @@ int worker_run(const struct worker_setup *setup)
 
     if (worker == NULL)
         return EX_OSERR;
+    await_others(setup);
     restoring_take(worker, setup->saved, setup->saved_count);
     if (!enter_sandbox(setup, refused))
         return EX_OSERR;
