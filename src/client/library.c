@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@ struct relayhub *rh_new(int fd)
         return NULL;
     connection->fd = fd;
     connection->wake[RH_RECEIVING] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    connection->wake[RH_SENDING] = connection->reconnect.timer = -1;
+    connection->wake[RH_SENDING] = -1;
     if (connection->wake[RH_RECEIVING] >= 0)
         return connection;
     free(connection);
@@ -35,8 +36,6 @@ void relayhub_close(struct relayhub *connection)
         close(connection->wake[RH_SENDING]);
         pthread_mutex_destroy(&connection->lock);
     }
-    if (connection->reconnect.timer >= 0)
-        close(connection->reconnect.timer);
     if (connection->reconnect.found)
         freeaddrinfo(connection->reconnect.found);
     rh_drop_buffer(&connection->in);
@@ -60,12 +59,15 @@ int rh_fail(struct relayhub *connection, int error, const char *format, ...)
     return -error;
 }
 
-int rh_ended(struct relayhub *connection)
+int rh_end_error(const struct relayhub *connection)
 {
     /* The system tells of a reset only once: the read that finds an end may follow a write that was told. */
-    int error = connection->read_end < 0    ? -connection->read_end
-                : connection->write_end < 0 ? -connection->write_end
-                                            : 0;
+    return connection->read_end < 0 ? -connection->read_end : connection->write_end < 0 ? -connection->write_end : 0;
+}
+
+int rh_ended(struct relayhub *connection)
+{
+    int error = rh_end_error(connection);
     size_t rest = rh_waiting(&connection->in);
 
     if (connection->said[0])
@@ -102,4 +104,18 @@ int rh_remaining(int64_t deadline)
         return -1;
     int64_t left = deadline - now_ms();
     return left > 0 ? (int)left : 0; /* never more than the int that the deadline was made from */
+}
+
+int64_t rh_earlier(int64_t one, int64_t other)
+{
+    return one < 0 || (other >= 0 && other < one) ? other : one;
+}
+
+int rh_random(int most)
+{
+    unsigned random = 0;
+
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
+        random = (unsigned)getpid() * 2654435761u; /* a young system that has no entropy yet */
+    return (int)(random % ((unsigned)most + 1));
 }

@@ -38,6 +38,7 @@
 #define RH_KEPT_MAX (64u << 20)     /* bytes of frames kept for relayhub_receive() */
 #define RH_LIST_MAX (1u << 24)      /* ids in a list: as many as a hub has slots */
 #define RH_PARTS_MAX 64             /* pieces of a body */
+#define RH_PEER_TIMEOUT 30000       /* ms: see relayhub_set_peer_timeout() */
 #define RH_CLOSED 1                 /* read_end, write_end: the hub has closed the connection */
 
 /* Which thread waits, on a connection that is shared. All waits of another one are RH_RECEIVING. */
@@ -51,11 +52,12 @@ enum rh_stage {
 };
 
 struct rh_reconnect {
-    struct address address; /* as given to relayhub_connect() */
+    struct address address; /* as given to relayhub_connect() or relayhub_open() */
     int attempt_ms;         /* and its time, for each address */
     int least_ms, most_ms;  /* of a pause; 0: there is no other connection */
-    int pause_ms;           /* of the last pause, before its random part was taken off; 0 while connected */
-    int timer;              /* timerfd_create(2), -1 before relayhub_set_reconnect() */
+    int pause_ms;           /* of the next pause, before its random part is taken off; 0: least_ms */
+    int peer_timeout_ms;    /* of each connection */
+    int64_t settled;        /* when the connection has lasted for most_ms; -1: there is none */
     int64_t until;          /* the end of the pause, or of the attempt */
     struct addrinfo *found; /* what the name was looked up to for this attempt */
     struct addrinfo *next;  /* of these, not tried yet */
@@ -94,14 +96,24 @@ struct relayhub {
 /* A connection on a connected stream socket, which it owns from then on. NULL without memory or descriptors. */
 struct relayhub *rh_new(int fd);
 
+/* The errno value with which the connection has ended, 0 for an end in good order. */
+int rh_end_error(const struct relayhub *connection);
+
 /* The connection has ended: sets the reason for that, whatever it is, and returns -ECONNRESET. */
 int rh_ended(struct relayhub *connection);
 
 /* Sets the reason and returns -error. */
 int rh_fail(struct relayhub *connection, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* A moment on the monotonic clock in milliseconds, -1 for never; and how long it is until then, for poll(2). */
+/*
+ * A moment on the monotonic clock in milliseconds, -1 for never; how long it is until then, for poll(2); and the
+ * earlier one of two.
+ */
 int64_t rh_deadline(int timeout_ms);
 int rh_remaining(int64_t deadline);
+int64_t rh_earlier(int64_t one, int64_t other);
+
+/* A random number from 0 to `most`, so that many clients do not all do the same at the same time. */
+int rh_random(int most);
 
 #endif

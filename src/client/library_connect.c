@@ -1,6 +1,8 @@
 /* library_connect.c: see library_connect.h. */
 #include "client/library_connect.h"
 
+#include "client/library_threads.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -49,16 +51,53 @@ static int finish_connect(int fd, int64_t deadline)
     return -error;
 }
 
-int rh_start_connect(const struct addrinfo *address)
+static int set_option(int fd, int level, int name, int value)
 {
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, address->ai_protocol), on = 1;
+    return setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/*
+ * Has the system end the connection when nothing has come from a hub for this time, with something on its way to the
+ * hub or not. Probes begin after one to two thirds of the time, so that many clients do not all probe at once.
+ */
+static int watch(int fd, int peer_timeout_ms)
+{
+    int third = peer_timeout_ms / 3000;
+    int idle = third + rh_random(third), interval = third / 2;
+
+    if (set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, peer_timeout_ms) < 0)
+        return -errno;
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle > 0 ? idle : 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval > 0 ? interval : 1);
+    return set_option(fd, SOL_SOCKET, SO_KEEPALIVE, peer_timeout_ms > 0) < 0 ? -errno : 0;
+}
+
+static int set_peer_timeout(struct relayhub *connection, int timeout_ms)
+{
+    if (timeout_ms != 0 && (timeout_ms < 2000 || timeout_ms > 3600000))
+        return rh_fail(connection, EINVAL, "the time is 0 or from 2 seconds to an hour, not %d ms", timeout_ms);
+    int result = connection->stage == RH_PAUSED ? 0 : watch(connection->fd, timeout_ms);
+    if (result < 0)
+        return rh_fail(connection, -result, "the socket knows no such time: %s", strerror(-result));
+    connection->reconnect.peer_timeout_ms = timeout_ms;
+    return 0;
+}
+
+int relayhub_set_peer_timeout(struct relayhub *connection, int timeout_ms)
+{
+    rh_lock(connection);
+    return rh_unlock(connection, set_peer_timeout(connection, timeout_ms));
+}
+
+int rh_start_connect(const struct addrinfo *address, int peer_timeout_ms)
+{
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, address->ai_protocol);
 
     if (fd < 0)
         return -errno;
     /* Frames are written whole, so waiting for more to send with them only costs time. */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    /* A hub that is gone without a word is noticed in the end. */
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    watch(fd, peer_timeout_ms);
     if (connect(fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS || errno == EINTR)
         return fd;
     int error = errno;
@@ -69,7 +108,7 @@ int rh_start_connect(const struct addrinfo *address)
 /* Returns a connected non-blocking socket or a negative errno value. */
 static int connect_to(const struct addrinfo *address, int64_t deadline)
 {
-    int fd = rh_start_connect(address);
+    int fd = rh_start_connect(address, RH_PEER_TIMEOUT);
     if (fd < 0)
         return fd;
     int result = finish_connect(fd, deadline);
@@ -129,38 +168,47 @@ int relayhub_adopt(struct relayhub **connection, int fd)
     return *connection ? 0 : -ENOMEM;
 }
 
-int relayhub_connect(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
-                     size_t reason_size)
+int rh_read_address(struct address *address, const char *host, const char *port, char *reason, size_t reason_size)
 {
-    struct address address = {.port = RELAYHUB_DEFAULT_PORT};
-    struct addrinfo *addresses;
-    int64_t deadline = rh_deadline(timeout_ms);
-    char unused[1];
-
-    *connection = NULL;
-    if (!reason || reason_size == 0) {
-        reason = unused;
-        reason_size = sizeof unused;
-    }
-    if (host && !address_read_host(address.host, host, strlen(host))) {
+    *address = (struct address){.port = RELAYHUB_DEFAULT_PORT};
+    if (host && !address_read_host(address->host, host, strlen(host))) {
         snprintf(reason, reason_size, "a host is a name or an IPv4 or IPv6 address, not \"%s\"", host);
         return -EINVAL;
     }
-    if (port && !address_read_port(address.port, port)) {
+    if (port && !address_read_port(address->port, port)) {
         snprintf(reason, reason_size, "a port is a number up to %u or the name of a service, not \"%s\"",
                  ADDRESS_PORT_MAX, port);
         return -EINVAL;
     }
-    int result = rh_look_up(&address, &addresses, reason, reason_size);
+    return 0;
+}
+
+int rh_not_connected(const struct address *address, int error, char *reason, size_t reason_size)
+{
+    snprintf(reason, reason_size, "cannot connect to %s port %s: %s", shown_host(address), address->port,
+             strerror(error));
+    return -error;
+}
+
+int relayhub_connect(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
+                     size_t reason_size)
+{
+    struct address address;
+    struct addrinfo *addresses;
+    int64_t deadline = rh_deadline(timeout_ms);
+
+    *connection = NULL;
+    if (!reason)
+        reason_size = 0;
+    int result = rh_read_address(&address, host, port, reason, reason_size);
+    if (result == 0)
+        result = rh_look_up(&address, &addresses, reason, reason_size);
     if (result < 0)
         return result;
     int fd = connect_to_any(addresses, deadline);
     freeaddrinfo(addresses);
-    if (fd < 0) {
-        snprintf(reason, reason_size, "cannot connect to %s port %s: %s", shown_host(&address), address.port,
-                 strerror(-fd));
-        return fd;
-    }
+    if (fd < 0)
+        return rh_not_connected(&address, -fd, reason, reason_size);
 
     *connection = rh_new(fd);
     if (!*connection) {
@@ -170,5 +218,6 @@ int relayhub_connect(struct relayhub **connection, const char *host, const char 
     }
     (*connection)->reconnect.address = address;
     (*connection)->reconnect.attempt_ms = timeout_ms;
+    (*connection)->reconnect.peer_timeout_ms = RH_PEER_TIMEOUT;
     return 0;
 }

@@ -89,7 +89,7 @@ int rh_open_to_send(struct relayhub *connection)
 {
     rh_begin_sending(connection);
     if (connection->stage != RH_CONNECTED)
-        return rh_fail(connection, ECONNRESET, "the connection has ended, and there is no other one yet");
+        return rh_fail(connection, ECONNRESET, "there is no connection to the hub yet");
     if (connection->ending)
         return rh_fail(connection, ESHUTDOWN, "relayhub_shutdown() ended the sending");
     return rh_flush(connection);

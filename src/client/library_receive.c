@@ -110,12 +110,15 @@ static int end_event(struct relayhub *connection, struct relayhub_event *event)
     return tell;
 }
 
-/* A hub that sends more than can be kept before it says the id is no better than one that does not answer. */
+/*
+ * A hub that sends more than can be kept before it says the id, or a server that is no hub, is no better than one that
+ * does not answer: the attempt has failed.
+ */
 static int connected_event(struct relayhub *connection, struct relayhub_event *event)
 {
     int result = take_id(connection, event);
 
-    if (result != -ENOBUFS)
+    if (result != -ENOBUFS && result != -EPROTO)
         return result;
     connection->read_end = result;
     return end_event(connection, event);
@@ -129,7 +132,7 @@ static int step(struct relayhub *connection, struct relayhub_event *event, int64
         return waited == 0 ? -EAGAIN : waited < 0 ? waited : 0;
     }
     int result = connection->stage == RH_TRYING ? connected_event(connection, event) : next_event(connection, event);
-    if (result != 0)
+    if (result != 0 || connection->stage == RH_PAUSED)
         return result;
     if (rh_attempt_is_over(connection))
         return end_event(connection, event);

@@ -7,11 +7,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <string.h>
-#include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
+
+#define OPEN_LEAST 100 /* ms: the pauses after relayhub_open() */
+#define OPEN_MOST 10000
 
 static int set_reconnect(struct relayhub *connection, int least_ms, int most_ms)
 {
@@ -21,10 +21,6 @@ static int set_reconnect(struct relayhub *connection, int least_ms, int most_ms)
         return rh_fail(connection, EINVAL, "a pause has 1 millisecond or more, and at most the longest one's");
     if (!reconnect->address.port[0])
         return rh_fail(connection, EOPNOTSUPP, "relayhub_adopt() knows no address to connect to again");
-    if (reconnect->timer < 0)
-        reconnect->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    if (reconnect->timer < 0)
-        return rh_fail(connection, errno, "timerfd_create: %s", strerror(errno));
     reconnect->least_ms = least_ms;
     reconnect->most_ms = most_ms;
     return 0;
@@ -58,35 +54,72 @@ void rh_stop_reconnecting(struct relayhub *connection)
 
 /* ---- pauses ---- */
 
-/* The same for many clients that lost one hub, so each takes a random part of the second half off. */
-static int with_jitter(int pause_ms)
+/* A descriptor that can be read when the pause is over, or -1. */
+static int new_timer(int pause_ms)
 {
-    unsigned random = 0;
+    struct itimerspec time = {.it_value = {pause_ms / 1000, pause_ms % 1000 * 1000000 + 1}}; /* 0 would stop it */
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 
-    if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
-        random = (unsigned)getpid() * 2654435761u; /* a young system that has no entropy yet */
-    return pause_ms - (int)(random % ((unsigned)pause_ms / 2 + 1));
+    if (timer >= 0)
+        timerfd_settime(timer, 0, &time, NULL);
+    return timer;
 }
 
-/* The descriptor becomes another file. */
+/*
+ * The connection's descriptor becomes another file, which has no second descriptor: a set of epoll(7) keeps a file
+ * until its last one is closed, and would report the end of the last pause for ever.
+ */
 static void replace(struct relayhub *connection, int fd)
 {
     while (dup3(fd, connection->fd, O_CLOEXEC) < 0 && (errno == EINTR || errno == EBUSY))
         ;
+    close(fd);
 }
 
 static void begin_pause(struct relayhub *connection)
 {
     struct rh_reconnect *reconnect = &connection->reconnect;
-    int pause = reconnect->pause_ms == 0 ? reconnect->least_ms : reconnect->pause_ms;
 
+    if (reconnect->pause_ms == 0 || rh_remaining(reconnect->settled) == 0)
+        reconnect->pause_ms = reconnect->least_ms;
+    reconnect->settled = -1;
+    int pause = reconnect->pause_ms;
     reconnect->pause_ms = pause > reconnect->most_ms / 2 ? reconnect->most_ms : 2 * pause;
-    pause = with_jitter(pause);
+    pause -= rh_random(pause / 2);
     reconnect->until = rh_deadline(pause);
-    struct itimerspec time = {.it_value = {pause / 1000, pause % 1000 * 1000000}};
-    timerfd_settime(reconnect->timer, 0, &time, NULL);
-    replace(connection, reconnect->timer);
+    int timer = new_timer(pause);
+    if (timer >= 0) /* or there is no descriptor: the old socket stays, which wakes an event loop too often */
+        replace(connection, timer);
     connection->stage = RH_PAUSED;
+}
+
+int relayhub_open(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
+                  size_t reason_size)
+{
+    struct address address;
+
+    *connection = NULL;
+    if (!reason)
+        reason_size = 0;
+    int result = rh_read_address(&address, host, port, reason, reason_size);
+    if (result < 0)
+        return result;
+    int timer = new_timer(0), error = timer < 0 ? errno : ENOMEM;
+    *connection = timer < 0 ? NULL : rh_new(timer);
+    if (!*connection) {
+        if (timer >= 0)
+            close(timer);
+        return rh_not_connected(&address, error, reason, reason_size);
+    }
+    (*connection)->reconnect = (struct rh_reconnect){.address = address,
+                                                     .attempt_ms = timeout_ms,
+                                                     .least_ms = OPEN_LEAST,
+                                                     .most_ms = OPEN_MOST,
+                                                     .peer_timeout_ms = RH_PEER_TIMEOUT,
+                                                     .settled = -1};
+    (*connection)->stage = RH_PAUSED;
+    (*connection)->read_end = -ENOTCONN;
+    return 0;
 }
 
 /* ---- attempts ---- */
@@ -130,14 +163,13 @@ static bool try_next(struct relayhub *connection)
     while (reconnect->next) {
         const struct addrinfo *address = reconnect->next;
         reconnect->next = address->ai_next;
-        int fd = rh_start_connect(address);
+        int fd = rh_start_connect(address, reconnect->peer_timeout_ms);
         if (fd < 0) {
-            rh_fail(connection, -fd, "cannot connect to port %s: %s", reconnect->address.port, strerror(-fd));
+            rh_not_connected(&reconnect->address, -fd, connection->reason, sizeof connection->reason);
             continue;
         }
         forget_connection(connection);
         replace(connection, fd);
-        close(fd);
         if (!ask_for_id(connection)) {
             connection->read_end = -ENOMEM;
             return false;
@@ -155,6 +187,10 @@ void rh_pause(struct relayhub *connection)
 
     if (!connection->read_end)
         connection->read_end = -ETIMEDOUT;
+    int error = rh_end_error(connection);
+    if (connection->stage == RH_TRYING && error != 0 && !connection->broken)
+        rh_not_connected(&reconnect->address, error, connection->reason, sizeof connection->reason);
+    connection->broken = false;
     if (connection->stage == RH_TRYING && try_next(connection))
         return;
     forget_addresses(reconnect);
@@ -181,10 +217,14 @@ static void look_up_again(struct relayhub *connection)
 int rh_wait_to_retry(struct relayhub *connection, int64_t deadline)
 {
     struct rh_reconnect *reconnect = &connection->reconnect;
-    int timeout = rh_remaining(deadline);
 
-    if (rh_remaining(reconnect->until) > 0)
-        return timeout == 0 ? 0 : rh_wait(connection, RH_RECEIVING, POLLIN, timeout);
+    if (rh_remaining(reconnect->until) > 0) {
+        int timeout = rh_remaining(rh_earlier(deadline, reconnect->until));
+        int waited = timeout == 0 ? 0 : rh_wait(connection, RH_RECEIVING, 0, timeout);
+        if (waited != 0 || rh_remaining(deadline) == 0)
+            return waited;
+        return 1;
+    }
     look_up_again(connection);
     if (connection->stage == RH_PAUSED && !try_next(connection))
         rh_pause(connection);
@@ -198,16 +238,12 @@ bool rh_attempt_is_over(const struct relayhub *connection)
 
 int64_t rh_attempt_deadline(const struct relayhub *connection, int64_t deadline)
 {
-    int64_t until = connection->reconnect.until;
-
-    if (connection->stage != RH_TRYING || until < 0)
-        return deadline;
-    return deadline < 0 || until < deadline ? until : deadline;
+    return connection->stage == RH_TRYING ? rh_earlier(deadline, connection->reconnect.until) : deadline;
 }
 
 void rh_reconnected(struct relayhub *connection)
 {
     connection->stage = RH_CONNECTED;
-    connection->reconnect.pause_ms = 0;
+    connection->reconnect.settled = rh_deadline(connection->reconnect.most_ms);
     forget_addresses(&connection->reconnect);
 }

@@ -2,13 +2,14 @@
  * library_reconnect.h: another connection after the end of one. All of it happens in relayhub_receive().
  *
  *     stage       what is waited for                    and then
- *     CONNECTED   what the hub sends                    at the end: RELAYHUB_CLOSED, and PAUSED
+ *     CONNECTED   what the hub sends                    at the end: RELAYHUB_CLOSED, and PAUSED; for the shortest time
+ *                                                       if it lasted for the longest one, else as after an attempt
  *     PAUSED      the end of the pause                  TRYING
  *     TRYING      the answer to an IDENTITY, which is   RELAYHUB_CONNECTED, and CONNECTED;
  *                 the first thing that is sent          at an end or when the attempt's time is over: the name's next
  *                                                       address, or PAUSED for twice as long
  *
- * The descriptor keeps its number: in a pause it is that of a timer.
+ * relayhub_open() begins with a pause that is over. The descriptor keeps its number: in a pause it is that of a timer.
  */
 #ifndef RELAYHUB_LIBRARY_RECONNECT_H
 #define RELAYHUB_LIBRARY_RECONNECT_H

@@ -11,7 +11,7 @@
 
 int rh_wait(struct relayhub *connection, enum rh_side side, short events, int timeout)
 {
-    struct pollfd pollers[] = {{.fd = connection->fd, .events = events},
+    struct pollfd pollers[] = {{.fd = events != 0 ? connection->fd : -1, .events = events},
                                {.fd = connection->wake[side], .events = POLLIN}};
     unsigned life = connection->life;
 

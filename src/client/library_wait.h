@@ -11,8 +11,8 @@
 int rh_turn(struct relayhub *connection, int64_t deadline);
 
 /*
- * Waits for the socket, for a wake of this side, or for the time to be over. As rh_turn(), and -ECONNRESET when another
- * connection has begun meanwhile.
+ * Waits for these events of the socket (0: only for the rest), for a wake of this side, or for the time to be over. As
+ * rh_turn(), and -ECONNRESET when another connection has begun meanwhile.
  */
 int rh_wait(struct relayhub *connection, enum rh_side side, short events, int timeout);
 

@@ -38,7 +38,7 @@ enum relayhub_event_type {
     RELAYHUB_CLOSED,      /* the connection has ended; relayhub_reason() says how */
     RELAYHUB_IDENTITY,    /* sender: your own id; the answer to relayhub_request_identity() */
     RELAYHUB_LIST,        /* receivers and receiver_count: a part of the list; last is set in its last part */
-    RELAYHUB_CONNECTED    /* sender: your new id, after relayhub_set_reconnect() and RELAYHUB_CLOSED */
+    RELAYHUB_CONNECTED    /* sender: your new id, after relayhub_open() or relayhub_set_reconnect() */
 };
 
 /*
@@ -68,9 +68,19 @@ int relayhub_connect(struct relayhub **connection, const char *host, const char 
                      size_t reason_size);
 
 /*
+ * relayhub_connect() that does not wait, and needs no hub yet: the connection begins as one that comes again, as after
+ * relayhub_set_reconnect() with pauses from 100 ms to 10 s, which that function may change. relayhub_receive() connects
+ * and gives RELAYHUB_CONNECTED with the id; timeout_ms is for each attempt. Fails with -EINVAL, -ENOMEM, or for want of
+ * descriptors.
+ */
+int relayhub_open(struct relayhub **connection, const char *host, const char *port, int timeout_ms, char *reason,
+                  size_t reason_size);
+
+/*
  * Makes a connection of a stream socket that is connected to a hub, and becomes non-blocking. On success
  * *connection owns the descriptor. On failure *connection is NULL and the descriptor stays the caller's:
- * -EBADF, -ENOTSOCK, -EPROTOTYPE for a socket of another type, -ENOMEM.
+ * -EBADF, -ENOTSOCK, -EPROTOTYPE for a socket of another type, -ENOMEM. The socket's other options are the caller's
+ * affair, also those by which a hub that is gone is noticed; see relayhub_set_peer_timeout().
  */
 int relayhub_adopt(struct relayhub **connection, int fd);
 
@@ -78,10 +88,17 @@ int relayhub_adopt(struct relayhub **connection, int fd);
  * From now on the connection comes again after its end, until relayhub_shutdown() or until this is called with zeros:
  * after RELAYHUB_CLOSED, relayhub_receive() waits for a pause, connects, and gives RELAYHUB_CONNECTED with the new id.
  * The first pause is least_ms long, each further one twice as long, up to most_ms, all less a random part of up to a
- * half. Messages count from 0 again. What was sent before may be lost without RELAYHUB_UNDELIVERED. -EINVAL,
- * -EOPNOTSUPP after relayhub_adopt(), or what timerfd_create(2) fails with.
+ * half; after a connection that lasted for most_ms they begin anew. Messages count from 0 again. What was sent before
+ * may be lost without RELAYHUB_UNDELIVERED. -EINVAL, or -EOPNOTSUPP after relayhub_adopt().
  */
 int relayhub_set_reconnect(struct relayhub *connection, int least_ms, int most_ms);
+
+/*
+ * Ends the connection, as a reset does, when for this time the hub's system answers nothing, or the hub reads nothing
+ * of what waits for it: 30 seconds after relayhub_connect() and relayhub_open(), later ones included. From 2,000 to
+ * 3,600,000 milliseconds, or 0 for no end. -EINVAL, or -EOPNOTSUPP if this is no TCP.
+ */
+int relayhub_set_peer_timeout(struct relayhub *connection, int timeout_ms);
 
 /*
  * From now on one thread may send (relayhub_send() to relayhub_try_send(), the requests, relayhub_flush(),
@@ -92,7 +109,11 @@ int relayhub_set_reconnect(struct relayhub *connection, int least_ms, int most_m
  */
 int relayhub_share(struct relayhub *connection);
 
-/* Closes the connection and frees it. NULL is allowed. */
+/*
+ * Closes the connection and frees it. NULL is allowed. Messages may be lost that were sent before, even if all sends
+ * returned 0: what has come and is not received makes the system send a reset. To lose none, call relayhub_shutdown(),
+ * and relayhub_receive() until RELAYHUB_CLOSED, first.
+ */
 void relayhub_close(struct relayhub *connection);
 
 /*

@@ -36,10 +36,20 @@ static void print_event(const struct relayhub_event *event)
         printf("the hub says: %s\n", (const char *)event->body);
 }
 
+/* Prints what comes until nothing does for this time, or until the connection ends. */
+static int print_events(struct relayhub *hub, int timeout_ms)
+{
+    struct relayhub_event event;
+    int result;
+
+    while ((result = relayhub_receive(hub, &event, timeout_ms)) > 0 && event.type != RELAYHUB_CLOSED)
+        print_event(&event);
+    return result;
+}
+
 int main(int argc, char **argv)
 {
     struct relayhub *hub;
-    struct relayhub_event event;
     char reason[200];
     uint64_t id, *ids;
     size_t count;
@@ -60,8 +70,11 @@ int main(int argc, char **argv)
     if (result < 0)
         return fail(hub);
 
-    while ((result = relayhub_receive(hub, &event, 1000)) > 0 && event.type != RELAYHUB_CLOSED)
-        print_event(&event);
+    result = print_events(hub, 1000);
+    if (result == 0) { /* without this, relayhub_close() may lose what was sent */
+        relayhub_shutdown(hub);
+        result = print_events(hub, TIMEOUT);
+    }
     if (result < 0)
         return fail(hub);
     relayhub_close(hub);

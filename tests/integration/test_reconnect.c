@@ -5,11 +5,17 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -208,42 +214,104 @@ END_TEST
 
 static void write_frame(int fd, enum frame_type type, uint64_t id, const char *body);
 
+static _Atomic unsigned seen; /* how many RELAYHUB_CONNECTED the test had */
+static _Atomic bool tried_again;
+
+static void await_seen(unsigned wanted)
+{
+    while (seen < wanted)
+        poll(NULL, 0, 5); /* Check's own limit ends this */
+}
+
 static void *turn_away_then_answer(void *argument)
 {
-    int64_t *closed = argument;
+    int64_t *times = argument;
 
-    for (int i = 0; i < 5; i++) /* pauses of up to 50, 100, 200, 400 */
+    for (int i = 0; i < 6; i++) /* pauses of up to 50, 100, 200, 400, 800 and 1600 */
         close(accept_one());
     int fd = accept_one();
     write_frame(fd, FRAME_IDENTITY, 9, "");
-    poll(NULL, 0, 100);
-    *closed = now_ms();
+    await_seen(1);
+    poll(NULL, 0, (int)times[0]);
+    times[0] = now_ms();
     close(fd);
     close(accept_one());
-    closed[1] = now_ms();
+    times[1] = now_ms();
+    tried_again = true;
     return NULL;
 }
 
-/* A hub that has answered is a good one: the first pause after it is a short one again. */
+/* A connection that lasts for the longest pause is a good one: the pause after it is a short one again. */
 START_TEST(test_pauses_begin_again)
 {
-    int64_t times[2];
+    int64_t times[2] = {_i == 0 ? 0 : 1700};
     pthread_t thread;
     struct relayhub_event event;
 
     listen_here();
     struct relayhub *connection = open_to(port, LONG_WAIT);
-    ck_assert_int_eq(relayhub_set_reconnect(connection, 50, 10000), 0);
+    ck_assert_int_eq(relayhub_set_reconnect(connection, 50, 1600), 0);
     ck_assert_int_eq(pthread_create(&thread, NULL, turn_away_then_answer, times), 0);
     expect_event(connection, RELAYHUB_CLOSED);
     expect_event(connection, RELAYHUB_CONNECTED);
+    seen = 1;
     expect_event(connection, RELAYHUB_CLOSED);
-    ck_assert_int_eq(relayhub_receive(connection, &event, 40), 0);
-    while (relayhub_receive(connection, &event, 100) == 1)
-        ;
-    ck_assert_int_eq(relayhub_receive(connection, &event, 1000), 0);
+    while (!tried_again)
+        ck_assert_int_eq(relayhub_receive(connection, &event, 50), 0);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
-    ck_assert_int_lt(times[1] - times[0], patient(700)); /* 800 at least if they went on growing */
+    if (_i == 0) /* one that greets and closes */
+        ck_assert_int_ge(times[1] - times[0], 800 - 2);
+    else
+        ck_assert_int_lt(times[1] - times[0], patient(750));
+    relayhub_close(connection);
+    close(listener);
+}
+END_TEST
+
+static const char *const no_hubs[] = {"HTTP/1.1 503 Service Unavailable\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n",
+                                      "\0\0\0\0 and more"};
+
+static void *answer_as_no_hub(void *unused)
+{
+    int fds[3];
+
+    (void)unused;
+    close(accept_one());
+    for (int i = 0; i < 3; i++) {
+        fds[i] = accept_one();
+        ck_assert_int_eq(send(fds[i], no_hubs[i], 16, MSG_NOSIGNAL), 16);
+    }
+    int fd = accept_one();
+    write_frame(fd, FRAME_IDENTITY, 9, "");
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+    await_seen(1);
+    close(fd);
+    return NULL;
+}
+
+/* What a proxy says while its hub is down fails an attempt, and no more. */
+START_TEST(test_an_answer_of_no_hub)
+{
+    struct relayhub_event event = {.sender = 0};
+    bool told = false;
+    pthread_t thread;
+    int result;
+
+    listen_here();
+    struct relayhub *connection = open_to(port, LONG_WAIT);
+    ck_assert_int_eq(pthread_create(&thread, NULL, answer_as_no_hub, NULL), 0);
+    expect_event(connection, RELAYHUB_CLOSED);
+    while ((result = relayhub_receive(connection, &event, 5)) == 0) {
+        told = told || strstr(relayhub_reason(connection), "no frame of a hub") != NULL;
+        ck_assert_int_eq(relayhub_flush(connection) == -EPROTO, 0);
+    }
+    ck_assert_int_eq(result, 1);
+    ck_assert_int_eq(event.type, RELAYHUB_CONNECTED);
+    ck_assert(told);
+    seen = 1;
+    expect_event(connection, RELAYHUB_CLOSED);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
     relayhub_close(connection);
     close(listener);
 }
@@ -303,42 +371,159 @@ START_TEST(test_nothing_is_sent_on_an_attempt)
 }
 END_TEST
 
+/* ---- a program with a loop of its own ---- */
+
+static int epoll_set;
+
+/* The four ways to wait return how many descriptors are ready. */
+static int by_poll(int fd, bool writes, int timeout_ms)
+{
+    struct pollfd poller = {.fd = fd, .events = writes ? POLLIN | POLLOUT : POLLIN};
+
+    return poll(&poller, 1, timeout_ms);
+}
+
+static int by_select(int fd, bool writes, int timeout_ms)
+{
+    struct timeval time = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+    fd_set reading, writing;
+
+    FD_ZERO(&reading);
+    FD_ZERO(&writing);
+    FD_SET(fd, &reading);
+    if (writes)
+        FD_SET(fd, &writing);
+    return select(fd + 1, &reading, &writing, NULL, &time);
+}
+
+static int by_epoll(int fd, bool writes, int timeout_ms)
+{
+    struct epoll_event event = {.events = writes ? EPOLLIN | EPOLLOUT : EPOLLIN}, came;
+
+    if (epoll_ctl(epoll_set, EPOLL_CTL_MOD, fd, &event) < 0)
+        ck_assert_int_eq(epoll_ctl(epoll_set, EPOLL_CTL_ADD, fd, &event), 0);
+    return epoll_wait(epoll_set, &came, 1, timeout_ms);
+}
+
+/* Each file is added once, for both directions. */
+static int by_epoll_with_edges(int fd, bool writes, int timeout_ms)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET}, came;
+
+    (void)writes;
+    if (epoll_ctl(epoll_set, EPOLL_CTL_ADD, fd, &event) < 0)
+        ck_assert_int_eq(errno, EEXIST);
+    return epoll_wait(epoll_set, &came, 1, timeout_ms);
+}
+
+static int (*const ways[])(int, bool, int) = {by_poll, by_select, by_epoll, by_epoll_with_edges};
+
+#define ROUNDS 3u
+
+static void *greet_and_close(void *unused)
+{
+    int fd = -1;
+
+    (void)unused;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        close(fd);
+        fd = accept_one();
+        write_frame(fd, FRAME_MESSAGE, 5, "early");
+        write_frame(fd, FRAME_IDENTITY, 9, "");
+        await_seen(round + 1);
+    }
+    await_seen(ROUNDS + 1);
+    close(fd);
+    return NULL;
+}
+
 /*
- * A program with a loop of its own: it polls the same number for all connections, is woken when there is something to
- * do, and not all the time. What comes before the id comes after RELAYHUB_CONNECTED.
+ * It waits for the same number for all connections, is woken when there is something to do, and not otherwise: neither
+ * while connections come and go, nor later. What comes before the id comes after RELAYHUB_CONNECTED.
  */
 START_TEST(test_in_an_event_loop)
 {
+    static const enum relayhub_event_type cycle[] = {RELAYHUB_CONNECTED, RELAYHUB_MESSAGE, RELAYHUB_CLOSED};
+    struct relayhub *connection;
     struct relayhub_event event;
-    enum relayhub_event_type types[8];
     unsigned turns = 0, events = 0;
-    int accepted = -1;
+    pthread_t thread;
+    char text[12];
+    int result;
 
     listen_here();
-    struct relayhub *connection = open_to(port, LONG_WAIT);
-    int fd = relayhub_fd(connection), result;
-    close(accept_one());
-    while (events < 3 && turns++ < 50) {
-        short wanted = relayhub_pending(connection) > 0 ? POLLIN | POLLOUT : POLLIN;
-        struct pollfd pollers[] = {{.fd = fd, .events = wanted}, {.fd = listener, .events = POLLIN}};
-        ck_assert_int_gt(poll(pollers, 2, LONG_WAIT), 0);
-        if (pollers[1].revents != 0) {
-            accepted = accept_one();
-            write_frame(accepted, FRAME_MESSAGE, 5, "early");
-            write_frame(accepted, FRAME_IDENTITY, 9, "");
-        }
+    snprintf(text, sizeof text, "%d", port);
+    ck_assert_int_eq(relayhub_open(&connection, "127.0.0.1", text, LONG_WAIT, NULL, 0), 0);
+    ck_assert_int_eq(relayhub_set_reconnect(connection, LEAST, MOST), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, greet_and_close, NULL), 0);
+    epoll_set = epoll_create1(EPOLL_CLOEXEC);
+    int fd = relayhub_fd(connection);
+    while (events < 3 * ROUNDS - 1) { /* up to the last message */
+        ck_assert_uint_le(turns++, 10 * ROUNDS);
+        ck_assert_int_gt(ways[_i](fd, relayhub_pending(connection) > 0, LONG_WAIT), 0);
         ck_assert_int_eq(relayhub_fd(connection), fd);
-        while ((result = relayhub_receive(connection, &event, 0)) == 1)
-            types[events++] = event.type;
+        while ((result = relayhub_receive(connection, &event, 0)) == 1) {
+            ck_assert_int_eq(event.type, cycle[events++ % 3]);
+            seen += event.type == RELAYHUB_MESSAGE;
+        }
         ck_assert_int_eq(result, 0);
     }
-    ck_assert_uint_eq(events, 3);
-    ck_assert_int_eq(types[0], RELAYHUB_CLOSED);
-    ck_assert_int_eq(types[1], RELAYHUB_CONNECTED);
-    ck_assert_int_eq(types[2], RELAYHUB_MESSAGE);
-    ck_assert_uint_le(turns, 10);
+    ways[_i](fd, false, 0); /* an edge may be left of what was received already */
+    ck_assert_int_eq(ways[_i](fd, false, 300), 0);
+    seen++;
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
     relayhub_close(connection);
-    close(accepted), close(listener);
+    close(epoll_set), close(listener);
+}
+END_TEST
+
+/* ---- relayhub_open() ---- */
+
+START_TEST(test_open_before_the_hub_is_up)
+{
+    struct relayhub *connection;
+    struct relayhub_event event;
+    struct hub hub;
+    char text[12], wanted[100];
+    uint64_t id = 1, same;
+
+    listen_here();
+    close(listener); /* the port is free, and nobody listens */
+    snprintf(text, sizeof text, "%d", port);
+    snprintf(wanted, sizeof wanted, "cannot connect to 127.0.0.1 port %d: Connection refused", port);
+    ck_assert_int_eq(relayhub_open(&connection, "127.0.0.1", text, LONG_WAIT, NULL, 0), 0);
+    ck_assert_int_eq(relayhub_send(connection, &id, 1, "", 0, LONG_WAIT, NULL), -ECONNRESET);
+    ck_assert_int_eq(relayhub_identity(connection, &id, LONG_WAIT), -ECONNRESET);
+    ck_assert_int_eq(relayhub_set_reconnect(connection, LEAST, MOST), 0);
+    ck_assert_int_eq(relayhub_set_peer_timeout(connection, 3000), 0);
+    ck_assert_int_eq(relayhub_receive(connection, &event, 300), 0);
+    ck_assert_str_eq(relayhub_reason(connection), wanted);
+    start_on(&hub, port);
+    id = expect_event(connection, RELAYHUB_CONNECTED);
+    ck_assert_int_eq(relayhub_identity(connection, &same, LONG_WAIT), 0);
+    ck_assert_uint_eq(id, same);
+    send_to_itself(connection, id);
+    int time = 0;
+    socklen_t size = sizeof time;
+    ck_assert_int_eq(getsockopt(relayhub_fd(connection), IPPROTO_TCP, TCP_USER_TIMEOUT, &time, &size), 0);
+    ck_assert_int_eq(time, 3000);
+    relayhub_close(connection);
+    hub_stop(&hub);
+}
+END_TEST
+
+START_TEST(test_open_and_give_up)
+{
+    struct relayhub *connection;
+    char reason[100];
+
+    ck_assert_int_eq(relayhub_open(&connection, "no host", "1", 0, reason, sizeof reason), -EINVAL);
+    ck_assert_str_eq(reason, "a host is a name or an IPv4 or IPv6 address, not \"no host\"");
+    ck_assert_ptr_null(connection);
+    ck_assert_int_eq(relayhub_open(&connection, NULL, NULL, 0, NULL, 99), 0);
+    ck_assert_int_eq(relayhub_shutdown(connection), -ECONNRESET);
+    expect_event(connection, RELAYHUB_CLOSED);
+    relayhub_close(connection);
 }
 END_TEST
 
@@ -400,6 +585,52 @@ START_TEST(test_what_is_no_pause)
 }
 END_TEST
 
+/* ---- a network that fails: nothing tells of it ---- */
+
+static void set_loopback(bool up)
+{
+    struct ifreq request = {.ifr_name = "lo"};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_eq(ioctl(fd, SIOCGIFFLAGS, &request), 0);
+    request.ifr_flags = (short)(up ? request.ifr_flags | IFF_UP : request.ifr_flags & ~IFF_UP);
+    ck_assert_int_eq(ioctl(fd, SIOCSIFFLAGS, &request), 0);
+    close(fd);
+}
+
+/* The connection is idle then (0), or has a message on its way. */
+START_TEST(test_a_network_that_fails)
+{
+    struct relayhub_event event;
+    uint64_t id = 1;
+
+    if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
+        printf("SKIP: test_a_network_that_fails: no network namespace: %s\n", strerror(errno));
+        return;
+    }
+    set_loopback(true);
+    listen_here();
+    struct relayhub *connection = open_to(port, LONG_WAIT);
+    ck_assert_int_eq(relayhub_set_peer_timeout(connection, 2000), 0);
+    int first = accept_one();
+    set_loopback(false);
+    if (_i == 1)
+        ck_assert_int_eq(relayhub_send(connection, &id, 1, "lost", 4, LONG_WAIT, NULL), 0);
+    int64_t start = now_ms();
+    expect_event(connection, RELAYHUB_CLOSED);
+    ck_assert_int_ge(now_ms() - start, 1500);
+    ck_assert_int_eq(relayhub_receive(connection, &event, MOST), 0);
+    set_loopback(true);
+    while (poll(&(struct pollfd){.fd = listener, .events = POLLIN}, 1, 0) == 0)
+        ck_assert_int_eq(relayhub_receive(connection, &event, 20), 0);
+    int second = accept_one();
+    write_frame(second, FRAME_IDENTITY, 7, "");
+    ck_assert_uint_eq(expect_event(connection, RELAYHUB_CONNECTED), 7);
+    relayhub_close(connection);
+    close(first), close(second), close(listener);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("reconnect");
@@ -407,12 +638,16 @@ int main(void)
     tcase_add_test(tests, test_another_hub_on_the_same_port);
     tcase_add_test(tests, test_a_shared_connection);
     tcase_add_test(tests, test_pauses);
-    tcase_add_test(tests, test_pauses_begin_again);
+    tcase_add_loop_test(tests, test_pauses_begin_again, 0, 2);
+    tcase_add_test(tests, test_an_answer_of_no_hub);
     tcase_add_test(tests, test_an_attempt_has_an_end);
     tcase_add_test(tests, test_nothing_is_sent_on_an_attempt);
-    tcase_add_test(tests, test_in_an_event_loop);
+    tcase_add_loop_test(tests, test_in_an_event_loop, 0, 4);
+    tcase_add_test(tests, test_open_before_the_hub_is_up);
+    tcase_add_test(tests, test_open_and_give_up);
     tcase_add_loop_test(tests, test_it_ends_in_a_pause, 0, 2);
     tcase_add_test(tests, test_no_connection_after_a_shutdown);
     tcase_add_test(tests, test_what_is_no_pause);
+    tcase_add_loop_test(tests, test_a_network_that_fails, 0, 2);
     return run_case(tests, "reconnect");
 }

@@ -877,6 +877,15 @@ static int bind_loopback(char port[8])
     return fd;
 }
 
+static int get_option(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t size = sizeof value;
+
+    ck_assert_int_eq(getsockopt(fd, level, name, &value, &size), 0);
+    return value;
+}
+
 /* NULL for the host tries each loopback address: only 127.0.0.1 listens here. */
 START_TEST(connect_succeeds)
 {
@@ -884,8 +893,6 @@ START_TEST(connect_succeeds)
     char port[8], reason[100];
     int listener = bind_loopback(port);
     struct relayhub *connection;
-    int on = 0;
-    socklen_t size = sizeof on;
 
     ck_assert_int_eq(listen(listener, 5), 0);
     ck_assert_int_eq(relayhub_connect(&connection, hosts[_i], port, LONG_WAIT, reason, sizeof reason), 0);
@@ -893,8 +900,66 @@ START_TEST(connect_succeeds)
     int fd = relayhub_fd(connection);
     ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
     ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
-    ck_assert_int_eq(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &size), 0);
-    ck_assert_int_ne(on, 0);
+    ck_assert_int_ne(get_option(fd, IPPROTO_TCP, TCP_NODELAY), 0);
+    relayhub_close(connection);
+    close(listener);
+}
+END_TEST
+
+/* A hub that is gone without a word is noticed after half a minute, and not all clients ask for it at once. */
+START_TEST(peer_timeout)
+{
+    static const int wrong[] = {-1, 1, 1999, 3600001};
+    char port[8];
+    int listener = bind_loopback(port), least = 1000, most = 0;
+    struct relayhub *connection = NULL;
+
+    ck_assert_int_eq(listen(listener, 100), 0);
+    for (int i = 0; i < 50; i++) {
+        relayhub_close(connection);
+        ck_assert_int_eq(relayhub_connect(&connection, "127.0.0.1", port, LONG_WAIT, NULL, 0), 0);
+        int idle = get_option(relayhub_fd(connection), IPPROTO_TCP, TCP_KEEPIDLE);
+        least = idle < least ? idle : least;
+        most = idle > most ? idle : most;
+    }
+    int fd = relayhub_fd(connection);
+    ck_assert_int_ge(least, 10);
+    ck_assert_int_le(most, 20);
+    ck_assert_int_ge(most - least, 3);
+    ck_assert_int_ne(get_option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+    ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 5);
+    ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        ck_assert_int_eq(relayhub_set_peer_timeout(connection, wrong[i]), -EINVAL);
+    ck_assert_int_eq(relayhub_set_peer_timeout(connection, 120000), 0);
+    ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 120000);
+    ck_assert_int_ge(get_option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 40);
+    ck_assert_int_eq(relayhub_set_peer_timeout(connection, 0), 0);
+    ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+    ck_assert_int_eq(get_option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+    ck_assert_int_eq(relayhub_set_peer_timeout(client, 2000), -EOPNOTSUPP); /* a socket of this machine */
+    relayhub_close(connection);
+    close(listener);
+}
+END_TEST
+
+/* The options of a socket that the caller made are the caller's. */
+START_TEST(adopted_sockets_keep_their_options)
+{
+    struct relayhub *connection;
+    char port[8];
+    int listener = bind_loopback(port), fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, size), 0);
+    ck_assert_int_eq(relayhub_adopt(&connection, fd), 0);
+    ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+    ck_assert_int_eq(get_option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+    ck_assert_int_eq(relayhub_set_peer_timeout(connection, 2000), 0);
+    ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 2000);
     relayhub_close(connection);
     close(listener);
 }
@@ -1447,6 +1512,8 @@ static Suite *library_suite(void)
 
     TCase *connecting = add_case(suite, "connecting");
     tcase_add_loop_test(connecting, connect_succeeds, 0, 2);
+    tcase_add_test(connecting, peer_timeout);
+    tcase_add_test(connecting, adopted_sockets_keep_their_options);
     tcase_add_test(connecting, connect_is_refused);
     tcase_add_loop_test(connecting, connect_to_what_is_no_address, 0, SIZE_OF(malformed));
     tcase_add_loop_test(connecting, connect_to_ipv6, 0, SIZE_OF(ipv6_hosts));

@@ -1,6 +1,6 @@
 /*
  * test_pages.c: what the manual pages show is true: each dump in relayhub-protocol(7) is a whole frame that
- * the codec accepts, and the example in relayhub(3) is the program that the tests compile and run.
+ * the codec accepts, and the examples in relayhub(3) are the programs that the tests compile and run.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -148,7 +148,8 @@ static void escape_for_page(FILE *out, const char *program)
     }
 }
 
-static const char *const examples[] = {"tests/integration/example.c", "tests/integration/example_threads.c"};
+static const char *const examples[] = {"tests/integration/example.c", "tests/integration/example_threads.c",
+                                       "tests/integration/example_loop.c"};
 
 START_TEST(example_is_the_tested_program)
 {
@@ -177,6 +178,6 @@ int main(void)
     tcase_add_test(tests, dumps_are_frames);
     tcase_add_test(tests, decimals_are_the_bytes_beside_them);
     tcase_add_test(tests, refusals_are_documented);
-    tcase_add_loop_test(tests, example_is_the_tested_program, 0, 2);
+    tcase_add_loop_test(tests, example_is_the_tested_program, 0, 3);
     return run_case(tests, "pages");
 }
