@@ -19,6 +19,7 @@ static char folder[40], link_a[80], link_b[80];
 static struct hub hub_a, hub_b;
 static pid_t carrier;
 static struct client a, a2, b, b2;
+static const char *store; /* the size of both hubs' stores, or NULL: the default */
 
 static void set_up(void)
 {
@@ -27,6 +28,7 @@ static void set_up(void)
     snprintf(link_a, sizeof link_a, "%s/a", folder);
     snprintf(link_b, sizeof link_b, "%s/b", folder);
     carrier = 0;
+    store = NULL;
 }
 
 static void tear_down(void)
@@ -73,10 +75,25 @@ static void await_list(const struct client *client, size_t count)
     }
 }
 
+/* The hubs of most tests: workers, and the size of the store, which is the smallest one in the later shapes. */
+static const struct shape {
+    unsigned workers;
+    const char *store; /* NULL: the default */
+} shapes[] = {{1, NULL}, {2, NULL}, {4, NULL}, {1, "8M"}, {2, "16M"}, {5, "40M"}, {24, "192M"}};
+#define DEFAULT_STORES 3 /* the first shapes */
+#define SHAPES 7
+
+static void start_hub(struct hub *hub, unsigned workers, const char *node, const char *link, const char *option,
+                      const char *value)
+{
+    hub_start(hub, workers, "--node", node, "--link", link, option, value, store != NULL ? "--store-size" : NULL, store,
+              NULL);
+}
+
 static void start_hubs(unsigned workers_a, unsigned workers_b, const char *option, const char *value)
 {
-    hub_start(&hub_a, workers_a, "--node", "1", "--link", link_a, option, value, NULL);
-    hub_start(&hub_b, workers_b, "--node", "2", "--link", link_b, option, value, NULL);
+    start_hub(&hub_a, workers_a, "1", link_a, option, value);
+    start_hub(&hub_b, workers_b, "2", link_b, option, value);
 }
 
 static void join(unsigned streams)
@@ -93,13 +110,25 @@ static void open_clients(void)
 }
 
 /* Both hubs, joined, and clients that see one another. */
-static void start_all(unsigned workers)
+static void start_all(int shape)
 {
+    const unsigned workers = shapes[shape].workers;
+
+    store = shapes[shape].store;
     start_hubs(workers, workers, "--drain-timeout", "10");
     join(workers);
     open_clients();
     await_list(&a, 3);
     await_list(&b, 3);
+}
+
+/* No stream has ended meanwhile. */
+static void stop_hubs_whose_streams_held(void)
+{
+    ck_assert_uint_eq(hub_statistic(&hub_a, "streams_ended"), 0);
+    ck_assert_uint_eq(hub_statistic(&hub_b, "streams_ended"), 0);
+    hub_stop(&hub_a);
+    hub_stop(&hub_b);
 }
 
 static void stop_hubs(void)
@@ -112,7 +141,7 @@ static void stop_hubs(void)
 
 START_TEST(test_messages_go_both_ways)
 {
-    start_all(harness_workers[_i]);
+    start_all(_i);
     ck_assert_uint_eq(peer_node(a.id), 1);
     ck_assert_uint_eq(peer_node(b.id), 2);
     for (unsigned i = 0; i < 300; i++) {
@@ -121,7 +150,7 @@ START_TEST(test_messages_go_both_ways)
         expect_text(&b, &a, "to b");
         expect_text(&a2, &b2, "to a2");
     }
-    stop_hubs();
+    stop_hubs_whose_streams_held();
 }
 END_TEST
 
@@ -151,7 +180,7 @@ START_TEST(test_receivers_everywhere)
     const uint64_t nobody = UINT64_C(2) << 48 | 77, no_hub = UINT64_C(3) << 48 | 77;
     struct frame frame;
 
-    start_all(harness_workers[_i]);
+    start_all(_i);
     uint64_t all[] = {b.id, a2.id, nobody, b2.id, b.id, no_hub, nobody};
     client_message(&a, all, 7, "to all", 6);
     expect_message(&b, &a, "to all", 6);
@@ -170,7 +199,7 @@ START_TEST(test_receivers_everywhere)
     expect_nothing(&a);
     expect_nothing(&b);
     expect_nothing(&b2);
-    stop_hubs();
+    stop_hubs_whose_streams_held();
 }
 END_TEST
 
@@ -179,7 +208,7 @@ START_TEST(test_bodies_of_all_sizes)
     static uint8_t body[FRAME_MAX_BODY];
     static const uint32_t sizes[] = {0, 1, 4095, 4096, 65536, 300000, FRAME_MAX_BODY};
 
-    start_all(harness_workers[_i]);
+    start_all(_i);
     for (unsigned i = 0; i < sizeof body; i++)
         body[i] = (uint8_t)(i * 31 + i / 251);
     uint64_t both[] = {b.id, b2.id};
@@ -188,7 +217,7 @@ START_TEST(test_bodies_of_all_sizes)
         expect_message(&b, &a, body, sizes[i]);
         expect_message(&b2, &a, body, sizes[i]);
     }
-    stop_hubs();
+    stop_hubs_whose_streams_held();
 }
 END_TEST
 
@@ -200,7 +229,7 @@ START_TEST(test_order_of_a_flood)
     size_t size = 0, sent = 0;
     struct frame frame;
 
-    start_all(harness_workers[_i]);
+    start_all(_i);
     for (uint32_t i = 0; i < COUNT; i++)
         size += make_message(frames + size, i % 3 == 0 ? &b2.id : &b.id, 1, &i, 4);
     for (uint32_t next = 0, got = 0; got < COUNT; next++) {
@@ -213,7 +242,7 @@ START_TEST(test_order_of_a_flood)
         memcpy(&number, frame.body, 4);
         ck_assert_uint_eq(number, got++);
     }
-    stop_hubs();
+    stop_hubs_whose_streams_held();
 }
 END_TEST
 
@@ -221,7 +250,7 @@ START_TEST(test_half_close)
 {
     uint64_t nobody = UINT64_C(2) << 48 | 5;
 
-    start_all(harness_workers[_i]);
+    start_all(_i);
     for (unsigned i = 0; i < 500; i++) {
         client_message(&a, i % 2 == 0 ? &b.id : &nobody, 1, "x", 1);
     }
@@ -232,7 +261,7 @@ START_TEST(test_half_close)
     for (unsigned i = 0; i < 250; i++)
         expect_message(&b, &a, "x", 1);
     await_list(&b, 2);
-    stop_hubs();
+    stop_hubs_whose_streams_held();
 }
 END_TEST
 
@@ -242,7 +271,7 @@ START_TEST(test_list_follows)
 {
     struct client more[40];
 
-    start_all(harness_workers[_i]);
+    start_all(_i);
     for (unsigned i = 0; i < 40; i++)
         client_open(&more[i], &hub_b);
     await_list(&a, 43);
@@ -293,7 +322,7 @@ END_TEST
 
 START_TEST(test_list_without_the_other_hub)
 {
-    start_all(harness_workers[_i]);
+    start_all(_i);
     carrier_end(carrier);
     await_list(&a, 1);
     await_list(&b, 1);
@@ -313,13 +342,14 @@ END_TEST
 /* A worker of the other hub is stopped, so nothing is acknowledged, and then the streams end. */
 START_TEST(test_what_is_not_acknowledged_is_told)
 {
-    start_all(1);
+    start_all(0);
     kill(hub_worker(&hub_b, 0), SIGSTOP);
     for (unsigned i = 0; i < 20; i++)
         client_message_to(&a, i % 2 == 0 ? &b : &b2, "into the dark");
     expect_nothing(&a);
     carrier_end(carrier);
     carrier = 0;
+    store = NULL;
     for (unsigned i = 0; i < 20; i++)
         expect_undelivered(&a, i % 2 == 0 ? b.id : b2.id, i);
     expect_nothing(&a);
@@ -356,7 +386,7 @@ START_TEST(test_death_of_a_worker)
 {
     struct client many[16];
 
-    start_all(2);
+    start_all(1);
     for (unsigned i = 0; i < 16; i++)
         client_open(&many[i], i < 8 ? &hub_a : &hub_b);
     await_list(&many[0], 19);
@@ -391,7 +421,7 @@ END_TEST
 
 START_TEST(test_receiver_that_goes)
 {
-    start_all(harness_workers[_i]);
+    start_all(_i);
     for (unsigned i = 0; i < 5; i++) {
         client_message_to(&a, &b, "one");
         expect_text(&b, &a, "one");
@@ -409,7 +439,7 @@ START_TEST(test_end_of_a_hub)
 {
     static uint8_t body[20000];
 
-    start_all(harness_workers[_i]);
+    start_all(_i);
     for (unsigned i = 0; i < 100; i++)
         client_message(&a, &b.id, 1, body, sizeof body);
     client_request(&a, FRAME_IDENTITY);
@@ -425,7 +455,7 @@ END_TEST
 
 START_TEST(test_upgrade)
 {
-    start_all(harness_workers[_i]);
+    start_all(_i);
     for (unsigned i = 0; i < 3; i++) {
         size_t from = hub_a.length;
         kill(hub_a.pid, SIGUSR2);
@@ -490,7 +520,7 @@ START_TEST(test_slow_receiver_stops_its_sender_only)
     static struct frame frame;
     struct client other;
 
-    start_all(harness_workers[_i]);
+    start_all(_i);
     client_open(&other, &hub_a);
     pid_t feeder = feed_until_paused();
     int64_t longest = 0;
@@ -521,7 +551,7 @@ START_TEST(test_flood_past_a_slow_receiver)
     const unsigned messages = 3000; /* 30 MB, many times what streams and queues may hold */
     struct client other;
 
-    start_all(harness_workers[_i]);
+    start_all(_i);
     client_open(&other, &hub_a);
     pid_t feeder = feed_until_paused();
     pid_t flooder = fork();
@@ -1111,23 +1141,23 @@ int main(void)
 {
     TCase *tests = tcase_create("nodes");
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_loop_test(tests, test_messages_go_both_ways, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_messages_go_both_ways, 0, SHAPES);
     tcase_add_loop_test(tests, test_many_workers_and_few, 0, 2);
-    tcase_add_loop_test(tests, test_receivers_everywhere, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_bodies_of_all_sizes, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_order_of_a_flood, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_half_close, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_list_follows, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_whoever_has_a_message_finds_the_sender, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_list_without_the_other_hub, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_receivers_everywhere, 0, SHAPES);
+    tcase_add_loop_test(tests, test_bodies_of_all_sizes, 0, SHAPES);
+    tcase_add_loop_test(tests, test_order_of_a_flood, 0, SHAPES);
+    tcase_add_loop_test(tests, test_half_close, 0, SHAPES);
+    tcase_add_loop_test(tests, test_list_follows, 0, DEFAULT_STORES);
+    tcase_add_loop_test(tests, test_whoever_has_a_message_finds_the_sender, 0, DEFAULT_STORES);
+    tcase_add_loop_test(tests, test_list_without_the_other_hub, 0, DEFAULT_STORES);
     tcase_add_test(tests, test_what_is_not_acknowledged_is_told);
     tcase_add_test(tests, test_drain_timeout_ends_a_stream);
     tcase_add_loop_test(tests, test_death_of_a_worker, 0, 2);
-    tcase_add_loop_test(tests, test_receiver_that_goes, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_end_of_a_hub, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_upgrade, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_slow_receiver_stops_its_sender_only, 0, WORKER_COUNTS);
-    tcase_add_loop_test(tests, test_flood_past_a_slow_receiver, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_receiver_that_goes, 0, DEFAULT_STORES);
+    tcase_add_loop_test(tests, test_end_of_a_hub, 0, DEFAULT_STORES);
+    tcase_add_loop_test(tests, test_upgrade, 0, DEFAULT_STORES);
+    tcase_add_loop_test(tests, test_slow_receiver_stops_its_sender_only, 0, DEFAULT_STORES + 2);
+    tcase_add_loop_test(tests, test_flood_past_a_slow_receiver, 0, DEFAULT_STORES + 2);
     tcase_add_test(tests, test_slow_receiver_is_refused);
     tcase_add_loop_test(tests, test_mistaken_peer, 0, MISTAKES);
     tcase_add_test(tests, test_the_same_node);
@@ -1135,7 +1165,7 @@ int main(void)
     tcase_add_test(tests, test_two_streams_of_one_worker);
     tcase_add_test(tests, test_not_told_on_the_next_stream);
     tcase_add_test(tests, test_hostile_peer_takes_no_turns_of_others);
-    tcase_add_loop_test(tests, test_one_answer_for_many_messages, 0, WORKER_COUNTS);
+    tcase_add_loop_test(tests, test_one_answer_for_many_messages, 0, DEFAULT_STORES);
     tcase_add_test(tests, test_window);
     tcase_add_test(tests, test_link_needs_a_node);
     tcase_add_test(tests, test_link_changed_before_an_upgrade);

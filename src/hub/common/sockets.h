@@ -1,4 +1,4 @@
-/* sockets.h: what the master and the workers ask of a socket. Neither call waits, and nothing is copied. */
+/* sockets.h: what the master and the workers ask of a socket, of a client (TCP) or of the link (UNIX). None waits. */
 #ifndef RELAYHUB_SOCKETS_H
 #define RELAYHUB_SOCKETS_H
 
@@ -6,6 +6,7 @@
 #include <linux/sockios.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -19,10 +20,20 @@ static inline int socket_outstanding(int fd)
     return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
 }
 
+/*
+ * Takes up to `most` bytes that have come, with MSG_PEEK in `flags` only looks how many there are, and returns as
+ * recv(2). A TCP socket copies nothing (MSG_TRUNC in tcp(7)). A UNIX socket does not know that, and needs the buffer.
+ */
+static inline ssize_t socket_skip(int fd, size_t most, int flags)
+{
+    static uint8_t sink[UINT32_C(1) << 21];
+    return recv(fd, sink, most < sizeof sink ? most : sizeof sink, MSG_DONTWAIT | MSG_TRUNC | flags);
+}
+
 /* Discards up to `most` bytes that have come. Returns whether the other side has closed or is gone. */
 static inline bool socket_discard(int fd, size_t most)
 {
-    ssize_t got = recv(fd, NULL, most, MSG_DONTWAIT | MSG_TRUNC);
+    ssize_t got = socket_skip(fd, most, 0);
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
 }
 

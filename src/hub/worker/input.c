@@ -135,8 +135,7 @@ void input_note_end(struct worker *worker, struct connection *connection)
     connection_watch(worker, connection);
     if (connection->waits_for != congestion_worker_key(worker->shared, worker->index))
         return; /* what it sent before is handled when its pause is over */
-    /* How much there is to read. With MSG_PEEK and MSG_TRUNC nothing is copied and nothing is taken (tcp(7)). */
-    ssize_t unread = recv(connection->fd, NULL, FRAME_MAX_SIZE, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+    ssize_t unread = socket_skip(connection->fd, FRAME_MAX_SIZE, MSG_PEEK);
     uint32_t there = connection->input_length + (unread > 0 ? (uint32_t)unread : 0);
     if (there >= connection->frame_wanted)
         return;
@@ -256,7 +255,7 @@ static struct place find_place(struct worker *worker, struct connection *connect
 static void take_off(struct worker *worker, struct connection *connection, uint32_t length)
 {
     while (length > 0) {
-        ssize_t taken = recv(connection->fd, NULL, length, MSG_DONTWAIT | MSG_TRUNC);
+        ssize_t taken = socket_skip(connection->fd, length, 0);
         if (taken <= 0 || (size_t)taken > length) {
             connection_cut_off(worker, connection, "it cannot be read any more");
             return;
