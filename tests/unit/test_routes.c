@@ -342,12 +342,37 @@ START_TEST(test_slots_used_covers_what_was_given_out)
         ck_assert_uint_eq(atomic_load(used), i);
         ck_assert_uint_eq(routes_take_slot(&second), second.first + i);
     }
-    /* A successor starts from the first slot, but does not say less. */
+    /* A successor starts from the first slot. */
     routes_close(&second);
     routes_reset_range(&shared, 1);
     ck_assert_int_eq(routes_open(&second, &shared, 1), 0);
+    ck_assert_uint_eq(atomic_load(used), 0);
     ck_assert_uint_eq(routes_take_slot(&second), second.first);
-    ck_assert_uint_eq(atomic_load(used), 10);
+    ck_assert_uint_eq(atomic_load(used), 1);
+}
+END_TEST
+
+/* Whatever a worker says of its slots, nobody looks beyond its range, and after its death none of its ids is listed. */
+START_TEST(test_wrong_slots_used)
+{
+    static const uint32_t wrong[] = {0, 1, 3, 0x7fffffff, 0x80000000, UINT32_MAX};
+    uint64_t mine = routes_publish(&first, routes_take_slot(&first));
+
+    for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        for (unsigned k = 0; k < 5; k++)
+            routes_publish(&second, routes_take_slot(&second));
+        atomic_store(&shared_scoreboard(&shared, 1)->slots_used, wrong[i]);
+        ck_assert_uint_le(routes_used(&shared, 1), shared_range(&shared, 1));
+        routes_close(&second);
+        routes_reset_range(&shared, 1);
+        ck_assert_int_eq(routes_open(&second, &shared, 1), 0);
+        uint64_t only = routes_publish(&second, routes_take_slot(&second));
+        ck_assert(routes_has(&shared, mine));
+        for (uint32_t k = 0; k < routes_used(&shared, 1); k++) {
+            uint64_t id = routes_client(&shared, second.first + k);
+            ck_assert(id == 0 || id == only);
+        }
+    }
 }
 END_TEST
 
@@ -465,6 +490,7 @@ int main(void)
     tcase_add_test(tests, test_more_slots_than_an_id_can_name);
     tcase_add_test(tests, test_same_slots_for_other_workers);
     tcase_add_test(tests, test_slots_used_covers_what_was_given_out);
+    tcase_add_test(tests, test_wrong_slots_used);
     tcase_add_test(tests, test_reset_ends_the_congestion_of_the_worker_itself);
     tcase_add_test(tests, test_worker_keys_are_no_slots);
     tcase_add_test(tests, test_slots_of_others_are_an_invariant);

@@ -48,10 +48,12 @@ static uint32_t clients_of(const struct addresses *addresses, uint32_t entry)
 {
     uint32_t clients = 0;
     for (unsigned worker = 0; worker < addresses->shared->workers; worker++) {
-        uint32_t handed = addresses->handed[(size_t)worker * addresses->shared->addresses + entry];
+        uint64_t handed = addresses->handed[(size_t)worker * addresses->shared->addresses + entry];
         uint32_t closed = atomic_load_explicit(closed_counter(addresses->shared, worker, entry), memory_order_relaxed);
-        /* A worker that counts wrongly only hurts the count of its own clients. */
-        clients += handed - closed <= INT32_MAX ? handed - closed : 0;
+        uint32_t open = (uint32_t)handed - closed;
+        /* A worker that counts wrongly can have no more than it was given since it started, nor than there are slots.
+         */
+        clients += open <= handed && open <= SLOTS_MAX ? open : 0;
     }
     return clients;
 }
@@ -112,14 +114,26 @@ void addresses_handed(struct addresses *addresses, uint32_t entry, unsigned work
         addresses->handed[(size_t)worker * addresses->shared->addresses + entry]++;
 }
 
+void addresses_moved(struct addresses *addresses, uint32_t entry, unsigned from, unsigned to)
+{
+    if (entry >= addresses->shared->addresses)
+        return; /* ADDRESS_NONE, ADDRESS_LINK */
+    uint64_t *handed = &addresses->handed[(size_t)from * addresses->shared->addresses + entry];
+    if (*handed > 0) /* it was forgotten if that worker is dead */
+        (*handed)--;
+    addresses_handed(addresses, entry, to);
+}
+
 void addresses_forget_worker(struct addresses *addresses, unsigned worker)
 {
     const struct shared *shared = addresses->shared;
+    uint64_t *handed = &addresses->handed[(size_t)worker * shared->addresses];
+
     for (uint32_t entry = 0; entry < shared->addresses; entry++) {
-        uint32_t *handed = &addresses->handed[(size_t)worker * shared->addresses + entry];
-        if (*handed != 0)
-            *handed = atomic_load_explicit(closed_counter(shared, worker, entry), memory_order_relaxed);
+        if (handed[entry] != 0) /* leaves untouched pages untouched */
+            handed[entry] = 0;
     }
+    shared_forget(closed_counter(shared, worker, 0), shared->addresses * sizeof(uint32_t));
 }
 
 void addresses_count_closed(const struct shared *shared, unsigned worker, uint32_t entry)

@@ -20,7 +20,7 @@ struct addresses {
     uint32_t max_clients;    /* 0: no limit */
     uint32_t rate;           /* new clients a second; 0: no limit */
     struct address *entries; /* [shared->addresses] */
-    uint32_t *handed;        /* [worker][entry]: clients handed over */
+    uint64_t *handed;        /* [worker][entry]: clients handed over since the worker started */
 };
 
 enum addresses_verdict { ADDRESSES_WELCOME, ADDRESSES_TOO_MANY, ADDRESSES_TOO_FAST };
@@ -38,7 +38,10 @@ enum addresses_verdict addresses_admit(struct addresses *addresses, const struct
 /* A client of this entry goes to `worker`. */
 void addresses_handed(struct addresses *addresses, uint32_t entry, unsigned worker);
 
-/* `worker` is dead, and its clients with it. */
+/* A client of this entry did not reach the worker `from`, and goes to `to`. */
+void addresses_moved(struct addresses *addresses, uint32_t entry, unsigned from, unsigned to);
+
+/* `worker` is dead, and its clients with it. Its count of those that it closed is 0 again. */
 void addresses_forget_worker(struct addresses *addresses, unsigned worker);
 
 /* For a worker: it closed a client of this entry. */

@@ -136,10 +136,10 @@ void log_leave_terminal(void)
     if (target.error > STDERR_FILENO)
         close(target.error);
     target.error = STDERR_FILENO;
-    if (null >= 0) {
-        dup2(null, STDERR_FILENO);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO && null >= 0; fd++)
+        dup2(null, fd);
+    if (null > STDERR_FILENO)
         close(null);
-    }
 }
 
 void log_send(bool (*sink)(int priority, const char *text))

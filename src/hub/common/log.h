@@ -28,7 +28,10 @@ void log_set_name(const char *program);
 /* To be called once, before the first line. `verbose` lets LOG_DEBUG lines through. */
 void log_open(bool foreground, bool verbose);
 
-/* The hub is in the background and ready: leaves the terminal. Also for a child, which then has no standard error. */
+/*
+ * Has /dev/null instead of standard input, output and error: for a hub that is in the background and ready, and for a
+ * worker, whose lines go by log_send().
+ */
 void log_leave_terminal(void);
 
 /* From now on lines go to `sink`, which returns false for one that it did not take. */

@@ -42,6 +42,14 @@ static uint32_t take_returned(struct routes *routes)
     return slot;
 }
 
+/* Frees a slot. Nothing changes if it is free already. */
+static void clear(const struct shared *shared, uint32_t slot)
+{
+    uint64_t id = routes_client(shared, slot);
+    if (id != 0)
+        atomic_store_explicit(&shared->ids[slot], ~id, memory_order_release);
+}
+
 static void count_used(struct routes *routes)
 {
     struct scoreboard *page = shared_scoreboard(routes->shared, routes->self);
@@ -55,6 +63,7 @@ uint32_t routes_take_slot(struct routes *routes)
 
     while (slot == SLOT_NONE && routes->fresh < routes->range) {
         slot = routes->first + routes->fresh++;
+        clear(routes->shared, slot);
         count_used(routes);
         if (!is_rested(routes->shared, slot)) { /* the worker that died gave it out a moment ago */
             routes_return_slot(routes, slot);
@@ -118,19 +127,11 @@ void routes_adopt(struct routes *routes)
 {
     const struct shared *shared = routes->shared;
 
-    routes->fresh = atomic_load_explicit(&shared_scoreboard(shared, routes->self)->slots_used, memory_order_relaxed);
+    routes->fresh = routes_used(shared, routes->self);
     for (uint32_t place = 0; place < routes->fresh; place++) {
         if (atomic_load_explicit(&shared->ids[routes->first + place], memory_order_relaxed) == 0)
             routes_return_slot(routes, routes->first + place);
     }
-}
-
-/* Frees a slot. Nothing changes if it is free already. */
-static void clear(const struct shared *shared, uint32_t slot)
-{
-    uint64_t id = routes_client(shared, slot);
-    if (id != 0)
-        atomic_store_explicit(&shared->ids[slot], ~id, memory_order_release);
 }
 
 void routes_withdraw(struct routes *routes, uint32_t slot)
@@ -141,11 +142,11 @@ void routes_withdraw(struct routes *routes, uint32_t slot)
 
 void routes_reset_range(const struct shared *shared, unsigned worker)
 {
-    uint32_t range = shared_range(shared, worker), first = shared_first_slot(shared, worker);
-    uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, worker)->slots_used, memory_order_relaxed);
+    uint32_t first = shared_first_slot(shared, worker), used = routes_used(shared, worker);
 
-    used = used < range ? used : range;
     for (uint32_t i = 0; i < used; i++)
         clear(shared, first + i);
     congestion_reset(shared, worker, used);
+    /* Ids beyond this word, if it was wrong, are not listed any more, and its successor has no clients with them. */
+    atomic_store_explicit(&shared_scoreboard(shared, worker)->slots_used, 0, memory_order_relaxed);
 }

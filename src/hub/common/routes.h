@@ -88,6 +88,14 @@ static inline bool routes_is_foreign(const struct shared *shared, uint64_t id)
     return id >> NODE_SHIFT != shared->node;
 }
 
+/* How many slots of a worker's range may have clients; LIST stops looking there. It is at most the range. */
+static inline uint32_t routes_used(const struct shared *shared, unsigned worker)
+{
+    uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, worker)->slots_used, memory_order_acquire);
+    uint32_t range = shared_range(shared, worker);
+    return used < range ? used : range;
+}
+
 /* The worker that owns a slot. */
 static inline unsigned routes_worker(const struct shared *shared, uint32_t slot)
 {

@@ -23,15 +23,6 @@
 #include <seccomp.h>
 #endif
 
-/* The sanitizers' runtimes make system calls of their own at any time. */
-#if defined(__SANITIZE_ADDRESS__)
-#define UNDER_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define UNDER_SANITIZER 1
-#endif
-#endif
-
 int sandbox_become(const char *user)
 {
     errno = 0;
@@ -63,7 +54,7 @@ static int forbid_files(void)
     return result;
 }
 
-#if defined(HAVE_LIBSECCOMP) && !defined(UNDER_SANITIZER)
+#if defined(HAVE_LIBSECCOMP) && !UNDER_SANITIZER
 
 /* What a turn of the loop and the end of the process call. */
 static const int allowed_calls[] = {

@@ -10,6 +10,18 @@
 
 #include "hub/common/shared.h"
 
+/* The sanitizers' runtimes make system calls of their own at any time, and report to standard error. */
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_SANITIZER 1
+#endif
+#endif
+#ifndef UNDER_SANITIZER
+#define UNDER_SANITIZER 0
+#endif
+
 enum sandbox_layer {
     SANDBOX_MEMORY,     /* no writing to the others' parts of the shared memory: shared_protect() */
     SANDBOX_PRIVILEGES, /* no new privileges */

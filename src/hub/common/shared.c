@@ -110,6 +110,12 @@ void shared_destroy(struct shared *shared)
     memset(shared, 0, sizeof *shared);
 }
 
+void shared_forget(void *pages, size_t size)
+{
+    if (madvise(pages, size, MADV_REMOVE) < 0)
+        memset(pages, 0, size);
+}
+
 /*
  * Makes a region of `size` bytes read-only but for `own` bytes after the first `before`. These are not touched, so a
  * worker that is refused this in the middle can go on.

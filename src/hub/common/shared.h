@@ -104,6 +104,9 @@ int shared_protect(const struct shared *shared, unsigned self);
  */
 int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bits, uint64_t store_size);
 
+/* Makes whole pages of the shared memory read as zero again, and gives their memory back. */
+void shared_forget(void *pages, size_t size);
+
 /* The first slot of a worker's range, in a table of this many slots for so many workers. */
 static inline uint32_t shared_range_start(uint32_t slots, unsigned workers, unsigned worker)
 {

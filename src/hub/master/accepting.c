@@ -55,7 +55,7 @@ void accepting_raise_limits(struct accepting *accepting, struct options *options
 
 /* ---- accepting ---- */
 
-/* How many clients a worker has. */
+/* How many clients a worker has, by its own count of those that it closed. One that counts wrongly gets no benefit. */
 static uint64_t load_of(const struct workers *workers, unsigned index)
 {
     const struct worker_process *process = &workers->processes[index];
@@ -63,14 +63,28 @@ static uint64_t load_of(const struct workers *workers, unsigned index)
         atomic_load_explicit(&shared_scoreboard(&workers->shared, index)->statistics.closed, memory_order_relaxed) -
         process->closed_before;
     uint64_t given = process->handed + process->clients.count;
-    return closed < given ? given - closed : 0;
+    return closed <= given ? given - closed : given;
 }
 
-static uint64_t total_load(const struct workers *workers)
+/*
+ * The most that it can have: its share, and those that it was given beyond its share while others took none. So a
+ * worker that says that none of its clients ever left keeps no new ones away from the others.
+ */
+static uint64_t most_of(const struct accepting *accepting, unsigned index)
 {
+    return accepting->share + accepting->workers->processes[index].beyond_share;
+}
+
+static uint64_t total_load(const struct accepting *accepting)
+{
+    const struct workers *workers = accepting->workers;
     uint64_t total = 0;
-    for (unsigned i = 0; i < workers->shared.workers; i++)
-        total += workers->processes[i].state == PROCESS_RUNNING ? load_of(workers, i) : 0;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        uint64_t load = load_of(workers, i), most = most_of(accepting, i);
+        if (workers->processes[i].state == PROCESS_RUNNING)
+            total += load < most ? load : most;
+    }
     return total;
 }
 
@@ -175,22 +189,51 @@ void accepting_resume(struct accepting *accepting)
     accepting_begin(accepting);
 }
 
-/* Hands over the clients that were accepted for a worker. If its channel is full, they are kept until the next turn. */
-static void send_batch(const struct workers *workers, struct worker_process *process)
+static void give(struct worker_process *process, int fd, uint32_t address)
 {
-    if (process->clients.count == 0)
+    process->clients.addresses[process->clients.count] = address;
+    process->clients.fds[process->clients.count++] = fd;
+}
+
+/* A worker does not take its clients: gives them to others, as far as these take more. The rest waits for a turn. */
+static void move_batch(struct accepting *accepting, struct worker_process *from)
+{
+    struct workers *workers = accepting->workers;
+    struct handoff *batch = &from->clients;
+
+    for (struct worker_process *to; batch->count > 0 && (to = choose_worker(accepting)) != NULL;) {
+        uint32_t address = batch->addresses[--batch->count];
+        addresses_moved(&workers->addresses, address, (unsigned)(from - workers->processes),
+                        (unsigned)(to - workers->processes));
+        give(to, batch->fds[batch->count], address);
+    }
+}
+
+/*
+ * Hands over the clients that were accepted for a worker. If its channel is full, or at its end, other workers get
+ * them. Without clients it is tried whether the channel has room again.
+ */
+static void send_batch(struct accepting *accepting, struct worker_process *process)
+{
+    const struct workers *workers = accepting->workers;
+
+    if (process->clients.count == 0 && !process->behind)
         return;
-    process->clients.kind = HANDOFF_CLIENTS;
+    process->clients.kind = process->clients.count > 0 ? HANDOFF_CLIENTS : HANDOFF_PING;
     int result = process->state == PROCESS_RUNNING ? handoff_send(process->channel, &process->clients) : -EPIPE;
     if (result == -EAGAIN && !process->behind)
         log_line(LOG_WARNING, "worker %u is behind: it gets no more clients for now",
                  (unsigned)(process - workers->processes));
-    process->behind = result == -EAGAIN;
-    if (process->behind)
+    process->behind = result < 0;
+    if (process->behind) {
+        move_batch(accepting, process);
         return;
-    /* If the worker is dead, its clients see a close. */
-    if (result == 0)
-        process->handed += process->clients.count;
+    }
+    if (load_of(workers, (unsigned)(process - workers->processes)) > accepting->share)
+        process->beyond_share += process->clients.count;
+    else
+        process->beyond_share = 0;
+    process->handed += process->clients.count;
     while (process->clients.count > 0)
         close(process->clients.fds[--process->clients.count]);
 }
@@ -199,8 +242,10 @@ void accepting_hand_over(struct accepting *accepting)
 {
     struct workers *workers = accepting->workers;
 
-    for (unsigned i = 0; i < workers->shared.workers; i++)
-        send_batch(workers, &workers->processes[i]);
+    for (unsigned pass = 0; pass < 2; pass++) { /* what the first one moves to a worker that it has served */
+        for (unsigned i = 0; i < workers->shared.workers; i++)
+            send_batch(accepting, &workers->processes[i]);
+    }
 }
 
 /* Why a client of this address is turned away, or NULL. There is room for so many more clients. */
@@ -239,12 +284,6 @@ static struct worker_process *choose_for_link(const struct accepting *accepting)
     return NULL;
 }
 
-static void give(struct worker_process *process, int fd, uint32_t address)
-{
-    process->clients.addresses[process->clients.count] = address;
-    process->clients.fds[process->clients.count++] = fd;
-}
-
 static void take_streams(struct accepting *accepting)
 {
     struct workers *workers = accepting->workers;
@@ -274,7 +313,7 @@ void accepting_take(struct accepting *accepting, unsigned listener)
         take_streams(accepting);
         return;
     }
-    uint64_t room = total_load(workers);
+    uint64_t room = total_load(accepting);
     room = room < workers->options->max_connections ? workers->options->max_connections - room : 0;
 
     for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++) {

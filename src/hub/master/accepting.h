@@ -12,6 +12,7 @@
 struct accepting {
     struct workers *workers;
     uint32_t clients_a_worker; /* what the descriptors of one process allow */
+    uint32_t share;            /* clients of a worker, if all have the same number */
     unsigned next_link;        /* the worker that is to get the next stream to another hub */
     uint64_t earliest;         /* milliseconds: nobody is accepted before, see id_clock_go_on() */
     bool told;                 /* it was logged that it pauses, since the last client */

@@ -4,6 +4,8 @@
 #include "hub/common/log.h"
 #include "hub/master/notify.h"
 
+#include <stdio.h>
+
 #define LOOKS 8u          /* in a worker timeout, so that a worker is killed at most a quarter of it later */
 #define WATCHDOG_LOOKS 4u /* in the time of the watchdog */
 
@@ -32,12 +34,25 @@ int heartbeat_rest(const struct heartbeat *heartbeat)
     return heartbeat->next > now ? (int)(heartbeat->next - now) : 0;
 }
 
-static void kill_hanging(const struct workers *workers, unsigned index, struct worker_process *process)
+static void kill_hanging(struct workers *workers, unsigned index)
 {
-    log_line(LOG_ERR, "worker %u (pid %d) hangs: no turn for %.1f seconds", index, (int)process->pid,
-             process->silent / 1000.0);
-    process->given_up = true;
-    workers_kill(workers, index);
+    char why[64];
+
+    snprintf(why, sizeof why, "hangs: no turn for %.1f seconds", workers->processes[index].silent / 1000.0);
+    workers_give_up(workers, index, why);
+}
+
+/*
+ * A worker that turns, and still does not acknowledge another one's death or start, keeps all from having a successor
+ * or from using it.
+ */
+static void look_at_debts(struct heartbeat *heartbeat, unsigned index)
+{
+    struct worker_process *process = &heartbeat->workers->processes[index];
+
+    process->owing = workers_owes(heartbeat->workers, index) ? process->owing + heartbeat->interval : 0;
+    if (process->owing > heartbeat->workers->options->limits.worker_timeout)
+        workers_give_up(heartbeat->workers, index, "does not answer");
 }
 
 /* Returns false when the worker hangs. */
@@ -61,8 +76,8 @@ static bool look_after(const struct heartbeat *heartbeat, unsigned index)
     }
     /* Not by the clock: where all processes were stopped, the workers have had no time for a turn either. */
     process->silent += heartbeat->interval;
-    if (process->silent >= workers->options->limits.worker_timeout && !process->given_up)
-        kill_hanging(workers, index, process);
+    if (process->silent >= workers->options->limits.worker_timeout)
+        kill_hanging(workers, index);
     return false;
 }
 
@@ -74,8 +89,10 @@ void heartbeat_look(struct heartbeat *heartbeat)
     if (workers->now < heartbeat->next)
         return;
     for (unsigned i = 0; i < workers->shared.workers; i++) {
-        if (workers->processes[i].state == PROCESS_RUNNING)
-            all_turn &= look_after(heartbeat, i);
+        if (workers->processes[i].state != PROCESS_RUNNING)
+            continue;
+        all_turn &= look_after(heartbeat, i);
+        look_at_debts(heartbeat, i);
     }
     if (all_turn && heartbeat->watchdog > 0)
         notify_state("WATCHDOG=1");

@@ -334,6 +334,7 @@ static int make_memory(void)
     if (legacy != NULL)
         fit_to_legacy();
     most_connections = options->max_connections;
+    accepting.share = options->max_connections / options->workers + 1;
     compare_store_with_memory();
     if (legacy != NULL)
         result = shared_create_like(&workers.shared, options->workers, (unsigned)legacy->slot_bits, store_for_legacy());

@@ -39,6 +39,9 @@
 /* The most messages of one worker in one turn. A worker that was taken over may send them without end. */
 #define RECEIVED_A_TURN 64
 
+/* Milliseconds from the end of a channel to that of its worker, which a worker that ends does not need. */
+#define END_TIME 200u
+
 int workers_watch(const struct workers *workers, int fd, uint32_t about, int operation)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = about};
@@ -71,6 +74,17 @@ uint64_t workers_ready(const struct workers *workers)
             ready |= UINT64_C(1) << i;
     }
     return ready;
+}
+
+bool workers_owes(const struct workers *workers, unsigned index)
+{
+    uint64_t owed = 0;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        const struct worker_process *process = &workers->processes[i];
+        owed |= process->state == PROCESS_DYING ? process->unacked : process->unaware;
+    }
+    return workers->processes[index].ready && owed >> index & 1;
 }
 
 /* In the child: the sockets of the clients that it goes on with. Returns how many. */
@@ -145,7 +159,8 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
         setup.outboxes[i] = workers->processes[i].pipe[1];
     log_channel = channel;
     log_send(send_line);
-    if (!workers->options->foreground)
+    /* Whatever it wrote there would come without a limit. A tool that watches it may have something to say. */
+    if (!workers->options->foreground || (setup.sandbox != SANDBOX_OFF && !UNDER_SANITIZER))
         log_leave_terminal();
     keep_own_ends(workers, &setup);
     snprintf(name, sizeof name, "relayhubd: w%u", index);
@@ -191,11 +206,12 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
     process->pending_down = process->pending_up = process->unacked = process->unaware = 0;
     process->pending_limits = process->ready = false;
     process->end_sent = process->end_reached = 0;
-    process->handed = successor ? 0 : workers->adopted[index];
+    process->handed = process->beyond_share = successor ? 0 : workers->adopted[index];
     process->pending_thaw = false;
     process->turns = atomic_load_explicit(&statistics->turns, memory_order_relaxed);
-    process->silent = 0;
-    process->asked = process->given_up = false;
+    process->silent = process->owing = 0;
+    process->asked = process->given_up = process->unheard = false;
+    process->lost = 0;
     process->closed_before = atomic_load_explicit(&statistics->closed, memory_order_relaxed);
     process->started = workers->now;
     statistics_set(&workers->shared.hub->worker_pid[index], (uint64_t)pid);
@@ -278,12 +294,24 @@ void workers_ask(const struct workers *workers, unsigned index)
                  &message); /* if the channel is full, other messages wait there that cause a turn as well */
 }
 
+/* Goes on with the channels that had too much for one turn, and ends the workers that have closed theirs. */
+static void look_at_channel(struct workers *workers, unsigned index)
+{
+    struct worker_process *process = &workers->processes[index];
+
+    if (process->unheard && process->lost == 0)
+        process->unheard = workers_watch(workers, process->channel, index, EPOLL_CTL_ADD) < 0;
+    if (process->lost != 0 && workers->now - process->lost >= END_TIME)
+        workers_give_up(workers, index, "has closed its channel, or sent what no worker sends");
+}
+
 void workers_send(struct workers *workers)
 {
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         struct worker_process *process = &workers->processes[i];
         if (process->state != PROCESS_RUNNING)
             continue;
+        look_at_channel(workers, i);
         send_bits(workers, process, HANDOFF_DOWN, &process->pending_down);
         send_bits(workers, process, HANDOFF_UP, &process->pending_up);
         if (process->pending_limits && send_message(workers, process, HANDOFF_LIMITS, 0))
@@ -300,7 +328,7 @@ bool workers_busy(const struct workers *workers)
         const struct worker_process *process = &workers->processes[i];
         if (process->state != PROCESS_RUNNING || !process->ready || process->pending_down || process->pending_up ||
             process->pending_limits || process->pending_thaw || process->end_sent < workers->end_step ||
-            process->behind)
+            process->behind || process->unheard)
             return true;
     }
     return false;
@@ -504,6 +532,8 @@ static void note_layers(const struct workers *workers, const uint32_t refused[SA
 
 static void receive_ready(struct workers *workers, unsigned index, const struct handoff *message)
 {
+    if (workers->processes[index].ready)
+        return;
     workers->processes[index].ready = true;
     note_layers(workers, message->refused);
     warn_of_refusals(workers, message->refused);
@@ -542,34 +572,56 @@ static void receive_held(struct worker_process *process, struct handoff *message
     message->count = 0; /* they are not closed here */
 }
 
+/* What a worker sends is not trusted: it may have been taken over. */
+static void receive_message(struct workers *workers, unsigned index, struct handoff *message)
+{
+    struct worker_process *process = &workers->processes[index];
+
+    if (message->kind == HANDOFF_DOWN && message->worker < workers->shared.workers)
+        acknowledge_down(workers, message->worker, index);
+    else if (message->kind == HANDOFF_UP && message->worker < workers->shared.workers)
+        workers->processes[message->worker].unaware &= ~(UINT64_C(1) << index);
+    else if (message->kind == HANDOFF_STOP || message->kind == HANDOFF_DRAIN)
+        process->end_reached = message->kind;
+    else if (message->kind == HANDOFF_LOG)
+        receive_line(index, message);
+    else if (message->kind == HANDOFF_READY)
+        receive_ready(workers, index, message);
+    else if (message->kind == HANDOFF_FREEZE) {
+        process->frozen = message->round;
+        process->wrote = message->worker != 0;
+    } else if (message->kind == HANDOFF_SAVE && message->count == 0) {
+        process->saved = true;
+        process->save_failed |= message->worker != 0;
+    } else if (message->kind == HANDOFF_HELD)
+        receive_held(process, message);
+    for (uint32_t i = 0; handoff_has_fds(message->kind) && i < message->count; i++)
+        close(message->fds[i]);
+}
+
+/* Its channel is at its end, or what came is no message. Unless the worker ends by itself, it is killed in a moment. */
+static void lose_channel(struct workers *workers, unsigned index)
+{
+    struct worker_process *process = &workers->processes[index];
+
+    (void)workers_watch(workers, process->channel, index, EPOLL_CTL_DEL);
+    process->lost = workers->now;
+    process->ready = false; /* it gets no clients any more */
+}
+
 void workers_receive(struct workers *workers, unsigned index)
 {
     struct worker_process *process = &workers->processes[index];
     struct handoff message;
+    int left = RECEIVED_A_TURN, result = 1;
 
-    for (int left = RECEIVED_A_TURN; left > 0 && handoff_receive(process->channel, &message) > 0; left--) {
-        /* What a worker sends is not trusted: it may have been taken over. */
-        if (message.kind == HANDOFF_DOWN && message.worker < workers->shared.workers)
-            acknowledge_down(workers, message.worker, index);
-        else if (message.kind == HANDOFF_UP && message.worker < workers->shared.workers)
-            workers->processes[message.worker].unaware &= ~(UINT64_C(1) << index);
-        else if (message.kind == HANDOFF_STOP || message.kind == HANDOFF_DRAIN)
-            process->end_reached = message.kind;
-        else if (message.kind == HANDOFF_LOG)
-            receive_line(index, &message);
-        else if (message.kind == HANDOFF_READY)
-            receive_ready(workers, index, &message);
-        else if (message.kind == HANDOFF_FREEZE) {
-            process->frozen = message.round;
-            process->wrote = message.worker != 0;
-        } else if (message.kind == HANDOFF_SAVE && message.count == 0) {
-            process->saved = true;
-            process->save_failed |= message.worker != 0;
-        } else if (message.kind == HANDOFF_HELD)
-            receive_held(process, &message);
-        for (uint32_t i = 0; handoff_has_fds(message.kind) && i < message.count; i++)
-            close(message.fds[i]);
-    }
+    for (; left > 0 && (result = handoff_receive(process->channel, &message)) > 0; left--)
+        receive_message(workers, index, &message);
+    if (result <= 0 && result != -EAGAIN && process->lost == 0)
+        lose_channel(workers, index);
+    /* Sockets come as fast as possible. Everything else of a worker that sends without end waits for the next tick. */
+    if (left == 0 && process->save_file < 0 && !process->unheard)
+        process->unheard = workers_watch(workers, process->channel, index, EPOLL_CTL_DEL) == 0;
 }
 
 /* ---- the end ---- */
@@ -611,4 +663,15 @@ void workers_kill(const struct workers *workers, unsigned index)
 {
     if (workers->processes[index].pid > 0)
         kill(workers->processes[index].pid, SIGKILL);
+}
+
+void workers_give_up(struct workers *workers, unsigned index, const char *why)
+{
+    struct worker_process *process = &workers->processes[index];
+
+    if (process->given_up)
+        return;
+    log_line(LOG_ERR, "worker %u (pid %d) %s: it is killed", index, (int)process->pid, why);
+    process->given_up = true;
+    workers_kill(workers, index);
 }

@@ -38,12 +38,16 @@ struct worker_process {
     enum handoff_kind end_sent, end_reached; /* steps of the end: HANDOFF_STOP and so on; 0: none */
     bool ready;                              /* it has reported that its loop runs */
     uint64_t handed;                         /* clients handed over since it started */
+    uint64_t beyond_share;                   /* see accepting.c */
     uint64_t closed_before;                  /* its count of closed clients when it started */
     uint64_t started;                        /* milliseconds */
     uint32_t delay;  /* milliseconds from its start to that of its successor, if it dies; 0: it never died */
     uint64_t turns;  /* its count of turns at the last look of heartbeat.h */
     uint32_t silent; /* how long that count has stood still after it was asked for a turn, in milliseconds */
+    uint32_t owing;  /* how long it has not acknowledged another worker's death or start, in milliseconds */
     bool asked, given_up;
+    bool unheard;           /* it sent as much as one turn takes: it is read again in the next one */
+    uint64_t lost;          /* milliseconds: since then its channel is of no use; or 0 */
     struct handoff clients; /* clients accepted for it in this turn, see accepting.h */
     bool behind;            /* its channel has no room for these yet: other workers get new clients */
 
@@ -132,6 +136,12 @@ void workers_forget_held(struct worker_process *process);
 
 /* Kills a worker, if it lives. */
 void workers_kill(const struct workers *workers, unsigned index);
+
+/* The same, once, and logs what it did wrong. */
+void workers_give_up(struct workers *workers, unsigned index, const char *why);
+
+/* Whether a worker that is ready has not acknowledged another one's death or start. */
+bool workers_owes(const struct workers *workers, unsigned index);
 
 /* The workers that run, a bit each, and those of them that are ready for clients and known to all. */
 uint64_t workers_running(const struct workers *workers);

@@ -64,16 +64,28 @@ void reply_identity(struct worker *worker, struct connection *connection, uint32
 struct walk {
     unsigned range; /* that of a worker; those after the last worker's are parts of the mirror */
     uint32_t slot, end;
+    uint32_t left; /* ids that are listed of this range at most: reply_list_size() counted no more */
 };
+
+/* Clients that a worker may get while its range is listed. */
+#define COME_MEANWHILE 4096u
+_Static_assert(COME_MEANWHILE *FRAME_ID_SIZE < REPLY_AREA, "reply_list_size() has room for them");
+
+/* How many clients a worker says that it has: no more than it has slots. */
+static uint32_t clients_of(const struct shared *shared, unsigned worker)
+{
+    uint64_t clients = statistics_get(&shared_scoreboard(shared, worker)->statistics.connections);
+    uint32_t used = routes_used(shared, worker);
+    return clients < used ? (uint32_t)clients : used;
+}
 
 static void enter_range(const struct shared *shared, struct walk *walk, unsigned range)
 {
     walk->range = range;
     if (range < shared->workers) {
-        uint32_t size = shared_range(shared, range);
-        uint32_t used = atomic_load_explicit(&shared_scoreboard(shared, range)->slots_used, memory_order_acquire);
         walk->slot = shared_first_slot(shared, range);
-        walk->end = walk->slot + (used < size ? used : size);
+        walk->end = walk->slot + routes_used(shared, range);
+        walk->left = clients_of(shared, range) + COME_MEANWHILE;
     } else {
         walk->slot = 0;
         walk->end = mirror_used(shared, range - shared->workers);
@@ -86,16 +98,18 @@ static unsigned store_range(const struct shared *shared, struct walk *walk, uint
     /* A copy: the compiler has to assume that a store of bytes changes what a pointer leads to, and loads it again. */
     const struct shared table = *shared;
     uint32_t slot = walk->slot, end = walk->end;
+    unsigned before = count, most = FRAME_MAX_IDS - count < walk->left ? FRAME_MAX_IDS : count + walk->left;
 
     for (; slot < end; slot++) {
         uint64_t id = routes_client(&table, slot);
         if (id == 0 || id == self)
             continue;
-        if (count == FRAME_MAX_IDS)
+        if (count == most)
             break;
         frame_store_id(at + count++ * FRAME_ID_SIZE, id);
     }
-    walk->slot = slot;
+    walk->left -= count - before;
+    walk->slot = walk->left > 0 ? slot : end;
     return count;
 }
 
@@ -137,7 +151,7 @@ uint64_t reply_list_size(const struct worker *worker)
     const struct shared *shared = worker->shared;
     uint64_t clients = mirror_clients(shared);
     for (unsigned i = 0; i < shared->workers; i++)
-        clients += atomic_load_explicit(&shared_scoreboard(shared, i)->statistics.connections, memory_order_relaxed);
+        clients += clients_of(shared, i);
     return clients * FRAME_ID_SIZE + (clients / FRAME_MAX_IDS + 1) * FRAME_WORD_SIZE + REPLY_AREA;
 }
 
@@ -149,8 +163,7 @@ void reply_list(struct worker *worker, struct connection *connection)
 
     enter_range(worker->shared, &walk, 0);
     for (unsigned i = 0; i < worker->shared->workers; i++) /* the walk reads a word a slot */
-        worker->work += atomic_load_explicit(&shared_scoreboard(worker->shared, i)->slots_used, memory_order_relaxed) *
-                        (uint32_t)sizeof(uint64_t);
+        worker->work += routes_used(worker->shared, i) * (uint32_t)sizeof(uint64_t);
     worker->work += (uint32_t)(mirror_clients(worker->shared) * sizeof(uint64_t));
     do {
         uint8_t *frame = reply_begin(worker, connection, largest);

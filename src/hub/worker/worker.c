@@ -110,9 +110,9 @@ static bool open_memory(struct worker *worker, const struct worker_setup *setup)
             return fail(setup, "memory for its outboxes", -error);
     }
     worker->connections = (void *)(setup->shared->clients + (size_t)worker->routes.first * CLIENT_SIZE);
-    /* As far as a predecessor used them. What nobody has touched yet is to stay so. */
-    uint32_t used = atomic_load(&shared_scoreboard(setup->shared, setup->index)->slots_used);
-    memset(worker->connections, 0, used * sizeof *worker->connections);
+    /* Whatever a predecessor wrote there. This leaves untouched what nobody has touched yet. */
+    if (setup->successor)
+        shared_forget(worker->connections, worker->routes.range * sizeof *worker->connections);
     worker->segments = reserve(SEGMENTS * sizeof *worker->segments);
     if (setup->shared->node != 0) {
         worker->peers = reserve(PEERS_MOST * sizeof *worker->peers);
