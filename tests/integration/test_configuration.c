@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -401,6 +402,39 @@ START_TEST(test_pid_file_in_a_folder_of_root_is_left_empty)
 }
 END_TEST
 
+/* Its socket answers nothing any more. */
+static void vanish(const struct client *client)
+{
+    struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog program = {.len = 1, .filter = &nothing};
+    ck_assert_int_eq(setsockopt(client->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program), 0);
+}
+
+START_TEST(test_a_peer_timeout_is_for_new_clients_and_after_an_upgrade_for_all)
+{
+    struct client before, after;
+
+    write_file("peer-timeout 3600\n");
+    hub_start(&hub, 1, "--config", path, NULL);
+    client_open(&before, &hub);
+    write_file("peer-timeout 2\n");
+    reread("configuration reread");
+    ck_assert_ptr_null(strstr(hub.text, "takes effect with a restart"));
+    client_open(&after, &hub);
+    vanish(&before);
+    vanish(&after);
+    hub_await_statistic(&hub, "closed_by_no_answer", 1);
+    ck_assert_uint_eq(hub_statistic(&hub, "connections"), 1);
+    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+    hub_await(&hub, "upgraded: ", 0);
+    hub_await_statistic(&hub, "closed_by_no_answer", 1);
+    client_open(&after, &hub);
+    vanish(&after);
+    hub_await_statistic(&hub, "closed_by_no_answer", 2);
+    hub_stop(&hub);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("configuration");
@@ -410,6 +444,7 @@ int main(void)
     tcase_add_test(tests, test_a_lowered_maximum_can_be_raised_again);
     tcase_add_test(tests, test_what_needs_a_restart_is_said);
     tcase_add_loop_test(tests, test_an_idle_timeout_ends_those_that_were_silent_before, 0, WORKER_COUNTS);
+    tcase_add_test(tests, test_a_peer_timeout_is_for_new_clients_and_after_an_upgrade_for_all);
     tcase_add_loop_test(tests, test_a_lower_store_share_cuts_off_who_is_over_it, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_no_number_of_lines_crowds_out_an_answer);
     tcase_add_test(tests, test_files_with_mistakes_say_what_is_wrong);

@@ -30,6 +30,12 @@ static inline ssize_t socket_skip(int fd, size_t most, int flags)
     return recv(fd, sink, most < sizeof sink ? most : sizeof sink, MSG_DONTWAIT | MSG_TRUNC | flags);
 }
 
+/* Takes the error of a socket for which epoll tells EPOLLERR: an errno value, or 0. It sends nothing. */
+static inline int socket_take_error(int fd)
+{
+    return send(fd, "", 0, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
 /* Discards up to `most` bytes that have come. Returns whether the other side has closed or is gone. */
 static inline bool socket_discard(int fd, size_t most)
 {

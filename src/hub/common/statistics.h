@@ -100,6 +100,7 @@ struct statistics_header {
     X(closed, COUNTER, "clients", "clients that were closed")                                                          \
     X(closed_by_client, COUNTER, "clients", "clients that ended their connection")                                     \
     X(closed_by_reset, COUNTER, "clients", "clients whose connection broke")                                           \
+    X(closed_by_no_answer, COUNTER, "clients", "clients whose system did not answer for the peer timeout")             \
     X(closed_by_error, COUNTER, "clients", "clients that were sent an ERROR, or the hub's end")                        \
     X(closed_by_cut_off, COUNTER, "clients", "clients that were cut off by a reset")                                   \
     X(frames, COUNTER, "frames", "frames handled")                                                                     \

@@ -340,6 +340,7 @@ void accepting_take(struct accepting *accepting, unsigned listener)
             turn_away(accepting, fd, refusal);
             continue;
         }
+        listen_spread_probes(&workers->listeners, fd);
         room--;
         accepting->told = false;
         statistics_add(&workers->shared.hub->accepted, 1);

@@ -36,17 +36,45 @@ static void set_option(int fd, int level, int name, int value)
     setsockopt(fd, level, name, &value, sizeof value);
 }
 
-/*
- * What accepted sockets inherit, which saves system calls for each client. A peer that is gone without a word is given
- * up after `timeout` milliseconds, with something on its way to it or not: probes begin after a third (tcp(7)).
- */
-static void prepare(int fd, uint32_t timeout)
+static int at_least_one(uint32_t seconds)
 {
+    return seconds > 0 ? (int)seconds : 1;
+}
+
+/*
+ * What accepted sockets inherit, which saves system calls for each client. The kernel gives up a client that is gone
+ * without a word after the timeout, with something on its way to it or not (tcp(7)). Probes are many, because a kernel
+ * drops what is over its backlog (net.core.netdev_max_backlog) when it probes many clients at the same time.
+ */
+static void prepare(const struct listeners *listeners, int fd)
+{
+    uint32_t timeout = listeners->peer_timeout;
+
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)timeout);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, timeout >= 3000 ? (int)(timeout / 3000) : 1);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, timeout >= 6000 ? (int)(timeout / 6000) : 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, at_least_one(timeout / 60000));
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, at_least_one(timeout / 6000));
+}
+
+void listen_spread_probes(struct listeners *listeners, int fd)
+{
+    int least = at_least_one(listeners->peer_timeout / 6000), most = at_least_one(listeners->peer_timeout / 2000);
+
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, least + (int)(listeners->spread++ % (unsigned)(most - least + 1)));
+}
+
+void listen_adopt_client(struct listeners *listeners, int fd)
+{
+    prepare(listeners, fd);
+    listen_spread_probes(listeners, fd);
+}
+
+void listen_set_peer_timeout(struct listeners *listeners, uint32_t timeout)
+{
+    listeners->peer_timeout = timeout;
+    for (unsigned i = 0; i < listeners->count; i++)
+        prepare(listeners, listeners->fds[i]);
 }
 
 static int open_socket(const struct addrinfo *address)
@@ -72,7 +100,7 @@ static int add(struct listeners *listeners, int fd)
         close(fd);
         return -1;
     }
-    prepare(fd, listeners->peer_timeout);
+    prepare(listeners, fd);
     listeners->fds[listeners->count++] = fd;
     log_address(fd);
     return 0;

@@ -14,6 +14,7 @@
 
 struct listeners {
     uint32_t peer_timeout; /* of the clients, in milliseconds */
+    unsigned spread;       /* clients whose probes were spread */
     int fds[LISTENERS_MAX];
     unsigned count;
     unsigned link;                                            /* which of them is that of --link; or NO_LINK */
@@ -26,6 +27,18 @@ struct listeners {
  * both families, if this machine has them. False after an error was logged.
  */
 bool listen_open(struct listeners *listeners, const struct options *options);
+
+/*
+ * Spreads the probes of clients that connect at the same time over seconds, from a sixth to half of the timeout. Call
+ * it for each accepted socket; it is one system call.
+ */
+void listen_spread_probes(struct listeners *listeners, int fd);
+
+/* Gives a client that another program accepted, before an upgrade, what accepted sockets have. */
+void listen_adopt_client(struct listeners *listeners, int fd);
+
+/* Changes the timeout for clients that connect from now on. */
+void listen_set_peer_timeout(struct listeners *listeners, uint32_t timeout);
 
 /* Listener `index` is the link's, or there is none (NO_LINK). */
 void listen_set_link(struct listeners *listeners, unsigned index);

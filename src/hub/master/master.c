@@ -105,6 +105,8 @@ static void take_options(struct options *fresh)
         log_line(LOG_WARNING, "--max-connections can be raised over %u by a restart only", most_connections);
     options->max_connections = fresh->max_connections < most_connections ? fresh->max_connections : most_connections;
     options->limits = fresh->limits;
+    options->peer_timeout = fresh->peer_timeout;
+    listen_set_peer_timeout(&workers.listeners, options->peer_timeout);
     workers.addresses.max_clients = fresh->max_per_address;
     workers.addresses.rate = fresh->connection_rate;
     memcpy(options->config, fresh->config, sizeof options->config);
@@ -294,6 +296,7 @@ static void take_clients(void)
             unsigned owner = routes_worker(&workers.shared, routes_slot(&workers.shared, connection.id));
             routes_restore(&workers.shared, connection.id, connection.flags & SAVED_LISTED);
             part->addresses[k] = address_of(part->fds[k]);
+            listen_adopt_client(&workers.listeners, part->fds[k]);
             addresses_handed(&workers.addresses, part->addresses[k], owner);
             workers.adopted[owner]++;
         }
@@ -306,9 +309,9 @@ static void take_sockets(void)
 {
     struct listeners *listeners = &workers.listeners;
 
-    listeners->peer_timeout = options->peer_timeout;
     for (unsigned i = 0; i < legacy->listeners; i++)
         listeners->fds[listeners->count++] = legacy->listener[i];
+    listen_set_peer_timeout(listeners, options->peer_timeout);
     listen_set_link(listeners, legacy->link);
     if (strcmp(options->link, listeners->link_path) != 0)
         log_line(LOG_WARNING, "--link stays %s: a change needs a restart",

@@ -431,7 +431,8 @@ _Static_assert(offsetof(struct options, limits) == 0, "what stands after the lim
 /* Whether the hub does without this one's new value until it is started again. */
 static bool needs_restart(const struct entry *entry)
 {
-    static const size_t reread[] = {AT(max_connections), AT(max_per_address), AT(connection_rate), AT(config)};
+    static const size_t reread[] = {AT(max_connections), AT(max_per_address), AT(connection_rate), AT(peer_timeout),
+                                    AT(config)};
 
     for (size_t i = 0; i < sizeof reread / sizeof reread[0]; i++) {
         if (entry->kind != ADDRESS && entry->offset == reread[i])

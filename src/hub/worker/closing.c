@@ -32,6 +32,10 @@ static const char *cause_of(const struct worker *worker, const struct connection
         *counter = &statistics->closed_by_error;
         return "hub how=error-or-shutdown";
     }
+    if (connection->flags & CONNECTION_NO_ANSWER) {
+        *counter = &statistics->closed_by_no_answer;
+        return "hub how=no-answer";
+    }
     bool ended = connection->flags & CONNECTION_ENDED;
     *counter = ended ? &statistics->closed_by_client : &statistics->closed_by_reset;
     return ended ? "client how=end" : "client how=reset";

@@ -238,6 +238,12 @@ void connection_advance_end(struct worker *worker, struct connection *connection
     }
 }
 
+void connection_note_failure(struct connection *connection, int error)
+{
+    if (error != 0 && error != ECONNRESET && error != EPIPE)
+        connection->flags |= CONNECTION_NO_ANSWER;
+}
+
 void connection_cut_off(struct worker *worker, struct connection *connection, const char *why)
 {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};

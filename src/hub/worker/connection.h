@@ -60,6 +60,9 @@ void connection_withdraw(struct worker *worker, struct connection *connection);
  */
 void connection_advance_end(struct worker *worker, struct connection *connection);
 
+/* Notes for the log what error its socket has met; 0: none is known. */
+void connection_note_failure(struct connection *connection, int error);
+
 /*
  * Cuts a client off: the kernel discards what the client has not read, and resets the connection. `why` is for the log.
  */

@@ -310,6 +310,7 @@ static bool read_and_handle(struct worker *worker, struct connection *connection
     } else if (got == 0) {
         end_input(worker, connection);
     } else if (errno != EAGAIN && errno != EINTR) {
+        connection_note_failure(connection, errno);
         connection_close_later(worker, connection);
     }
     connection->flags &= ~(unsigned)CONNECTION_FLOODS;

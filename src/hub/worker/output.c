@@ -313,6 +313,7 @@ static bool write_quantum(struct worker *worker, struct connection *connection)
         connection->flags |= CONNECTION_BLOCKED;
         compact_queue(worker, connection);
     } else if (errno != EINTR) {
+        connection_note_failure(connection, errno);
         break_off(worker, connection);
     }
     return written > 0;

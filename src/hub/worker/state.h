@@ -90,6 +90,7 @@ enum {
     CONNECTION_BROKEN = 1 << 4,      /* nothing can be written any more */
     CONNECTION_CLOSE = 1 << 5,       /* it is to be closed */
     CONNECTION_CUT_OFF = 1 << 14,    /* by a reset, for the log */
+    CONNECTION_NO_ANSWER = 1 << 17,  /* the kernel gave it up, for the log */
 
     /* Where it is listed. */
     CONNECTION_CLOSE_LISTED = 1 << 6,  /* in `closing` */

@@ -7,6 +7,7 @@
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
 #include "hub/common/sandbox.h"
+#include "hub/common/sockets.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/closing.h"
 #include "hub/worker/connection.h"
@@ -326,12 +327,14 @@ static void handle_client(struct worker *worker, struct connection *connection, 
         return;
     if (events & EPOLLOUT)
         output_unblock(worker, connection);
-    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && connection->events & EPOLLIN)
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && connection->events & EPOLLIN) {
         turn_serve(worker, connection);
-    else if (events & (EPOLLHUP | EPOLLERR) && !(events & EPOLLOUT))
+    } else if (events & (EPOLLHUP | EPOLLERR) && !(events & EPOLLOUT)) {
+        connection_note_failure(connection, socket_take_error(connection->fd));
         connection_close_later(worker, connection);
-    else if (events & EPOLLRDHUP)
+    } else if (events & EPOLLRDHUP) {
         input_note_end(worker, connection);
+    }
 }
 
 static void handle_event(struct worker *worker, const struct epoll_event *event)
