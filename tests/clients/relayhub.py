@@ -12,6 +12,8 @@ socket for as long as the connection lasts, and answers are matched to requests 
 import asyncio
 import collections
 import enum
+import random
+import socket
 import struct
 from typing import AsyncIterator, Deque, List, NamedTuple, Optional, Sequence, Tuple, Type
 
@@ -88,6 +90,20 @@ class Undelivered(NamedTuple):
 # ---- the client
 
 
+def notice_when_gone(connection: socket.socket) -> None:
+    """Has the system end the connection after half a minute without a sign of the hub; where it can."""
+    idle = random.randint(10, 20)  # not all clients probe at the same time
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", (30 - idle) // 5),
+        ("TCP_USER_TIMEOUT", 30000),
+    ):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -103,6 +119,7 @@ class Client:
     @classmethod
     async def connect(cls: Type["Client"], host: str = "127.0.0.1", port: int = 7411) -> "Client":
         reader, writer = await asyncio.open_connection(host, port, limit=2 * MAX_BODY)
+        notice_when_gone(writer.get_extra_info("socket"))
         return cls(reader, writer)
 
     async def __aenter__(self) -> "Client":

@@ -130,6 +130,47 @@ async def test_half_close() -> None:
         assert await event_of(two) == Undelivered(0, (me,))
 
 
+# ---- a hub that is gone without a word
+
+
+async def test_a_hub_that_is_gone_is_noticed() -> None:
+    async with await connect() as client:
+        connection = client._writer.get_extra_info("socket")
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30000
+        assert 10 <= connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 20
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 5
+
+
+# ---- the way in which clients find each other, as relayhub-protocol(7) has it
+
+
+async def find_others(name: str, count: int) -> Tuple[Client, List[str]]:
+    client = await connect()
+    await client.identity()
+    greeted = await client.list()
+    hello = b"hello " + name.encode()
+    for start in range(0, len(greeted), MAX_RECEIVERS):
+        await client.send(greeted[start : start + MAX_RECEIVERS], hello)
+    names: Dict[int, str] = {}
+    while len(names) < count - 1:
+        event = await event_of(client)
+        if isinstance(event, Message):
+            names[event.sender] = event.body.decode().split()[1]
+            if event.sender not in greeted:
+                greeted.append(event.sender)
+                await client.send([event.sender], hello)
+    return client, list(names.values())
+
+
+async def test_clients_find_each_other() -> None:
+    everybody = [f"client{i}" for i in range(40)]
+    found = await asyncio.gather(*(find_others(name, len(everybody)) for name in everybody))
+    for name, (client, names) in zip(everybody, found):
+        await client.close()
+        assert sorted([name, *names]) == sorted(everybody), names
+
+
 # ---- ERROR, with every invalid word of the vectors
 
 
