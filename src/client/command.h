@@ -26,9 +26,9 @@ enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW };
 struct settings {
     const char *hub;    /* HOST:PORT, NULL for the default */
     int timeout_ms;     /* for the hub to connect, to answer, to take a message */
-    enum format format; /* of listen: any; of the others: text or JSON */
+    enum format format; /* of listen and send: any; of the others: text or JSON */
     uint64_t count;     /* messages until listen ends, 0 for no end */
-    int wait_ms;        /* for a message in listen, or RELAYHUB_FOREVER */
+    int wait_ms;        /* for a message in listen, or RELAYHUB_FOREVER; for an answer in send, or none is awaited */
 };
 
 /* ---- the commands; operands is what follows the command and its options, NULL-terminated ---- */
@@ -54,8 +54,25 @@ void open_output(void);
  */
 int flush_output(void);
 
-/* EX_IOERR when standard output cannot be written, for commands that print only later. */
-int check_output(void);
+/*
+ * For commands that print messages later: EX_IOERR when standard output cannot be written, and EX_USAGE when bodies
+ * would go to a terminal as they are.
+ */
+int check_output(enum format format);
+
+/*
+ * From now on nothing that is printed waits for a terminal that takes nothing, as after Ctrl-S: what it does not take
+ * is kept, so that keys and signals are heard meanwhile, and wait_for_events() writes it. Receive nothing while output
+ * is kept, and it stays small. Does nothing when standard output is no terminal.
+ */
+void keep_output(void);
+bool output_is_kept(void);
+
+/*
+ * Ends that: writes what is kept, or drops it and writes only what stdout still buffers. A terminal that takes nothing
+ * for two seconds, now or later, gets nothing more.
+ */
+void settle_output(bool drop);
 
 /* After EAGAIN: waits for as long as it takes. */
 void wait_until_ready(int fd, short events);
@@ -81,6 +98,9 @@ int connect_to_hub(const struct settings *settings, struct relayhub **hub, uint6
 /* Complains with relayhub_reason() and returns the status for this error of the library. */
 int hub_failed(const struct relayhub *hub, int error);
 
+/* Complains with relayhub_reason() after a CLOSED event that came too early. */
+int hub_closed(const struct relayhub *hub);
+
 /* Complains with the reason in an ERROR event. */
 int hub_refused(const struct relayhub_event *event);
 
@@ -90,6 +110,9 @@ int hub_refused(const struct relayhub_event *event);
  */
 int finish(const struct settings *settings, struct relayhub *hub,
            void (*show)(const struct relayhub_event *event, void *argument), void *argument);
+
+/* Reads the id that is the first `length` characters. */
+bool parse_id(const char *text, size_t length, uint64_t *id);
 
 /* Reads ID[,ID...]. Says why it can't on standard error. */
 bool parse_receivers(const char *text, uint64_t receivers[RELAYHUB_MAX_RECEIVERS], size_t *count);
@@ -110,6 +133,9 @@ void print_message(const struct relayhub_event *event, const char *name);
 
 /* Prints it as a JSON object in one line. */
 void print_json_message(const struct relayhub_event *event);
+
+/* Prints it in this format. */
+void print_message_as(enum format format, const struct relayhub_event *event);
 
 /* Prints ids as a JSON array of strings: JSON's numbers are exact only below 2^53. */
 void print_json_ids(const uint64_t *ids, size_t count);

@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define LINE_MAX_SIZE (RELAYHUB_MAX_BODY + 2) /* with its end, CR LF */
+#define EVENTS_MOST 100                       /* shown before the user is heard again */
 #define TOO_LONG "a line has at most 1048576 bytes"
 
 struct chat {
@@ -22,6 +24,7 @@ struct chat {
     struct names names;
     uint64_t receivers[RELAYHUB_MAX_RECEIVERS];
     size_t receiver_count;
+    bool more;     /* there may be more events than were shown */
     size_t listed; /* ids of the list that is being printed */
     bool missed;   /* some message did not reach a receiver */
     int refused;   /* EX_OK, or why the first line that was neither sent nor obeyed was not */
@@ -106,21 +109,25 @@ static void show_event(const struct relayhub_event *event, void *argument)
     }
 }
 
-/* Shows all that is there. The hub's end while we talk is a failure. */
+/* Shows some of what is there, while it is taken. The hub's end while we talk is a failure. */
 static int show_events(struct chat *chat)
 {
     struct relayhub_event event;
-    int result, status = EX_OK;
+    int result = 0, status = EX_OK;
 
-    while ((result = relayhub_receive(chat->hub, &event, 0)) > 0) {
+    chat->more = false;
+    for (int shown = 0; !output_is_kept() && (result = relayhub_receive(chat->hub, &event, 0)) > 0; shown++) {
         terminal_hide();
         if (event.type == RELAYHUB_CLOSED)
-            return status != EX_OK ? status : complain(EX_UNAVAILABLE, "the hub closed the connection");
+            return status != EX_OK ? status : hub_closed(chat->hub);
         if (event.type == RELAYHUB_ERROR)
             status = hub_refused(&event);
         show_event(&event, chat);
+        chat->more = shown >= EVENTS_MOST;
+        if (chat->more)
+            break;
     }
-    if (status != EX_OK || result == 0)
+    if (status != EX_OK || result >= 0)
         return status;
     terminal_hide();
     return hub_failed(chat->hub, result);
@@ -129,8 +136,14 @@ static int show_events(struct chat *chat)
 /* ---- what comes from the user ---- */
 
 /* A line that fails does not end the chat, but its exit status will show it. */
-static void refuse(struct chat *chat, int status, const char *why)
+__attribute__((format(printf, 3, 4))) static void refuse(struct chat *chat, int status, const char *format, ...)
 {
+    char why[256];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(why, sizeof why, format, arguments);
+    va_end(arguments);
     complain(status, "%s", why);
     if (chat->refused == EX_OK)
         chat->refused = status;
@@ -155,37 +168,24 @@ static void say(struct chat *chat, char *text, size_t length)
         complain_if(chat, relayhub_try_send(chat->hub, chat->receivers, chat->receiver_count, &body, 1, NULL));
 }
 
-/* Puts ids in the place of names. False when the result is too long for `ids`. */
-static bool resolve(const struct chat *chat, const char *text, char *ids, size_t size)
-{
-    size_t used = 0;
-
-    while (true) {
-        size_t length = strcspn(text, ",");
-        uint64_t id;
-        int written = names_id(&chat->names, text, length, &id)
-                          ? snprintf(ids + used, size - used, "%" PRIu64, id)
-                          : snprintf(ids + used, size - used, "%.*s", (int)length, text);
-        if (written < 0 || (size_t)written + 2 > size - used)
-            return false;
-        used += (size_t)written;
-        if (text[length] == '\0')
-            return true;
-        ids[used++] = ',';
-        text += length + 1;
-    }
-}
-
-/* Words that are no receivers leave those of before. */
+/* Ids or names, with commas between them. Words that are no receivers leave those of before. */
 static void choose_receivers(struct chat *chat, const char *text)
 {
     uint64_t receivers[RELAYHUB_MAX_RECEIVERS];
-    char ids[RELAYHUB_MAX_RECEIVERS * 22];
-    size_t count;
+    size_t count = 0, length;
 
-    if (!resolve(chat, text, ids, sizeof ids) || !parse_receivers(ids, receivers, &count)) {
-        refuse(chat, EX_USAGE, "the receivers stay as they were");
-        return;
+    for (;; text += length + 1) {
+        length = strcspn(text, ",");
+        if (count == RELAYHUB_MAX_RECEIVERS)
+            return refuse(chat, EX_USAGE, "a message has at most %d receivers: they stay as they were",
+                          RELAYHUB_MAX_RECEIVERS);
+        if (!names_id(&chat->names, text, length, &receivers[count]) && !parse_id(text, length, &receivers[count]))
+            return refuse(chat, EX_USAGE,
+                          "\"%.*s\" is no id, and /name gave no id that name: the receivers stay as they were",
+                          (int)length, text);
+        count++;
+        if (text[length] == '\0')
+            break;
     }
     memcpy(chat->receivers, receivers, count * sizeof *receivers);
     chat->receiver_count = count;
@@ -194,20 +194,15 @@ static void choose_receivers(struct chat *chat, const char *text)
 /* "ID NAME" */
 static void name_id(struct chat *chat, const char *text)
 {
-    uint64_t id[RELAYHUB_MAX_RECEIVERS];
-    char ids[32];
-    size_t length = strcspn(text, " "), count;
+    size_t length = strcspn(text, " ");
+    uint64_t id;
 
-    if (length < sizeof ids && text[length] == ' ') {
-        memcpy(ids, text, length);
-        ids[length] = '\0';
-        if (!parse_receivers(ids, id, &count) || count != 1)
-            refuse(chat, EX_USAGE, "/name takes one id");
-        else if (!names_add(&chat->names, id[0], text + length + 1))
-            refuse(chat, EX_USAGE, "a name is a letter and up to 31 letters, digits, - and _; there are at most 256");
-        return;
-    }
-    refuse(chat, EX_USAGE, "/name ID NAME gives a name to an id");
+    if (text[length] != ' ')
+        refuse(chat, EX_USAGE, "/name ID NAME gives a name to an id");
+    else if (!parse_id(text, length, &id))
+        refuse(chat, EX_USAGE, "/name takes one id");
+    else if (!names_add(&chat->names, id, text + length + 1))
+        refuse(chat, EX_USAGE, "a name is a letter and up to 31 letters, digits, - and _; there are at most 256");
 }
 
 /* The line ends with a zero byte that `length` does not count. */
@@ -305,7 +300,7 @@ static int talk(struct chat *chat)
         /* While something still has to be written, no more is read from the user. */
         bool input = relayhub_pending(chat->hub) == 0;
         terminal_show();
-        status = wait_for_events(chat->hub, &input, RELAYHUB_FOREVER, terminal_signals());
+        status = wait_for_events(chat->hub, &input, chat->more ? 0 : RELAYHUB_FOREVER, terminal_signals());
         terminal_handle_signals();
         if (status == EX_OK && input)
             status = read_input(chat);
@@ -320,7 +315,7 @@ int command_chat(const struct settings *settings, char **operands)
     struct chat chat = {.json = settings->format == FORMAT_JSON};
 
     (void)operands;
-    int status = check_output();
+    int status = check_output(settings->format);
     if (status == EX_OK)
         status = connect_to_hub(settings, &chat.hub, &chat.id);
     if (status != EX_OK)
@@ -333,9 +328,11 @@ int command_chat(const struct settings *settings, char **operands)
     show_own_id(&chat);
     if (isatty(STDIN_FILENO))
         complain(EX_OK, "/to ID[,ID...] chooses receivers, /list shows who is there, /quit ends; other lines are sent");
+    keep_output();
     chat.edits = terminal_open(take_line, &chat);
     status = talk(&chat);
     terminal_close();
+    settle_output(false);
     if (status == EX_OK)
         status = finish(settings, chat.hub, show_event, &chat);
     free(chat.input);

@@ -35,6 +35,11 @@ int hub_failed(const struct relayhub *hub, int error)
     return complain(status, "%s", relayhub_reason(hub));
 }
 
+int hub_closed(const struct relayhub *hub)
+{
+    return complain(EX_UNAVAILABLE, "%s", relayhub_reason(hub));
+}
+
 int hub_refused(const struct relayhub_event *event)
 {
     fflush(stdout);
@@ -119,37 +124,31 @@ int finish(const struct settings *settings, struct relayhub *hub,
 
 /* ---- receivers ---- */
 
-static bool parse_id(const char **text, uint64_t *id)
+bool parse_id(const char *text, size_t length, uint64_t *id)
 {
     char *end;
 
-    if (**text < '0' || **text > '9')
-        return false;
     errno = 0;
-    *id = strtoull(*text, &end, 10);
-    *text = end;
-    return errno == 0 && (*end == ',' || *end == '\0');
+    *id = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && errno == 0 && end == text + length;
 }
 
 bool parse_receivers(const char *text, uint64_t receivers[RELAYHUB_MAX_RECEIVERS], size_t *count)
 {
     const char *at = text;
-    size_t found = 0;
 
-    for (;;) {
-        uint64_t id;
-        if (!parse_id(&at, &id)) {
+    for (*count = 0; *count < RELAYHUB_MAX_RECEIVERS; (*count)++, at++) {
+        size_t length = strcspn(at, ",");
+        if (!parse_id(at, length, &receivers[*count])) {
             complain(EX_USAGE, "receivers are ids with commas between them, not \"%s\"", text);
             return false;
         }
-        if (found == RELAYHUB_MAX_RECEIVERS) {
-            complain(EX_USAGE, "a message has at most %d receivers", RELAYHUB_MAX_RECEIVERS);
-            return false;
+        at += length;
+        if (*at == '\0') {
+            (*count)++;
+            return true;
         }
-        receivers[found++] = id;
-        if (*at++ == '\0')
-            break;
     }
-    *count = found;
-    return true;
+    complain(EX_USAGE, "a message has at most %d receivers", RELAYHUB_MAX_RECEIVERS);
+    return false;
 }

@@ -2,7 +2,6 @@
 #include "client/command.h"
 
 #include <inttypes.h>
-#include <unistd.h>
 
 static int print_id(enum format format, uint64_t id)
 {
@@ -11,21 +10,6 @@ static int print_id(enum format format, uint64_t id)
     else
         fprintf(format == FORMAT_RAW ? stderr : stdout, "id %" PRIu64 "\n", id);
     return ferror(stderr) ? EX_IOERR : EX_OK;
-}
-
-static void print_as(enum format format, const struct relayhub_event *event)
-{
-    switch (format) {
-    case FORMAT_TEXT:
-        print_message(event, NULL);
-        break;
-    case FORMAT_JSON:
-        print_json_message(event);
-        break;
-    case FORMAT_RAW:
-        fwrite(event->body, 1, event->length, stdout);
-        break;
-    }
 }
 
 /* Waits for a part of a message. Only a whole one moves the deadline of --wait, so nobody can feed it with pieces. */
@@ -58,12 +42,12 @@ static int print_messages(const struct settings *settings, struct relayhub *hub)
             continue;
         }
         if (event.type == RELAYHUB_CLOSED)
-            return status != EX_OK ? status : complain(EX_UNAVAILABLE, "the hub closed the connection");
+            return status != EX_OK ? status : hub_closed(hub);
         if (event.type == RELAYHUB_ERROR)
             status = hub_refused(&event);
         if (event.type != RELAYHUB_MESSAGE)
             continue;
-        print_as(settings->format, &event);
+        print_message_as(settings->format, &event);
         deadline = now_ms() + settings->wait_ms;
         if (++printed == settings->count)
             break;
@@ -77,9 +61,7 @@ int command_listen(const struct settings *settings, char **operands)
     uint64_t id;
 
     (void)operands;
-    if (settings->format == FORMAT_RAW && isatty(STDOUT_FILENO))
-        return complain(EX_USAGE, "--format raw is not for a terminal, which others could control then");
-    int status = check_output();
+    int status = check_output(settings->format);
     if (status == EX_OK)
         status = connect_to_hub(settings, &hub, &id);
     if (status != EX_OK)

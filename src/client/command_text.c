@@ -156,6 +156,21 @@ void print_json_message(const struct relayhub_event *event)
     puts("}");
 }
 
+void print_message_as(enum format format, const struct relayhub_event *event)
+{
+    switch (format) {
+    case FORMAT_TEXT:
+        print_message(event, NULL);
+        break;
+    case FORMAT_JSON:
+        print_json_message(event);
+        break;
+    case FORMAT_RAW:
+        fwrite(event->body, 1, event->length, stdout);
+        break;
+    }
+}
+
 void print_json_ids(const uint64_t *ids, size_t count)
 {
     putchar('[');

@@ -72,6 +72,9 @@ int rh_ended(struct relayhub *connection)
 
     if (connection->said[0])
         return rh_fail(connection, ECONNRESET, "the hub closed the connection: %s", connection->said);
+    if (error == ECONNRESET)
+        return rh_fail(connection, ECONNRESET,
+                       "the connection was reset, as a hub does to a client that does not read in time");
     if (error != 0)
         return rh_fail(connection, ECONNRESET, "the connection is gone: %s", strerror(error));
     if (rest > 0 &&

@@ -19,7 +19,7 @@ static const struct command {
     int least, most; /* operands */
 } commands[] = {
     {"id", command_id, 0, 0},     {"list", command_list, 0, 0}, {"listen", command_listen, 0, 0},
-    {"send", command_send, 1, 2}, {"chat", command_chat, 0, 0},
+    {"send", command_send, 1, 2}, {"chat", command_chat, 0, 0}, {"help", NULL, 0, 1},
 };
 
 static void print_help(void)
@@ -33,16 +33,21 @@ static void print_help(void)
          "      --format FORMAT    text (default), json (one object a line) or raw (only bodies)\n"
          "      --count N          end after N messages\n"
          "      --wait SECONDS     fail when no message comes for this long\n"
-         "  send ID[,ID...] [BODY | -]\n"
-         "                         send BODY, or standard input, to up to 255 receivers;\n"
+         "  send ID[,ID...] [BODY | -], send all [BODY | -]\n"
+         "                         send BODY, or standard input, to up to 255 receivers or to everybody;\n"
          "                         the exit status is 0 when it reached them all, 1 when not\n"
+         "      --wait SECONDS     print the first answer of a receiver; fail when none comes for this long\n"
+         "      --format FORMAT    of that, as of listen\n"
          "  chat                   talk: /to, /name, /list, /id, /quit; other lines are sent\n"
+         "  help                   print this, as --help\n"
          "\n"
          "Options:\n"
          "  --hub HOST:PORT        the hub; else $RELAYHUB_HUB, else the loopback, port " RELAYHUB_DEFAULT_PORT "\n"
          "  --timeout SECONDS      how long to wait for the hub to connect and to answer (30)\n"
          "  --json                 print JSON, one object a line\n"
-         "  --help, --version");
+         "  -h, --help, --version\n"
+         "\n"
+         "Options may stand anywhere. What stands after -- is no option, as in: relayhub send ID -- -5");
 }
 
 /* ---- options ---- */
@@ -90,8 +95,8 @@ enum option_name {
     OPTION_FORMAT,
     OPTION_COUNT,
     OPTION_WAIT,
-    OPTION_HELP,
-    OPTION_VERSION
+    OPTION_VERSION,
+    OPTION_HELP = 'h'
 };
 
 static const struct option long_options[] = {
@@ -116,15 +121,28 @@ static void print_and_exit(int option)
     exit(flush_output());
 }
 
-/* Parses up to the first operand. `command` is NULL before it is known: then listen's options are not taken. */
+/* Why a command does not take an option, or NULL. `command` is NULL before it is known. */
+static const char *refusal(int option, const struct command *command)
+{
+    bool listens = command && command->run == command_listen, sends = command && command->run == command_send;
+
+    if (option == OPTION_COUNT)
+        return listens ? NULL : "is an option of listen and stands after it";
+    if (option == OPTION_FORMAT || option == OPTION_WAIT)
+        return listens || sends ? NULL : "is an option of listen and send, and stands after them";
+    return NULL;
+}
+
+/* Parses the options in front of the command, or with `command` those behind it, wherever they stand among operands. */
 static int parse_options(int argc, char **argv, const struct command *command, struct settings *settings)
 {
-    bool listens = command && command->run == command_listen;
-    int option, index, status = EX_OK;
+    int option, index = 0, status = EX_OK;
 
-    while (status == EX_OK && (option = getopt_long(argc, argv, "+", long_options, &index)) != -1) {
-        if ((option == OPTION_FORMAT || option == OPTION_COUNT || option == OPTION_WAIT) && !listens)
-            status = complain(EX_USAGE, "--%s is an option of listen and stands after it", long_options[index].name);
+    optind = 0; /* begins anew; the wish to stop at the first operand is looked at only here (getopt(3)) */
+    while (status == EX_OK && (option = getopt_long(argc, argv, command ? "h" : "+h", long_options, &index)) != -1) {
+        const char *refused = refusal(option, command);
+        if (refused)
+            status = complain(EX_USAGE, "--%s %s", long_options[index].name, refused);
         else if (option == OPTION_HUB)
             settings->hub = optarg;
         else if (option == OPTION_TIMEOUT)
@@ -154,6 +172,35 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
+/* Reads the whole command line. *operands is what follows the command and is no option. */
+static int read_arguments(int argc, char **argv, struct settings *settings, const struct command **command,
+                          char ***operands)
+{
+    int status = parse_options(argc, argv, NULL, settings);
+    if (status != EX_OK)
+        return status;
+    if (optind == argc)
+        return complain(EX_USAGE, "a command is missing: id, list, listen, send or chat");
+    char **words = argv + optind;
+    int count = argc - optind;
+    *command = find_command(words[0]);
+    if (!*command)
+        return complain(EX_USAGE, "\"%s\" is not a command: id, list, listen, send or chat", words[0]);
+    words[0] = argv[0]; /* getopt_long() begins its sentences with it */
+    status = parse_options(count, words, *command, settings);
+    if (status != EX_OK)
+        return status;
+    *operands = words + optind;
+    count -= optind;
+    if (count < (*command)->least)
+        return complain(EX_USAGE, "%s needs the ids of its receivers, or all", (*command)->name);
+    if (count > (*command)->most)
+        return complain(EX_USAGE, "%s takes no \"%s\"", (*command)->name, (*operands)[(*command)->most]);
+    if (!(*command)->run)
+        print_and_exit(OPTION_HELP);
+    return EX_OK;
+}
+
 int main(int argc, char **argv)
 {
     standard_fds_fill();
@@ -161,28 +208,13 @@ int main(int argc, char **argv)
     open_output();
     const char *hub = getenv("RELAYHUB_HUB");
     struct settings settings = {.hub = hub && *hub ? hub : NULL, .timeout_ms = 30000, .wait_ms = RELAYHUB_FOREVER};
+    const struct command *command = NULL;
+    char **operands = NULL;
 
-    int status = parse_options(argc, argv, NULL, &settings);
+    int status = read_arguments(argc, argv, &settings, &command, &operands);
     if (status != EX_OK)
-        return status;
-    if (optind == argc)
-        return complain(EX_USAGE, "a command is missing: id, list, listen, send or chat; see relayhub --help");
-    const struct command *command = find_command(argv[optind]);
-    if (!command)
-        return complain(EX_USAGE, "\"%s\" is not a command: id, list, listen, send or chat; see relayhub --help",
-                        argv[optind]);
-    optind++;
-    status = parse_options(argc, argv, command, &settings);
-    if (status != EX_OK)
-        return status;
-    int operands = argc - optind;
-    if (operands < command->least)
-        return complain(EX_USAGE, "%s needs the ids of its receivers; see relayhub --help", command->name);
-    if (operands > command->most)
-        return complain(EX_USAGE, "%s takes no \"%s\"; see relayhub --help", command->name,
-                        argv[optind + command->most]);
-
-    status = command->run(&settings, argv + optind);
+        return complain(status, "see relayhub --help; a body that begins with - stands after --");
+    status = command->run(&settings, operands);
     if (flush_output() != EX_OK)
         return EX_IOERR;
     return status == EX_OK && ferror(stderr) ? EX_IOERR : status;

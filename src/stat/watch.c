@@ -13,6 +13,7 @@
 
 #include <curses.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -267,13 +268,37 @@ static void draw(struct screen *screen)
     refresh();
 }
 
-static void set_signals(void)
+/* The signals that end it come only while a key is waited for, with the mask *waiting. */
+static void set_signals(sigset_t *waiting)
 {
-    const int ends[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = note_end}; /* no SA_RESTART: the wait for a key ends */
+    const int ends[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = note_end}, before;
+    sigset_t blocked;
 
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        sigaction(ends[i], &action, NULL);
+    sigemptyset(&blocked);
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        sigaction(ends[i], &action, &before);
+        if (before.sa_handler == SIG_IGN)
+            sigaction(ends[i], &before, NULL); /* as whoever started this wants it */
+        sigaddset(&blocked, ends[i]);
+    }
+    sigaddset(&blocked, SIGWINCH); /* of ncurses */
+    sigprocmask(SIG_BLOCK, &blocked, waiting);
+}
+
+/* A key, or ERR after the interval, another size or a signal. False when the terminal is gone, with or without a word.
+ */
+static bool await_key(double interval, const sigset_t *signals, int *key)
+{
+    struct pollfd pollers[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = STDOUT_FILENO}};
+    struct timespec time = {(time_t)interval, (long)((interval - (double)(time_t)interval) * 1e9)};
+
+    *key = getch(); /* ncurses may have one already */
+    if (*key != ERR || ended)
+        return true;
+    int ready = ppoll(pollers, 2, &time, signals);
+    *key = getch();
+    return ready <= 0 || (pollers[1].revents == 0 && *key != ERR);
 }
 
 int watch(const char *path, const char *link_path, double interval, enum client_order order)
@@ -294,23 +319,27 @@ int watch(const char *path, const char *link_path, double interval, enum client_
         fputs("relayhub-stat: --watch: the terminal named by TERM is not known\n", stderr);
         return EX_UNAVAILABLE;
     }
-    set_signals();
+    sigset_t waiting;
+    set_signals(&waiting);
     cbreak();
     noecho();
     curs_set(0);
-    timeout((int)(interval * 1000));
+    nodelay(stdscr, TRUE);
     int key = ERR;
+    bool there;
     do {
         if (key == 's')
             screen.order = (enum client_order)((screen.order + 1) % CLIENT_ORDERS);
         draw(&screen);
-        key = getch(); /* also after a change of the size, and at the end of the interval */
-    } while (key != 'q' && !ended);
+        there = await_key(interval, &waiting, &key);
+    } while (there && key != 'q' && !ended);
     endwin();
     clients_free(&screen.clients);
     if (screen.connected)
         reader_close(&screen.reader);
-    return EX_OK;
+    if (!there)
+        fputs("relayhub-stat: the terminal is gone\n", stderr);
+    return there ? EX_OK : EX_IOERR;
 }
 
 #else

@@ -44,9 +44,9 @@ await_exit() {
     [ $status -eq "$1" ] || fail "$3: status $status instead of $1"
 }
 
-# Starts a hub with this many workers, and has RELAYHUB_HUB name it.
+# Starts a hub with this many workers, and has RELAYHUB_HUB name it: start_hub WORKERS OPTION...
 start_hub() {
-    "$RELAYHUBD" --foreground --workers "$1" --listen 127.0.0.1:0 2>"$dir/hub.err" &
+    "$RELAYHUBD" --foreground --listen 127.0.0.1:0 --workers "$@" 2>"$dir/hub.err" &
     hub_pid=$!
     RELAYHUB_HUB=$(await_line "$dir/hub.err" '.*listening on \(127.0.0.1:[0-9]*\)') || fail "the hub does not listen"
     await_line "$dir/hub.err" '.*\(ready\).*' >/dev/null || fail "the hub is not ready"

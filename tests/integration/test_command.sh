@@ -45,6 +45,12 @@ listen() {
 usage_and_failures() {
     expect 0 --help
     grep -q '^usage: relayhub' "$dir/out" || fail "--help says no usage"
+    for arguments in -h help 'help send' 'listen -h' 'send 1 --help'; do
+        cp "$dir/out" "$dir/help"
+        # shellcheck disable=SC2086 # the words are meant to be split
+        expect 0 $arguments
+        cmp "$dir/out" "$dir/help" || fail "relayhub $arguments is not --help"
+    done
     expect 0 --version
     grep -q '^relayhub [0-9(]' "$dir/out" || fail "--version says no version"
     for arguments in '' 'frobnicate' 'id 1' 'list 1' 'send' 'send x' 'send 1, y' 'send 1,,2' 'send -1' 'send 1 2 3' \
@@ -54,6 +60,14 @@ usage_and_failures() {
         # shellcheck disable=SC2086 # the words are meant to be split
         expect 64 $arguments
         [ -s "$dir/command.err" ] || fail "relayhub $arguments does not say what is wrong"
+    done
+    # A mistake in the words, wherever it stands: what is wrong, and where help is.
+    for arguments in '' frobnicate '--frob id' 'id --frob' 'id -x' 'id 1' send 'send 1 2 3' 'send 1 -5' 'send 1 x --wait' \
+        'listen --count 0' 'id --count 1' 'send 1 --count 1' 'send 1 --wait 0' '--format raw listen' 'list -- x'; do
+        # shellcheck disable=SC2086 # the words are meant to be split
+        expect 64 $arguments
+        same "$(wc -l <"$dir/command.err") $(tail -n 1 "$dir/command.err")" \
+            '2 relayhub: see relayhub --help; a body that begins with - stands after --' "relayhub $arguments"
     done
     expect 64 --hub '' id
     RELAYHUB_HUB='' relayhub id >"$dir/out" 2>"$dir/command.err" # the default, where there may be a hub or not
@@ -179,6 +193,106 @@ sizes() {
     done
 }
 
+# Options stand anywhere, and -- ends them: the same for each command.
+options() {
+    port=${RELAYHUB_HUB##*:}
+    for arguments in "id --hub $port --json" "--json id --hub=$port" "--hub $port id --json --"; do
+        # shellcheck disable=SC2086 # the words are meant to be split
+        RELAYHUB_HUB=127.0.0.1:1 expect 0 $arguments
+        grep -qx '{"id":"[0-9]*"}' "$dir/out" || fail "$arguments: $(cat "$dir/out")"
+    done
+    listen json '^{"id":"\([0-9]*\)"}$' --count 6 --json
+    expect 0 send "$id" --json <"$dir/binary"
+    same "$(cat "$dir/out")" "{\"reached\":[\"$id\"],\"missed\":[]}" 'send ID --json'
+    expect 0 send "$id" one --timeout 5
+    expect 0 send --timeout 5 -- "$id" --json
+    expect 0 send "$id" -- -5
+    expect 0 send "$id" --json -- --
+    expect 0 send "$id" - <"$dir/binary"
+    await_exit 0 $pid 'listen --count 6 --json'
+    same "$(sed -n 's/.*"\(text\|base64\)":"\(.*\)"}/\2/p' "$dir/json" | tr '\n' ' ')" '/wBi one --json -5 -- /wBi ' 'bodies beside options'
+}
+
+# A client that answers each message of the file $dir/ask with the body ANSWER: answering NAME ANSWER; sets id.
+answering() {
+    mkfifo "$dir/$1.fifo" "$dir/$1.lines"
+    timeout 60 "$RELAYHUB" chat >"$dir/$1.fifo" <"$dir/$1.lines" 2>"$dir/$1.err" &
+    answers_pid=$!
+    pids="$pids $answers_pid"
+    while read -r word sender rest; do
+        case $word in
+        id) echo "$sender" >"$dir/$1.id" ;;
+        from) case $rest in
+            ask*) printf '/to %s\n%s\n' "${sender%:}" "$2" ;;
+            end) echo /quit ;;
+            esac ;;
+        esac
+    done <"$dir/$1.fifo" >"$dir/$1.lines" &
+    pids="$pids $!"
+    id=$(await_line "$dir/$1.id" '^\([0-9]*\)$') || fail "$1 says no id"
+}
+
+answers() {
+    answering one pong
+    one=$id
+    expect 0 send "$one" --wait 20 'ask this'
+    same "$(cat "$dir/out")" "from $one: pong" 'the answer'
+    expect 0 send --wait 20 --format raw "$one" 'ask this'
+    same "$(cat "$dir/out")" pong 'the answer, raw'
+    expect 0 send --wait 20 --json all 'ask this'
+    same "$(cat "$dir/out")" "$(printf '%s\n' "{\"from\":\"$one\",\"length\":4,\"text\":\"pong\"}" \
+        "{\"reached\":[\"$one\"],\"missed\":[]}")" 'the answer as JSON'
+    expect 75 send --wait 0.3 "$one" 'nothing to answer'
+    same "$(cat "$dir/out" "$dir/command.err")" 'relayhub: no answer came for 0.3 seconds' 'no answer'
+    expect 1 send --wait 20 "$one,7" 'ask this' # one answers, and the other one is not there
+    same "$(cat "$dir/out" "$dir/command.err")" "$(printf '%s\n' "from $one: pong" 'relayhub: 7 was not reached')" 'half an answer'
+    start=$(date +%s)
+    expect 1 send --wait 20 7,8 'ask this' # nobody could answer, so nobody is waited for
+    [ $(($(date +%s) - start)) -lt 15 ] || fail 'send --wait waits for an answer of nobody'
+    expect 0 send all end
+    await_exit 0 $answers_pid 'the one that answers'
+    rm -f "$dir"/one.*
+}
+
+# Everybody: none, one, and more than one message can have as receivers.
+everybody() {
+    expect 0 send all nobody
+    same "$(cat "$dir/out" "$dir/command.err")" '' 'send all to nobody'
+    expect 0 send all --json nobody
+    same "$(cat "$dir/out")" '{"reached":[],"missed":[]}' 'send all to nobody'
+    listen text '^id \([0-9]*\)$' --count 1
+    expect 0 send all --json 'to one'
+    same "$(cat "$dir/out")" "{\"reached\":[\"$id\"],\"missed\":[]}" 'send all to one'
+    await_exit 0 $pid 'listen'
+    same "$(sed -n 's/^from [0-9]*: //p' "$dir/text")" 'to one' 'send all'
+    command -v python3 >/dev/null || return
+    rm -f "$dir/everybody"
+    python3 -c '
+import select, socket, struct, sys
+host, port = sys.argv[1].rsplit(":", 1)
+clients = [socket.create_connection((host, int(port))) for _ in range(600)]
+print("ready", flush=True)
+waiting = set(clients)
+while waiting:
+    ready = select.select(list(waiting)[:600], [], [], 30)[0]
+    if not ready:
+        sys.exit("%d clients got nothing" % len(waiting))
+    for client in ready:
+        body = client.recv(100)
+        if body[12:] != b"to all":
+            sys.exit("a client got %r" % body)
+        waiting.discard(client)
+print("all", flush=True)
+sys.stdin.read()' "$RELAYHUB_HUB" >"$dir/everybody" 2>"$dir/everybody.err" <"$dir/stay" &
+    pids="$pids $!" crowd=$!
+    exec 5>"$dir/stay"
+    await_line "$dir/everybody" '^\(ready\)$' >/dev/null || fail 'no crowd'
+    expect 0 send all 'to all'
+    await_line "$dir/everybody" '^\(all\)$' >/dev/null || fail 'not all of the crowd were reached'
+    exec 5>&-
+    await_exit 0 $crowd 'the crowd'
+}
+
 unreached() {
     expect 0 id
     gone=$(cat "$dir/out")
@@ -218,6 +332,17 @@ waiting() {
     kill -0 $pid || fail "listen --wait ends though a message came"
     await_exit 75 $pid 'listen --wait'
     grep -qx 'relayhub: no message came for 1.5 seconds' "$dir/text.err" || fail "listen --wait does not say why it ends"
+}
+
+# A name that nobody has is called that, as it was typed, and so is what is no id.
+unknown_names() {
+    printf '%s\n' '/name 7 bob' '/to bbo' '/to 7,bob,8x' '/to 1,,2' '/to ' "/to $(seq -s , 256)" >"$dir/lines"
+    expect 64 chat <"$dir/lines"
+    for word in bbo 8x '' ''; do
+        echo "relayhub: \"$word\" is no id, and /name gave no id that name: the receivers stay as they were"
+    done >"$dir/wanted"
+    echo 'relayhub: a message has at most 255 receivers: they stay as they were' >>"$dir/wanted"
+    cmp "$dir/command.err" "$dir/wanted" || fail "unknown names: $(cat "$dir/command.err")"
 }
 
 names() {
@@ -324,6 +449,26 @@ chat_flood() {
     tail -n +2 "$dir/flood" | cmp - "$dir/flood.seen" || fail "chat from a file: lines are lost or out of order"
 }
 
+# Behind something that reads nothing, listen is cut off by the hub, and says so.
+slow_reader() {
+    mkfifo "$dir/slow"
+    timeout 60 "$RELAYHUB" listen --json >"$dir/slow" 2>"$dir/slow.err" &
+    slow_pid=$!
+    pids="$pids $slow_pid"
+    exec 5<"$dir/slow"
+    read -r line <&5
+    id=$(expr "$line" : '{"id":"\([0-9]*\)"}') || fail "listen says no id: $line"
+    head -c 1000000 /dev/zero >"$dir/body"
+    for _ in $(seq 100); do # until the hub, which waits for half a second, has cut it off
+        relayhub send "$id" <"$dir/body" >/dev/null 2>&1 || break
+    done
+    cat <&5 >/dev/null
+    exec 5<&-
+    await_exit 69 $slow_pid 'listen behind a slow reader'
+    same "$(cat "$dir/slow.err")" 'relayhub: the connection was reset, as a hub does to a client that does not read in time' \
+        'listen behind a slow reader'
+}
+
 hub_stands_still() {
     kill -STOP "$hub_pid"
     # shellcheck disable=SC2086 # one word a worker
@@ -345,6 +490,7 @@ hub_ends() {
 
 usage_and_failures
 default_port
+mkfifo "$dir/stay"
 for count in 1 2; do
     start_hub $count
     workers=$(sed -n 's/.*worker [0-9]* started, pid \([0-9]*\)$/\1/p' "$dir/hub.err")
@@ -353,10 +499,14 @@ for count in 1 2; do
     relay_to_all_formats
     base64_of_any_length
     sizes
+    options
     unreached
+    everybody
+    answers
     json
     waiting
     waiting_for_pieces
+    unknown_names
     names
     hub_of_another_kind
     many_receivers
@@ -366,4 +516,7 @@ for count in 1 2; do
     hub_stands_still
     hub_ends
 done
+start_hub 1 --drain-timeout 0.5
+slow_reader
+stop_hub
 echo "PASS: the command relayhub with 1 and 2 workers"
