@@ -28,7 +28,8 @@ enum handoff_kind {
     HANDOFF_FINISH, /* to a worker: shut all connections down, and leave */
     HANDOFF_PING,   /* to a worker: take a turn */
     HANDOFF_LOG,    /* to the master: a line for the log */
-    HANDOFF_READY,  /* to the master: the loop runs, in a sandbox without what is `refused` */
+    HANDOFF_READY,  /* to the master: the loop runs, in a sandbox without what is `refused`; after an upgrade, how many
+                       clients of the program before are lost */
     /* An upgrade: see saving.h. */
     HANDOFF_FREEZE, /* to a worker: handle nothing but records; answered when all are out, with the same `round`, and
                        with whether there were any */

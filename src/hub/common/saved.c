@@ -1,11 +1,15 @@
 /* saved.c: see saved.h. */
 #include "hub/common/saved.h"
 
+#include "hub/common/quota.h"
+#include "hub/common/routes.h"
 #include "hub/common/shared.h"
 
 #include "protocol/frame.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -63,17 +67,9 @@ void saved_put_bytes(struct saved_writer *writer, const void *bytes, size_t leng
 
 void saved_put_connection(struct saved_writer *writer, const struct saved_connection *connection)
 {
-    saved_put(writer, connection->id);
-    saved_put(writer, connection->messages);
-    saved_put(writer, connection->flags);
-    saved_put(writer, connection->written);
-    saved_put(writer, connection->congested_for);
-    saved_put(writer, connection->frame_for);
-    saved_put(writer, connection->bytes_in);
-    saved_put(writer, connection->bytes_out);
-    saved_put(writer, connection->port);
-    saved_put(writer, connection->segments);
-    saved_put(writer, connection->input_length);
+#define X(name) saved_put(writer, connection->name);
+    SAVED_FIELDS(X)
+#undef X
     saved_put_bytes(writer, connection->source, sizeof connection->source);
 }
 
@@ -102,59 +98,6 @@ uint64_t saved_get(struct saved_reader *reader)
     return number;
 }
 
-/* How many blocks the runs have. They are in the order of their blocks, and no two touch. */
-static bool count_blocks(struct saved_part *part, struct saved_reader *reader)
-{
-    uint64_t end = 0;
-
-    part->blocks = 0;
-    for (uint64_t i = 0; i < part->runs && !reader->bad; i++) {
-        uint64_t first = saved_get(reader), count = saved_get(reader);
-        if ((i > 0 && first <= end) || count == 0 || count > part->size / BLOCK_SIZE || first > UINT32_MAX)
-            return false;
-        end = first + count;
-        part->blocks += count;
-    }
-    return !reader->bad && part->blocks <= part->size / BLOCK_SIZE;
-}
-
-bool saved_open(struct saved_part *part, int file)
-{
-    struct stat status;
-
-    *part = (struct saved_part){.file = file};
-    if (fstat(file, &status) < 0 || status.st_size == 0)
-        return false;
-    void *bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, file, 0);
-    if (bytes == MAP_FAILED)
-        return false;
-    part->bytes = bytes;
-    part->size = (size_t)status.st_size;
-    struct saved_reader reader = {.bytes = part->bytes, .size = part->size};
-    if (saved_get(&reader) != SAVED_MAGIC || saved_get(&reader) != SAVED_FORM || saved_get(&reader) != BLOCK_SIZE)
-        return false;
-    part->connections = saved_get(&reader);
-    part->runs = saved_get(&reader);
-    part->run = part->bytes + reader.at;
-    if (part->connections > SLOTS_MAX || part->runs > part->size || !count_blocks(part, &reader))
-        return false;
-    part->connections_at = reader.at;
-    part->blocks_at = part->bytes + part->size - part->blocks * BLOCK_SIZE;
-    /* All connections stand before the blocks. */
-    struct saved_connection connection;
-    uint64_t count = 0;
-    for (reader = saved_begin(part); count < part->connections && saved_next(&reader, &connection); count++) {
-    }
-    return count == part->connections && reader.at == reader.size;
-}
-
-void saved_close(struct saved_part *part)
-{
-    if (part->bytes != NULL)
-        munmap((void *)part->bytes, part->size);
-    part->bytes = NULL;
-}
-
 struct saved_reader saved_begin(const struct saved_part *part)
 {
     return (struct saved_reader){
@@ -165,17 +108,10 @@ bool saved_next(struct saved_reader *reader, struct saved_connection *connection
 {
     if (reader->at >= reader->size)
         return false;
-    *connection = (struct saved_connection){.id = saved_get(reader)};
-    connection->messages = saved_get(reader);
-    connection->flags = saved_get(reader);
-    connection->written = saved_get(reader);
-    connection->congested_for = saved_get(reader);
-    connection->frame_for = saved_get(reader);
-    connection->bytes_in = saved_get(reader);
-    connection->bytes_out = saved_get(reader);
-    connection->port = saved_get(reader);
-    connection->segments = saved_get(reader);
-    connection->input_length = saved_get(reader);
+    *connection = (struct saved_connection){0};
+#define X(name) connection->name = saved_get(reader);
+    SAVED_FIELDS(X)
+#undef X
     const uint8_t *source = saved_get_bytes(reader, sizeof connection->source);
     if (source != NULL)
         memcpy(connection->source, source, sizeof connection->source);
@@ -195,35 +131,183 @@ bool saved_next_segment(struct saved_connection *connection, struct saved_segmen
     return true;
 }
 
-const uint8_t *saved_block(struct saved_part *part, uint64_t block)
+/* The run that a block is in, or SAVED_NONE. */
+static uint64_t find_run(const struct saved_part *part, uint64_t block)
 {
-    uint64_t run[2];
+    uint64_t low = 0, high = part->runs;
 
-    for (bool again = false;; part->cursor++) {
-        if (part->cursor >= part->runs) { /* once more from the start */
-            part->cursor = part->cursor_blocks = 0;
-            if (again || part->runs == 0)
-                return NULL;
-            again = true;
-        }
-        memcpy(run, part->run + part->cursor * sizeof run, sizeof run);
-        if (block >= run[0] && block - run[0] < run[1])
-            return part->blocks_at + (part->cursor_blocks + block - run[0]) * BLOCK_SIZE;
-        part->cursor_blocks += run[1];
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        if (part->run[2 * middle] <= block)
+            low = middle;
+        else
+            high = middle;
     }
+    if (part->runs == 0 || block < part->run[2 * low])
+        return SAVED_NONE;
+    uint64_t end = low + 1 < part->runs ? part->run[2 * low + 3] : part->blocks;
+    return block - part->run[2 * low] < end - part->run[2 * low + 1] ? low : SAVED_NONE;
 }
 
-uint64_t saved_memory(const struct saved_part *part)
+uint64_t saved_block(const struct saved_part *part, uint64_t at)
+{
+    uint64_t block = at / BLOCK_SIZE, run = find_run(part, block);
+    return run == SAVED_NONE ? SAVED_NONE : part->run[2 * run + 1] + block - part->run[2 * run];
+}
+
+uint32_t saved_input_room(const struct saved_connection *connection)
+{
+    uint64_t room = connection->input_length;
+
+    if (connection->flags & SAVED_CLAIMED && room >= FRAME_WORD_SIZE) {
+        uint64_t frame = frame_size(frame_load_word(connection->input));
+        room = frame > room ? frame : room;
+    }
+    return (uint32_t)room;
+}
+
+/* ---- what a file may say ---- */
+
+/* The runs are in the order of their blocks, no two touch, and the file has the bytes of all of them. */
+static const char *check_runs(struct saved_part *part, struct saved_reader *reader)
+{
+    uint64_t end = 0, most = part->size / BLOCK_SIZE;
+
+    part->run = part->runs <= most ? calloc((size_t)part->runs + 1, 2 * sizeof *part->run) : NULL;
+    if (part->run == NULL)
+        return "it has too many runs of blocks";
+    for (uint64_t i = 0; i < part->runs; i++) {
+        uint64_t first = saved_get(reader), count = saved_get(reader);
+        if ((i > 0 && first <= end) || count == 0 || first > UINT32_MAX || count > most - part->blocks)
+            return "its runs of blocks are in disorder, or are not in the file";
+        part->run[2 * i] = first;
+        part->run[2 * i + 1] = part->blocks;
+        part->blocks += count;
+        end = first + count;
+    }
+    return reader->bad || part->blocks * BLOCK_SIZE > part->size - reader->at ? "it is too short for its blocks" : NULL;
+}
+
+static const char *check_segments(const struct saved_part *part, struct saved_connection connection)
+{
+    struct saved_segment segment;
+    uint64_t left = UINT32_MAX, written = connection.written;
+
+    for (; saved_next_segment(&connection, &segment); written = 0) {
+        if (segment.length == 0 || segment.length > left || written >= segment.length)
+            return "a queue has a segment of an illegal length";
+        left -= segment.length;
+        if (segment.at > UINT64_MAX - segment.length)
+            return "a segment lies outside of any store";
+        uint64_t run = find_run(part, segment.at / BLOCK_SIZE);
+        if (run == SAVED_NONE || find_run(part, (segment.at + segment.length - 1) / BLOCK_SIZE) != run)
+            return "a segment is not in the blocks of the file";
+    }
+    return written > 0 ? "an empty queue is partly written" : NULL;
+}
+
+/* As state.h says. */
+static bool flags_are_legal(const struct saved_connection *connection)
+{
+    uint64_t flags = connection->flags;
+
+    if (flags >= SAVED_CLAIMED << 1 || (flags & SAVED_ENDED && flags & SAVED_REJECTED))
+        return false;
+    return !(flags & SAVED_SHUT) || (flags & SAVED_REJECTED && connection->segments == 0);
+}
+
+/* An id of the worker's own range that it can have given out. `*next`: slots from this one on were not named yet. */
+static bool id_is_legal(uint64_t id, const struct saved_scope *scope, uint32_t *next)
+{
+    uint32_t place = ((uint32_t)id & scope->slot_mask) - scope->first;
+    uint64_t age = ((scope->now | scope->slot_mask) - id) << (64 - NODE_SHIFT);
+
+    if (place >= scope->range || place < *next || id >> NODE_SHIFT != scope->node || age > INT64_MAX)
+        return false;
+    *next = place + 1;
+    return true;
+}
+
+static const char *check_connection(const struct saved_part *part, const struct saved_connection *connection,
+                                    const struct saved_scope *scope, uint32_t *next)
+{
+    if (!id_is_legal(connection->id, scope, next))
+        return "it names an id twice, or one that is not its own";
+    if (!flags_are_legal(connection))
+        return "a client is in a state that there is not";
+    if (connection->messages > INT64_MAX || connection->congested_for > UINT32_MAX ||
+        connection->frame_for > UINT32_MAX || connection->port > UINT16_MAX ||
+        connection->input_length > FRAME_MAX_SIZE)
+        return "a number is too large";
+    return check_segments(part, *connection);
+}
+
+static const char *check_connections(const struct saved_part *part, const struct saved_scope *scope)
 {
     struct saved_reader reader = saved_begin(part);
     struct saved_connection connection;
-    uint64_t blocks = part->blocks;
+    uint64_t segments = 0, count = 0;
+    uint32_t next = 0;
 
-    while (saved_next(&reader, &connection)) {
-        uint64_t room = connection.input_length;
-        if (connection.flags & SAVED_CLAIMED && room < FRAME_MAX_SIZE)
-            room = FRAME_MAX_SIZE;
-        blocks += (room + BLOCK_SIZE - 1) / BLOCK_SIZE;
+    for (; count < part->connections && saved_next(&reader, &connection); count++) {
+        const char *mistake = check_connection(part, &connection, scope, &next);
+        segments += connection.segments;
+        if (mistake != NULL)
+            return mistake;
     }
-    return blocks * BLOCK_SIZE;
+    if (count != part->connections || reader.at != reader.size)
+        return "it is not whole";
+    return segments > SEGMENTS ? "it has more queue entries than a worker can have" : NULL;
+}
+
+const char *saved_check(struct saved_part *part, const uint8_t *bytes, size_t size, const struct saved_scope *scope)
+{
+    struct saved_reader reader = {.bytes = bytes, .size = size};
+
+    part->bytes = bytes;
+    part->size = size;
+    if (saved_get(&reader) != SAVED_MAGIC || saved_get(&reader) != SAVED_FORM || saved_get(&reader) != BLOCK_SIZE)
+        return "it is in a form that is not known";
+    part->connections = saved_get(&reader);
+    part->runs = saved_get(&reader);
+    if (part->connections != scope->sockets)
+        return "it has not one socket for each client";
+    const char *mistake = check_runs(part, &reader);
+    if (mistake != NULL)
+        return mistake;
+    part->connections_at = reader.at;
+    part->blocks_at = bytes + size - part->blocks * BLOCK_SIZE;
+    return check_connections(part, scope);
+}
+
+/* ---- a worker's file ---- */
+
+#define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
+
+const char *saved_open(struct saved_part *part, int file, const struct saved_scope *scope)
+{
+    struct stat status;
+
+    *part = (struct saved_part){.file = file};
+    if (fcntl(file, F_ADD_SEALS, SEALS) < 0)
+        return "somebody can still change it";
+    /* A file with holes says more than it costs, and would bring this hub to make a store of any size. */
+    if (fstat(file, &status) < 0 || status.st_size <= 0 || status.st_blocks < (status.st_size + 511) / 512)
+        return "it is empty, or has holes";
+    size_t size = (size_t)status.st_size;
+    const uint8_t *bytes = mmap(NULL, size, PROT_READ, MAP_SHARED, file, 0);
+    if (bytes == MAP_FAILED)
+        return "there is no memory for it";
+    return saved_check(part, bytes, size, scope);
+}
+
+void saved_close(struct saved_part *part)
+{
+    if (part->bytes != NULL)
+        munmap((void *)part->bytes, part->size);
+    free(part->run);
+    part->bytes = NULL;
+    part->run = NULL;
+    part->size = part->connections_at = 0;
+    part->connections = part->runs = part->blocks = 0;
 }

@@ -66,16 +66,24 @@ enum saved_flags {
     SAVED_CLAIMED = 1 << 6 /* its input has memory for the whole of its frame */
 };
 
+/* The numbers of a connection, in their order. A change is a new form. */
+#define SAVED_FIELDS(X)                                                                                                \
+    X(id)                                                                                                              \
+    X(messages) /* taken from it */                                                                                    \
+    X(flags)                                                                                                           \
+    X(written)       /* bytes of its first segment that are written */                                                 \
+    X(congested_for) /* milliseconds, see output.c */                                                                  \
+    X(frame_for)     /* milliseconds that its incomplete frame has taken so far */                                     \
+    X(bytes_in)                                                                                                        \
+    X(bytes_out)                                                                                                       \
+    X(port)                                                                                                            \
+    X(segments)                                                                                                        \
+    X(input_length)
+
 struct saved_connection {
-    uint64_t id;
-    uint64_t messages; /* taken from it */
-    uint64_t flags;
-    uint64_t written;       /* bytes of its first segment that are written */
-    uint64_t congested_for; /* milliseconds, see output.c */
-    uint64_t frame_for;     /* milliseconds that its incomplete frame has taken so far */
-    uint64_t bytes_in, bytes_out;
-    uint64_t port;
-    uint64_t segments, input_length;
+#define X(name) uint64_t name;
+    SAVED_FIELDS(X)
+#undef X
     uint8_t source[16]; /* its address, as in KIND_ADDRESS of statistics.h */
     /* When it is read: where the rest is. */
     struct saved_reader segment;
@@ -86,23 +94,42 @@ struct saved_segment {
     uint64_t at, length, number;
 };
 
-/* One worker's file, open for reading. */
+/* What the worker that wrote a file may say in it. */
+struct saved_scope {
+    uint64_t node;         /* of its ids, as in routes.h */
+    uint32_t slot_mask;    /* the bits of an id that name a slot */
+    uint32_t first, range; /* its slots */
+    uint64_t now;          /* of the ids' clock: no id is from a later time */
+    uint64_t sockets;      /* that it handed over */
+};
+
+/* One worker's file. */
 struct saved_part {
-    int file;
     const uint8_t *bytes;
     size_t size;
     uint64_t connections, runs, blocks;
-    const uint8_t *run;             /* the first of the runs */
-    const uint8_t *blocks_at;       /* the bytes of the first block */
-    uint64_t cursor, cursor_blocks; /* the run that saved_block() found last, and the blocks before it */
-    size_t connections_at;          /* in the file */
-    int *fds;                       /* [connections]: the descriptors, in the order of the connections; the caller's */
-    uint32_t *addresses;            /* [connections]: their entries in addresses.h; the caller's */
+    const uint8_t *blocks_at; /* the bytes of the first block */
+    size_t connections_at;    /* in the file */
+    uint64_t *run;            /* [runs][2]: the first block of each run, and the blocks in the file before it */
+    /* The caller's, who frees them. */
+    int file;
+    uint64_t sockets;    /* that came with it: as many as connections, if it was not refused */
+    int *fds;            /* [sockets], in the order of the connections */
+    uint32_t *addresses; /* [sockets]: their entries in addresses.h */
 };
 
-/* Maps the file and checks what it says. False if it is not whole, or in a form that this program does not know. */
-bool saved_open(struct saved_part *part, int file);
+/*
+ * Seals a file that a worker of the program before wrote, so that nobody can change it from now on, maps it, and checks
+ * it as saved_check(). Returns NULL, or what is wrong. Call saved_close() in either case: then it has no connections.
+ */
+const char *saved_open(struct saved_part *part, int file, const struct saved_scope *scope);
 void saved_close(struct saved_part *part);
+
+/*
+ * Checks the bytes of a file, which an attacker may have written: after that all that the functions below return is
+ * within its bounds, and legal. Sets all of *part but what is the caller's. Returns NULL, or what is wrong.
+ */
+const char *saved_check(struct saved_part *part, const uint8_t *bytes, size_t size, const struct saved_scope *scope);
 
 /* Begins with the first connection. */
 struct saved_reader saved_begin(const struct saved_part *part);
@@ -113,14 +140,16 @@ bool saved_next(struct saved_reader *reader, struct saved_connection *connection
 /* The next segment of a connection. False after the last one. */
 bool saved_next_segment(struct saved_connection *connection, struct saved_segment *segment);
 
-/*
- * The bytes of a block, which the old hub had numbered so; NULL if they are not in the file. Quick if it is called for
- * blocks in their order.
- */
-const uint8_t *saved_block(struct saved_part *part, uint64_t block);
+#define SAVED_NONE UINT64_MAX
 
-/* The bytes of the store that all its connections need, at most. */
-uint64_t saved_memory(const struct saved_part *part);
+/*
+ * Which block of the file has this place in the old store, from 0; SAVED_NONE if none has. All blocks of a segment
+ * stand one after the other in the file.
+ */
+uint64_t saved_block(const struct saved_part *part, uint64_t at);
+
+/* The bytes of memory that a connection's input needs. */
+uint32_t saved_input_room(const struct saved_connection *connection);
 
 /* What writes a connection, but for its segments and input, which the caller adds. */
 void saved_put_connection(struct saved_writer *writer, const struct saved_connection *connection);

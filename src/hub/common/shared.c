@@ -12,6 +12,7 @@
 _Static_assert(sizeof(struct congestion) == CACHE_LINE, "a slot's congestion has a cache line of its own");
 _Static_assert(STATISTICS_WORKERS == WORKERS_MAX, "each worker has its place in the hub's statistics");
 _Static_assert(SCOREBOARD_SIZE == PAGE, "a hub that stands alone has no memory for other nodes");
+_Static_assert(ARENA_STEP / BLOCK_SIZE * sizeof(uint32_t) % PAGE == 0, "the counters of an arena fill whole pages");
 _Static_assert(SLOT_STEP *CLIENT_SIZE % PAGE == 0, "each worker's clients fill whole pages");
 
 static size_t reserve(size_t *end, size_t size)
@@ -31,13 +32,12 @@ static unsigned slot_bits_for(uint32_t connections, unsigned workers)
     return bits;
 }
 
-/* An arena of about `size` bytes; its counters fill whole pages. */
+/* An arena of about `size` bytes, and not more. */
 static uint32_t arena_blocks(uint64_t size)
 {
-    const uint32_t step = PAGE / sizeof(uint32_t);
     if (size < ARENA_LEAST)
         size = ARENA_LEAST;
-    return (uint32_t)(size / BLOCK_SIZE / step * step);
+    return (uint32_t)(size / ARENA_STEP * (ARENA_STEP / BLOCK_SIZE));
 }
 
 struct scoreboard *shared_scoreboard(const struct shared *shared, unsigned worker)
@@ -50,16 +50,22 @@ int shared_create(struct shared *shared, unsigned workers, uint32_t connections,
     return shared_create_like(shared, workers, slot_bits_for(connections, workers), store_size);
 }
 
+struct shared shared_table(unsigned workers, unsigned slot_bits)
+{
+    uint32_t slots = UINT32_C(1) << slot_bits;
+    return (struct shared){.workers = workers,
+                           .slot_bits = slot_bits,
+                           .step_bits = slot_bits - (unsigned)__builtin_ctz(SLOT_STEP),
+                           .slots = slots,
+                           .slot_mask = slots - 1};
+}
+
 int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bits, uint64_t store_size)
 {
-    memset(shared, 0, sizeof *shared);
+    *shared = (struct shared){0};
     if (slot_bits > SLOT_BITS || (UINT32_C(1) << slot_bits) / SLOT_STEP < workers)
         return -EINVAL;
-    shared->workers = workers;
-    shared->slot_bits = slot_bits;
-    shared->step_bits = slot_bits - (unsigned)__builtin_ctz(SLOT_STEP);
-    shared->slots = UINT32_C(1) << slot_bits;
-    shared->slot_mask = shared->slots - 1;
+    *shared = shared_table(workers, slot_bits);
     shared->blocks_per_worker = arena_blocks(store_size / workers);
     shared->addresses = shared->slots;
     while (shared->addresses > shared_range(shared, 0) && shared->addresses > PAGE / sizeof(uint32_t))

@@ -36,6 +36,7 @@
 #define SLOTS_RESTING 1024u /* of each worker: while fewer slots rest, fresh ones are given out first */
 #define BLOCK_SIZE 4096u
 #define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
+#define ARENA_STEP (UINT32_C(4) << 20)  /* and a multiple of this, so that its counters are whole pages */
 #define CACHE_LINE 64u
 #define CLIENT_SIZE 216u /* what a worker knows of a client: struct connection in state.h */
 
@@ -106,6 +107,9 @@ int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bi
 
 /* Makes whole pages of the shared memory read as zero again, and gives their memory back. */
 void shared_forget(void *pages, size_t size);
+
+/* Such a table without its memory: what says which worker owns a slot. */
+struct shared shared_table(unsigned workers, unsigned slot_bits);
 
 /* The first slot of a worker's range, in a table of this many slots for so many workers. */
 static inline uint32_t shared_range_start(uint32_t slots, unsigned workers, unsigned worker)

@@ -1,6 +1,8 @@
 /* legacy.c: see legacy.h. */
 #include "hub/master/legacy.h"
 
+#include "hub/common/id_clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -65,8 +67,8 @@ int legacy_write(const struct legacy *legacy)
     saved_put(&writer, legacy->parts);
     for (unsigned i = 0; i < legacy->parts; i++) {
         put_fd(&writer, legacy->part[i].file);
-        saved_put(&writer, legacy->part[i].connections);
-        for (uint64_t k = 0; k < legacy->part[i].connections; k++)
+        saved_put(&writer, legacy->part[i].sockets);
+        for (uint64_t k = 0; k < legacy->part[i].sockets; k++)
             put_fd(&writer, legacy->part[i].fds[k]);
     }
     int result = saved_flush(&writer);
@@ -137,19 +139,38 @@ static uint64_t read_head(struct legacy *legacy, struct saved_reader *reader)
     return form;
 }
 
-/* One worker's connections. What it says of them has to agree with its own file. */
-static const char *read_part(struct saved_reader *reader, struct saved_part *part)
+/* What the worker that wrote a part had. */
+static struct saved_scope scope_of(const struct legacy *legacy, unsigned worker, unsigned workers, uint64_t sockets)
 {
-    int file = get_fd(reader);
-    uint64_t connections = saved_get(reader);
+    struct shared table = shared_table(workers, (unsigned)legacy->slot_bits);
 
-    if (!saved_open(part, file) || part->connections != connections)
-        return "what a worker wrote is not whole, or in a form that is not known";
-    part->fds = calloc((size_t)connections + 1, sizeof *part->fds);
-    part->addresses = calloc((size_t)connections + 1, sizeof *part->addresses);
+    table.id_clock_start = legacy->id_clock_start;
+    return (struct saved_scope){.node = legacy->node,
+                                .slot_mask = table.slot_mask,
+                                .first = shared_first_slot(&table, worker),
+                                .range = shared_range(&table, worker),
+                                .now = id_clock_now(&table),
+                                .sockets = sockets};
+}
+
+/* One worker's connections. */
+static const char *read_part(struct legacy *legacy, struct saved_reader *reader, unsigned worker, unsigned workers)
+{
+    struct saved_part *part = &legacy->part[worker];
+    int file = get_fd(reader);
+    uint64_t sockets = saved_get(reader);
+    const struct saved_scope scope = scope_of(legacy, worker, workers, sockets);
+
+    legacy->refused[worker] = saved_open(part, file, &scope);
+    /* Who wrote one thing that cannot be may have written anything. */
+    if (legacy->refused[worker] != NULL)
+        saved_close(part);
+    part->sockets = sockets < reader->size ? sockets : 0;
+    part->fds = calloc((size_t)part->sockets + 1, sizeof *part->fds);
+    part->addresses = calloc((size_t)part->sockets + 1, sizeof *part->addresses);
     if (part->fds == NULL || part->addresses == NULL)
         return strerror(ENOMEM);
-    for (uint64_t i = 0; i < connections; i++)
+    for (uint64_t i = 0; i < part->sockets; i++)
         part->fds[i] = get_fd(reader);
     return NULL;
 }
@@ -176,10 +197,11 @@ static const char *read_all(struct legacy *legacy, struct saved_reader *reader)
         legacy->listener[legacy->listeners] = get_fd(reader);
     legacy->link = (unsigned)saved_get(reader);
     uint64_t parts = saved_get(reader);
-    if (parts > WORKERS_MAX)
-        return "it has too many workers";
+    if (parts == 0 || parts > WORKERS_MAX || legacy->slot_bits > SLOT_BITS ||
+        (UINT32_C(1) << legacy->slot_bits) / SLOT_STEP < parts)
+        return "it has too many workers, or none";
     for (legacy->parts = 0; legacy->parts < parts; legacy->parts++) {
-        const char *mistake = read_part(reader, &legacy->part[legacy->parts]);
+        const char *mistake = read_part(legacy, reader, legacy->parts, (unsigned)parts);
         if (mistake != NULL)
             return mistake;
     }
@@ -210,7 +232,7 @@ void legacy_let_go(struct legacy *legacy)
 {
     for (unsigned i = 0; i < legacy->parts; i++) {
         struct saved_part *part = &legacy->part[i];
-        for (uint64_t k = 0; k < part->connections && part->fds != NULL; k++)
+        for (uint64_t k = 0; k < part->sockets && part->fds != NULL; k++)
             close(part->fds[k]);
         free(part->fds);
         free(part->addresses);

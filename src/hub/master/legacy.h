@@ -34,7 +34,8 @@ struct legacy {
     int listener[LISTENERS_MAX];
     unsigned link; /* which of them, or NO_LINK */
     unsigned parts;
-    struct saved_part part[WORKERS_MAX]; /* with file, connections and fds */
+    struct saved_part part[WORKERS_MAX];
+    const char *refused[WORKERS_MAX]; /* what is wrong with a part, whose clients cannot go on then; or NULL */
 };
 
 /* Writes it into a file that has no name. Returns its descriptor, or a negative errno value. */
@@ -44,9 +45,10 @@ int legacy_write(const struct legacy *legacy);
 void legacy_keep_open(const struct legacy *legacy, bool open);
 
 /*
- * Reads what `variable`, the value of LEGACY_VARIABLE, names, and maps the parts. Returns NULL, or what is wrong; the
- * head is there then if old_program is not -1. What it names stays open if another program is executed. The parts' fds
- * and addresses are allocated, and so are the texts, which are never freed: a program takes over once.
+ * Reads what `variable`, the value of LEGACY_VARIABLE, names, and maps the parts. Returns NULL, or what is wrong; a
+ * part that is refused is no reason. The head is there then if old_program is not -1. What it names stays open if
+ * another program is executed. The parts' fds and addresses are allocated, and so are the texts, which are never freed:
+ * a program takes over once.
  */
 const char *legacy_read(struct legacy *legacy, const char *variable);
 

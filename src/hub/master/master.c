@@ -12,6 +12,7 @@
 #include "hub/master/inherited.h"
 #include "hub/master/notify.h"
 #include "hub/master/pid_file.h"
+#include "hub/master/restore.h"
 #include "hub/master/statistics_file.h"
 #include "hub/master/upgrade.h"
 #include "hub/master/workers.h"
@@ -236,74 +237,7 @@ static void note_start(void)
         statistics_set(&hub->worker_first_client[i], shared_first_slot(&workers.shared, i));
 }
 
-/* ---- after an upgrade ---- */
-
-/* What the program before had limits what this one can have: the slots, as long as ids name them. */
-static void fit_to_legacy(void)
-{
-    uint32_t slots = UINT32_C(1) << legacy->slot_bits, workers_most = slots / SLOT_STEP;
-
-    if (options->node != legacy->node)
-        log_line(LOG_WARNING, "--node stays %u: another one needs a restart", (unsigned)legacy->node);
-    options->node = (uint32_t)legacy->node;
-
-    if (options->workers > workers_most) {
-        log_line(LOG_WARNING, "--workers is lowered from %u to %u: more need a restart", options->workers,
-                 workers_most);
-        options->workers = workers_most;
-    }
-    uint32_t range = slots / SLOT_STEP / options->workers * SLOT_STEP;
-    uint32_t most = (range > SLOTS_RESTING + 1 ? range - SLOTS_RESTING - 1 : range / 2) * options->workers;
-    if (options->max_connections > most) {
-        log_line(LOG_WARNING, "--max-connections is lowered from %u to %u: more need a restart",
-                 options->max_connections, most);
-        options->max_connections = most;
-    }
-}
-
-/* A store that has room for all that was queued and read, even if all of it goes to each worker. */
-static uint64_t store_for_legacy(void)
-{
-    uint64_t needed = 0;
-
-    for (unsigned i = 0; i < legacy->parts; i++)
-        needed += saved_memory(&legacy->part[i]);
-    needed = needed * options->workers / 8 * 9;
-    return needed > options->store_size ? needed : options->store_size;
-}
-
-/* The entry in the table of source addresses that a client has, for its limits. */
-static uint32_t address_of(int fd)
-{
-    struct sockaddr_storage source;
-    socklen_t size = sizeof source;
-    uint32_t address = ADDRESS_NONE;
-
-    if (options->max_per_address + options->connection_rate > 0 &&
-        getpeername(fd, (struct sockaddr *)&source, &size) == 0)
-        (void)addresses_admit(&workers.addresses, (struct sockaddr *)&source, workers.now, &address);
-    return address;
-}
-
-/* All ids are in the table before any worker begins, so that none takes another's client for gone. */
-static void take_clients(void)
-{
-    for (unsigned i = 0; i < legacy->parts; i++) {
-        struct saved_part *part = &legacy->part[i];
-        struct saved_reader reader = saved_begin(part);
-        struct saved_connection connection;
-        for (uint64_t k = 0; saved_next(&reader, &connection); k++) {
-            unsigned owner = routes_worker(&workers.shared, routes_slot(&workers.shared, connection.id));
-            routes_restore(&workers.shared, connection.id, connection.flags & SAVED_LISTED);
-            part->addresses[k] = address_of(part->fds[k]);
-            listen_adopt_client(&workers.listeners, part->fds[k]);
-            addresses_handed(&workers.addresses, part->addresses[k], owner);
-            workers.adopted[owner]++;
-        }
-    }
-    workers.saved = legacy->part;
-    workers.saved_count = legacy->parts;
-}
+/* ---- setting up ---- */
 
 static void take_sockets(void)
 {
@@ -328,19 +262,18 @@ static void take_pid_file(void)
         log_line(LOG_WARNING, "--pid-file stays %s: a change needs a restart", pid_file.path);
 }
 
-/* ---- setting up ---- */
-
 static int make_memory(void)
 {
     int result;
 
     if (legacy != NULL)
-        fit_to_legacy();
+        restore_fit(legacy, options);
     most_connections = options->max_connections;
     accepting.share = options->max_connections / options->workers + 1;
     compare_store_with_memory();
     if (legacy != NULL)
-        result = shared_create_like(&workers.shared, options->workers, (unsigned)legacy->slot_bits, store_for_legacy());
+        result = shared_create_like(&workers.shared, options->workers, (unsigned)legacy->slot_bits,
+                                    restore_store_size(legacy, options));
     else
         result = shared_create(&workers.shared, options->workers, options->max_connections, options->store_size);
     workers.shared.node = options->node;
@@ -432,7 +365,7 @@ static int set_up(struct options *chosen)
         (status = begin_ids()) != EX_OK || (status = open_sockets()) != EX_OK || (status = become_user()) != EX_OK)
         return status;
     if (legacy != NULL)
-        take_clients();
+        restore_clients(legacy, &workers);
     served_at = workers.now = milliseconds();
     heartbeat_begin(&heartbeat);
     return EX_OK;
@@ -461,14 +394,7 @@ static void tell_status(void)
 /* All workers have taken their clients over. */
 static void end_upgrade(void)
 {
-    uint64_t clients = 0;
-
-    for (unsigned i = 0; i < workers.shared.workers; i++)
-        clients += workers.adopted[i];
-    log_line(LOG_NOTICE, "upgraded: %llu clients go on after %llu milliseconds", (unsigned long long)clients,
-             (unsigned long long)(workers.now - legacy->since));
-    workers.saved = NULL;
-    workers.saved_count = 0;
+    restore_report(legacy, &workers);
     if (pid_file.file < 0 && options->pid_file[0] != '\0')
         (void)pid_file_write(&pid_file, options->pid_file);
     statistics_file_close(&(struct statistics_file){.path = legacy->statistics_path, .lock = legacy->statistics_file});
@@ -484,6 +410,7 @@ static void begin_service(int background)
     log_line(LOG_NOTICE, "ready, %u workers", workers.shared.workers);
     if (legacy != NULL)
         end_upgrade();
+    workers_begin(&workers);
     notify_state("READY=1");
     if (background >= 0) {
         log_leave_terminal();
@@ -494,7 +421,7 @@ static void begin_service(int background)
 
 static void check_service(void)
 {
-    if (workers_ready(&workers) != 0 || workers.ending)
+    if (workers_ready(&workers) != 0 || workers.ending || workers.saved != NULL) /* RESTORES_MOST ends that */
         served_at = workers.now;
     if (workers.now - served_at <= PATIENCE)
         return;
@@ -533,6 +460,13 @@ static void turn(master_reread *reread)
     id_clock_promise(&id_clock);
 }
 
+/* Returns if that is not possible. */
+static void go_back(void)
+{
+    statistics_file_close(&statistics_file);
+    upgrade_go_back(legacy);
+}
+
 int master_run(struct options *chosen, master_reread *reread, int background, struct legacy *left)
 {
     legacy = left;
@@ -540,14 +474,17 @@ int master_run(struct options *chosen, master_reread *reread, int background, st
 
     if (status == EX_OK && !workers_start(&workers))
         status = EX_OSERR;
-    if (status != EX_OK && legacy != NULL) {
-        statistics_file_close(&statistics_file);
-        upgrade_go_back(legacy);
-    }
+    if (status != EX_OK && legacy != NULL)
+        go_back();
 
     while (status == EX_OK && (!workers.ending || workers_running(&workers) != 0)) {
         turn(reread);
-        if (workers.started && !serving && !workers.ending)
+        if (workers_gave_up(&workers) && !workers.ending && upgrade_can_go_back(legacy)) {
+            workers_take_back(&workers);
+            go_back();
+            workers.failure = EX_SOFTWARE;
+        }
+        if (!serving && !workers.ending && workers_can_begin(&workers))
             begin_service(background);
         status = workers.failure;
     }

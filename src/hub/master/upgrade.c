@@ -331,7 +331,7 @@ static bool make_files(struct upgrade *upgrade)
     for (unsigned i = 0; i < upgrade->workers->shared.workers; i++) {
         struct worker_process *process = &upgrade->workers->processes[i];
         workers_forget_held(process); /* what an earlier try has left, and its answer */
-        process->save_file = memfd_create("relayhub worker", MFD_CLOEXEC);
+        process->save_file = memfd_create("relayhub worker", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         if (process->save_file < 0)
             return false;
     }
@@ -388,7 +388,7 @@ static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
     for (unsigned i = 0; i < legacy->parts; i++) {
         const struct worker_process *process = &workers->processes[i];
         legacy->part[i].file = process->save_file;
-        legacy->part[i].connections = process->held_count;
+        legacy->part[i].sockets = process->held_count;
         legacy->part[i].fds = process->held;
     }
 }
@@ -470,9 +470,14 @@ void upgrade_advance(struct upgrade *upgrade)
     }
 }
 
+bool upgrade_can_go_back(const struct legacy *legacy)
+{
+    return !went_back && legacy->old_program >= 0;
+}
+
 void upgrade_go_back(const struct legacy *legacy)
 {
-    if (went_back || legacy->old_program < 0)
+    if (!upgrade_can_go_back(legacy))
         return;
     log_line(LOG_ERR, "upgrade: this program cannot begin, and the one before goes on");
     setenv(BACK_VARIABLE, legacy->program, 1);

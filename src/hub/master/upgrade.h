@@ -78,5 +78,6 @@ static inline bool upgrade_accepts(const struct upgrade *upgrade)
  * is not possible. No worker may live.
  */
 void upgrade_go_back(const struct legacy *legacy);
+bool upgrade_can_go_back(const struct legacy *legacy);
 
 #endif

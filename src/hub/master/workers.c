@@ -87,6 +87,46 @@ bool workers_owes(const struct workers *workers, unsigned index)
     return workers->processes[index].ready && owed >> index & 1;
 }
 
+/* Whether the worker, or its next successor, begins with clients of the program before. Nobody has served these yet. */
+static bool has_saved(const struct workers *workers, unsigned index)
+{
+    return workers->saved != NULL && workers->processes[index].tries < RESTORES_MOST;
+}
+
+static bool is_given_up(const struct workers *workers, unsigned index)
+{
+    return workers->saved != NULL && !has_saved(workers, index) && workers->processes[index].state != PROCESS_RUNNING;
+}
+
+bool workers_gave_up(const struct workers *workers)
+{
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (is_given_up(workers, i))
+            return true;
+    }
+    return false;
+}
+
+bool workers_can_begin(const struct workers *workers)
+{
+    uint64_t ready = workers_ready(workers);
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (!(ready >> i & 1) && !is_given_up(workers, i))
+            return false;
+    }
+    return true;
+}
+
+void workers_begin(struct workers *workers)
+{
+    workers->started = true;
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        workers->processes[i].pending_thaw |= workers->saved != NULL;
+    workers->saved = NULL;
+    workers->saved_count = 0;
+}
+
 /* In the child: the sockets of the clients that it goes on with. Returns how many. */
 static unsigned add_own_clients(const struct workers *workers, unsigned index, int own[])
 {
@@ -138,7 +178,7 @@ static bool send_line(int priority, const char *text)
 }
 
 /* In the child: becomes the worker. */
-static _Noreturn void become_worker(struct workers *workers, unsigned index, int channel, bool successor)
+static _Noreturn void become_worker(struct workers *workers, unsigned index, int channel, bool successor, bool restores)
 {
     struct worker_setup setup = {.shared = &workers->shared,
                                  .index = index,
@@ -151,7 +191,7 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
                                  .sandbox = workers->options->sandbox};
     char name[24]; /* the kernel keeps 15 bytes */
 
-    if (!successor) {
+    if (restores) {
         setup.saved = workers->saved;
         setup.saved_count = workers->saved_count;
     }
@@ -179,8 +219,10 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
 static bool start_worker(struct workers *workers, unsigned index, bool successor)
 {
     struct worker_process *process = &workers->processes[index];
+    bool restores = has_saved(workers, index);
     int ends[2];
 
+    process->tries += restores;
     int result = handoff_pair(ends);
     if (result == 0 && (result = workers_watch(workers, ends[0], index, EPOLL_CTL_ADD)) < 0) {
         close(ends[0]);
@@ -192,7 +234,7 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
     }
     pid_t pid = fork();
     if (pid == 0)
-        become_worker(workers, index, ends[1], successor);
+        become_worker(workers, index, ends[1], successor, restores);
     close(ends[1]);
     if (pid < 0) {
         log_line(LOG_ERR, "cannot fork worker %u: %s", index, strerror(errno));
@@ -206,7 +248,7 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
     process->pending_down = process->pending_up = process->unacked = process->unaware = 0;
     process->pending_limits = process->ready = false;
     process->end_sent = process->end_reached = 0;
-    process->handed = process->beyond_share = successor ? 0 : workers->adopted[index];
+    process->handed = process->beyond_share = restores ? workers->adopted[index] : 0;
     process->pending_thaw = false;
     process->turns = atomic_load_explicit(&statistics->turns, memory_order_relaxed);
     process->silent = process->owing = 0;
@@ -233,7 +275,7 @@ int workers_make_pipes(struct workers *workers)
 }
 
 /* Those of the program before, which are about to leave, count against the same limit. */
-static void take_back(struct workers *workers)
+void workers_take_back(struct workers *workers)
 {
     const struct timespec moment = {.tv_nsec = 10000000};
     pid_t pid = 0;
@@ -253,11 +295,9 @@ bool workers_start(struct workers *workers)
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         if (start_worker(workers, i, false))
             continue;
-        take_back(workers);
+        workers_take_back(workers);
         return false;
     }
-    for (unsigned i = 0; i < workers->shared.workers; i++)
-        workers_ask(workers, i); /* which they wait for if they go on with clients: see worker.c */
     return true;
 }
 
@@ -316,7 +356,8 @@ void workers_send(struct workers *workers)
         send_bits(workers, process, HANDOFF_UP, &process->pending_up);
         if (process->pending_limits && send_message(workers, process, HANDOFF_LIMITS, 0))
             process->pending_limits = false;
-        if (process->pending_thaw && send_message(workers, process, HANDOFF_THAW, 0))
+        /* One that is not ready takes clients over, and is to be thawed after that. */
+        if (process->pending_thaw && process->ready && send_message(workers, process, HANDOFF_THAW, 0))
             process->pending_thaw = false;
         send_end(workers, process);
     }
@@ -371,11 +412,12 @@ static void reset_node(struct statistics_node *node)
 #undef X
 }
 
-static void reset_gauges(const struct shared *shared, unsigned index)
+/* `closed`: its clients are gone. */
+static void reset_gauges(const struct shared *shared, unsigned index, bool closed)
 {
     struct statistics *statistics = &shared_scoreboard(shared, index)->statistics;
     uint64_t left = atomic_load_explicit(&statistics->connections, memory_order_relaxed);
-    atomic_fetch_add_explicit(&statistics->closed, left, memory_order_relaxed);
+    atomic_fetch_add_explicit(&statistics->closed, closed ? left : 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->connections, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->congested, 0, memory_order_relaxed);
     atomic_store_explicit(&statistics->store_blocks_used, 0, memory_order_relaxed);
@@ -432,19 +474,25 @@ void workers_forget_held(struct worker_process *process)
 static void worker_died(struct workers *workers, unsigned index, int status)
 {
     struct worker_process *process = &workers->processes[index];
+    bool again = has_saved(workers, index);
 
     workers_receive(workers, index); /* what it sent before it died */
     judge_death(workers, index, status);
+    if (again)
+        log_line(LOG_NOTICE, "worker %u had not begun to serve its clients, so its successor takes them", index);
+    process->not_restored = workers->adopted[index];
     workers_forget_held(process);
     close(process->channel);
     process->channel = -1;
     process->pid = -1;
     process->state = PROCESS_DYING;
     statistics_set(&workers->shared.hub->worker_pid[index], 0);
-    reset_gauges(&workers->shared, index);
-    routes_reset_range(&workers->shared, index);
+    reset_gauges(&workers->shared, index, !again);
+    if (!again) {
+        routes_reset_range(&workers->shared, index);
+        addresses_forget_worker(&workers->addresses, index);
+    }
     mirror_reset(&workers->shared, index);
-    addresses_forget_worker(&workers->addresses, index);
     process->unacked = workers_running(workers);
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         struct worker_process *other = &workers->processes[i];
@@ -535,9 +583,9 @@ static void receive_ready(struct workers *workers, unsigned index, const struct 
     if (workers->processes[index].ready)
         return;
     workers->processes[index].ready = true;
+    workers->processes[index].not_restored = message->worker;
     note_layers(workers, message->refused);
     warn_of_refusals(workers, message->refused);
-    workers->started |= workers_ready(workers) == everybody(workers);
 }
 
 /* No control character reaches a terminal, and no line makes two. */
@@ -630,6 +678,8 @@ void workers_stop(struct workers *workers)
 {
     workers->ending = true;
     workers->end_step = HANDOFF_STOP;
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        workers->processes[i].pending_thaw = true;
 }
 
 static bool all_reached(const struct workers *workers, enum handoff_kind step)

@@ -59,7 +59,14 @@ struct worker_process {
     int save_file; /* where it writes its connections down; or -1 */
     int *held;     /* [held_room]: their sockets */
     uint32_t held_count, held_room;
+
+    /* After an upgrade. */
+    unsigned tries;        /* to start it with its clients of the program before */
+    uint64_t not_restored; /* of these, that it could not go on with */
 };
+
+/* How often a worker may be started with its clients of the program before, until it is given up. */
+#define RESTORES_MOST 3u
 
 struct workers {
     const struct options *options;
@@ -73,13 +80,14 @@ struct workers {
     uint64_t deaths;
     char trouble[80]; /* how the last one died */
     bool refusals_logged;
-    bool started;               /* all first workers have been ready */
+    bool started;               /* the hub has begun to serve */
     bool ending;                /* the hub ends: nobody is replaced */
     enum handoff_kind end_step; /* that all workers take now */
     pid_t probe;                /* a child that is no worker, see upgrade.h; or 0 */
     bool probe_ended;
-    int probe_status;         /* as of waitpid(2) */
-    struct saved_part *saved; /* [saved_count]: clients that first workers go on with, see legacy.h; or NULL */
+    int probe_status; /* as of waitpid(2) */
+    struct saved_part
+        *saved; /* [saved_count]: clients that workers go on with until `started`, see legacy.h; or NULL */
     unsigned saved_count;
     uint64_t adopted[WORKERS_MAX]; /* how many of them each has */
     int failure;                   /* the hub cannot go on: its exit status; 0 otherwise */
@@ -103,9 +111,22 @@ bool workers_start(struct workers *workers);
 
 /*
  * Reaps children that died, and has all others forget them. If a first worker dies before all were ready, the hub
- * fails.
+ * fails; after an upgrade its successor tries to take the same clients, as nobody has served any of them yet.
  */
 void workers_reap(struct workers *workers);
+
+/*
+ * After an upgrade: whether a worker has died RESTORES_MOST times before all were ready. workers_take_back() kills all,
+ * and waits for their end and that of the workers of the program before: nobody has touched a client by then.
+ */
+bool workers_gave_up(const struct workers *workers);
+void workers_take_back(struct workers *workers);
+
+/* Whether all are ready, but for those that were given up. */
+bool workers_can_begin(const struct workers *workers);
+
+/* The hub serves from now on: the workers go on with the clients of the program before. */
+void workers_begin(struct workers *workers);
 
 /* Forks successors of dead workers that all others have forgotten; after a growing delay if one keeps dying. */
 void workers_replace(struct workers *workers);

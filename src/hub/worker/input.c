@@ -370,24 +370,24 @@ bool input_go_on(struct worker *worker, struct connection *connection)
 }
 
 bool input_restore(struct worker *worker, struct connection *connection, const uint8_t *bytes, uint32_t length,
-                   bool claimed, uint32_t frame_for)
+                   uint32_t room, uint32_t frame_for)
 {
-    uint32_t room = length;
-
     if (length == 0) {
         note_progress(worker, connection, true);
         return true;
     }
-    if (claimed && length >= FRAME_WORD_SIZE && frame_size(frame_load_word(bytes)) > room)
-        room = frame_size(frame_load_word(bytes));
     uint64_t at = store_allocate(&worker->store, room);
+    if (at == STORE_NONE) {
+        room = length;
+        at = store_allocate(&worker->store, room);
+    }
     if (at == STORE_NONE)
         return false;
     memcpy(store_bytes(&worker->store, at), bytes, length);
     connection->input_at = at;
     connection->input_length = length;
     connection->input_room = room;
-    if (claimed && room > length)
+    if (room > length)
         connection->flags |= CONNECTION_CLAIMED;
     connection->frame_since = worker->now - frame_for;
     if (input_waits(worker, connection))

@@ -34,11 +34,11 @@ bool input_waits(const struct worker *worker, const struct connection *connectio
 
 /*
  * Gives a connection the input that it had in the program before: `length` bytes, of an incomplete frame that has taken
- * `frame_for` milliseconds, or of frames that wait. With `claimed` it gets memory for the whole of its frame. False
- * when there is no memory for it.
+ * `frame_for` milliseconds, or of frames that wait. It gets memory for `room` bytes if there is so much, as a frame
+ * that is claimed has. False when there is no memory for what it has.
  */
 bool input_restore(struct worker *worker, struct connection *connection, const uint8_t *bytes, uint32_t length,
-                   bool claimed, uint32_t frame_for);
+                   uint32_t room, uint32_t frame_for);
 
 /* Releases the rest of the read area. The next one begins where blocks are free, and in the cache. */
 void input_give_back(struct worker *worker);

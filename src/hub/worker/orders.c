@@ -31,9 +31,9 @@ void orders_acknowledge(const struct worker *worker, enum handoff_kind kind, uin
     send_to_master(worker, &(struct handoff){.kind = (uint32_t)kind, .worker = about});
 }
 
-void orders_report_ready(const struct worker *worker, const uint32_t refused[SANDBOX_LAYERS])
+void orders_report_ready(const struct worker *worker, const uint32_t refused[SANDBOX_LAYERS], uint32_t lost)
 {
-    struct handoff ready = {.kind = HANDOFF_READY, .worker = worker->index};
+    struct handoff ready = {.kind = HANDOFF_READY, .worker = lost};
 
     memcpy(ready.refused, refused, sizeof ready.refused);
     send_to_master(worker, &ready);
@@ -86,13 +86,20 @@ static void apply_limits(struct worker *worker, struct connection *connection)
         deadline_set(worker, connection, DEADLINE_IDLE);
 }
 
+/* A frozen worker does this when it goes on. Nothing may be closed or cut off before. */
+static void look_at_all(struct worker *worker)
+{
+    for_each_connection(worker, apply_limits);
+    backpressure_wake(worker, WAKE_ALL);
+}
+
 static void take_limits(struct worker *worker, const struct limits *limits)
 {
     worker->limits = *limits;
     backpressure_set_credit(worker);
     log_set_verbose(limits->verbose);
-    for_each_connection(worker, apply_limits);
-    backpressure_wake(worker, WAKE_ALL);
+    if (!worker->frozen)
+        look_at_all(worker);
 }
 
 static void adopt_clients(struct worker *worker, const struct handoff *message)
@@ -140,6 +147,7 @@ static void obey(struct worker *worker, const struct handoff *message)
         break;
     case HANDOFF_THAW:
         saving_thaw(worker);
+        look_at_all(worker);
         break;
     case HANDOFF_HELD:
     case HANDOFF_PING: /* the turn itself is the answer */

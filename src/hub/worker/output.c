@@ -79,22 +79,21 @@ static void need_write(struct worker *worker, struct connection *connection)
     enter(worker, connection, &worker->pending_writes);
 }
 
-/*
- * The sum of the times in which a receiver was congested, less a tenth of the times in which it was not. A receiver
- * that is congested for more than a tenth of the time reaches the drain timeout sooner or later.
- */
+/* A receiver that is congested for more than a tenth of the time reaches the drain timeout sooner or later. */
 #define FORGIVEN 10u
 
-static uint32_t congested_for(const struct worker *worker, const struct connection *connection)
+uint32_t output_congested_for(const struct worker *worker, const struct connection *connection)
 {
-    return connection->congested_for + (worker->now - connection->congested_since);
+    uint32_t since = worker->now - connection->congested_since, forgiven = since / FORGIVEN;
+
+    if (connection->flags & CONNECTION_CONGESTED)
+        return connection->congested_for + since;
+    return connection->congested_for - (forgiven < connection->congested_for ? forgiven : connection->congested_for);
 }
 
 static void become_congested(struct worker *worker, struct connection *connection)
 {
-    uint32_t forgiven = (worker->now - connection->congested_since) / FORGIVEN;
-
-    connection->congested_for -= forgiven < connection->congested_for ? forgiven : connection->congested_for;
+    connection->congested_for = output_congested_for(worker, connection);
     connection->flags |= CONNECTION_CONGESTED;
     connection->congested_since = worker->now;
     congestion_set(worker->shared, slot_of(worker, connection));
@@ -250,12 +249,12 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
     if (connection->queued > worker->limits.store_share && !(connection->flags & CONNECTION_CLOSE))
         connection_cut_off(worker, connection, "its queue is over its share of the store");
     if (congested && worker->limits.slow_receiver == SLOW_CUT && !(connection->flags & CONNECTION_CLOSE) &&
-        congested_for(worker, connection) > worker->limits.drain_timeout)
+        output_congested_for(worker, connection) > worker->limits.drain_timeout)
         connection_cut_off(worker, connection, "it kept its senders waiting for the drain timeout in sum");
     if (!congested && room_exceeded(worker, connection)) {
         become_congested(worker, connection);
     } else if (congested && room_recovered(worker, connection)) {
-        connection->congested_for = congested_for(worker, connection);
+        connection->congested_for = output_congested_for(worker, connection);
         connection->congested_since = worker->now;
         connection->flags &= ~(unsigned)CONNECTION_CONGESTED;
         count(&worker->statistics->congested, (uint64_t)-1);

@@ -35,6 +35,12 @@ void output_unblock(struct worker *worker, struct connection *connection);
 void output_update_congestion(struct worker *worker, struct connection *connection);
 
 /*
+ * Returns for how many milliseconds a receiver was congested: the sum of these times, less a tenth of those in which it
+ * was not.
+ */
+uint32_t output_congested_for(const struct worker *worker, const struct connection *connection);
+
+/*
  * Takes up to `most` segments out of the queue. The hub's own frames are forgotten. Messages that were not wholly
  * written go on the list of returns. Returns whether the queue is empty.
  */

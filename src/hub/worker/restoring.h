@@ -9,9 +9,11 @@
 #include "hub/worker/state.h"
 
 /*
- * Before the first turn, and before the sandbox. A client that there is no memory for is closed; the master sees to it
- * that there is enough.
+ * Takes over the clients of the program before. Call it in the sandbox and before the loop. No socket is written, read
+ * or closed: all stays as it was until the master has heard from all workers (saving_thaw()), so if this one dies
+ * before, its successor can do the same. A client that there is no memory for is closed after that; the master makes
+ * enough. Returns how many are. Unmaps the files.
  */
-void restoring_take(struct worker *worker, struct saved_part *parts, unsigned count);
+uint32_t restoring_take(struct worker *worker, struct saved_part *parts, unsigned count);
 
 #endif

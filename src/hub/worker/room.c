@@ -1,11 +1,6 @@
 /* room.c: see room.h. */
 #include "hub/worker/room.h"
 
-/* The blocks and segments that only clients without any may use. */
-#define RESERVE_BLOCKS 128u
-#define RESERVE_SEGMENTS 4096u
-
-#define QUEUE_SHARE 16u
 #define READ_SHARE 32u
 #define FRAME_SHARE 4u
 

@@ -99,6 +99,7 @@ static void go_on_after_thaw(struct worker *worker, struct connection *connectio
 {
     if (connection->waits_for == NO_KEY && !(connection->flags & CONNECTION_CLOSE) && input_waits(worker, connection))
         backpressure_yield(worker, connection);
+    connection_advance_end(worker, connection);
     connection_watch(worker, connection);
 }
 
@@ -106,7 +107,7 @@ void saving_thaw(struct worker *worker)
 {
     if (!worker->frozen)
         return;
-    worker->frozen = worker->freeze_awaited = worker->saving = worker->saved = false;
+    worker->frozen = worker->restored = worker->freeze_awaited = worker->saving = worker->saved = false;
     for_each_connection(worker, go_on_after_thaw);
 }
 
@@ -168,9 +169,12 @@ static void put_runs(struct saved_writer *writer, const struct used_blocks *used
 
 static void put_blocks(const struct worker *worker, struct saved_writer *writer, const struct used_blocks *used)
 {
-    for (uint32_t from = 0, block; (block = next_run(used, &from)) != BLOCK_NONE;)
-        saved_put_bytes(writer, store_bytes(&worker->store, (uint64_t)block * BLOCK_SIZE),
-                        (size_t)(from - block) * BLOCK_SIZE);
+    for (uint32_t from = 0, block; (block = next_run(used, &from)) != BLOCK_NONE;) {
+        for (; block < from; block++) {
+            saved_put_bytes(writer, store_bytes(&worker->store, (uint64_t)block * BLOCK_SIZE), BLOCK_SIZE);
+            count(&worker->statistics->turns, 1); /* progress, for heartbeat.h */
+        }
+    }
 }
 
 static uint64_t saved_flags(const struct worker *worker, const struct connection *connection)
@@ -194,7 +198,7 @@ static void put_connection(const struct worker *worker, struct saved_writer *wri
                                      .messages = connection->messages,
                                      .flags = saved_flags(worker, connection),
                                      .written = connection->written,
-                                     .congested_for = connection->congested_for,
+                                     .congested_for = output_congested_for(worker, connection),
                                      .frame_for =
                                          connection->input_length > 0 ? worker->now - connection->frame_since : 0,
                                      .bytes_in = connection->bytes_in,
@@ -282,6 +286,8 @@ static bool answer(const struct worker *worker, enum handoff_kind kind, bool abo
 
 bool saving_advance(struct worker *worker)
 {
+    if (worker->restored)
+        return false;
     if (worker->saving) {
         if (!worker->saved && send_sockets(worker))
             worker->saved = answer(worker, HANDOFF_SAVE, worker->save_failed);

@@ -25,6 +25,7 @@
 #include "hub/common/congestion.h"
 #include "hub/common/limits.h"
 #include "hub/common/mailbox.h"
+#include "hub/common/quota.h"
 #include "hub/common/routes.h"
 #include "hub/common/shared.h"
 #include "hub/common/store.h"
@@ -42,9 +43,6 @@
 
 /* The size of the areas in which the hub makes its own frames. */
 #define REPLY_AREA (64u * 1024u)
-
-/* Queue entries of one worker, for all its connections. Only those that were used cost memory. */
-#define SEGMENTS (UINT32_C(1) << 20)
 
 /*
  * The lists of time limits. A connection is in one list for its output and in one for its input at most. Each list but
@@ -291,6 +289,7 @@ struct worker {
 
     /* An upgrade, see saving.h. */
     bool frozen;         /* only records are handled */
+    bool restored;       /* not even these: all is as the program before left it, until the order to go on */
     bool freeze_awaited; /* the master waits until all of them are out */
     uint32_t round;      /* in which it asked */
     bool wrote;          /* there were any since it asked */

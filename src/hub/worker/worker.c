@@ -27,7 +27,6 @@
 #include "hub/worker/turn.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sysexits.h>
@@ -382,7 +381,7 @@ static void frozen_turn(struct worker *worker)
     orders_receive(worker);
     if (!worker->frozen)
         return;
-    take_time(worker, 0);
+    worker->clock = (uint32_t)(microseconds() / 1000); /* no time passes for time limits */
     count(&worker->statistics->turns, 1);
     if (!saving_advance(worker))
         nanosleep(&moment, NULL);
@@ -411,18 +410,6 @@ static bool enter_sandbox(const struct worker_setup *setup, uint32_t refused[SAN
  */
 static const struct timespec leave_after = {.tv_nsec = 250000000};
 
-/*
- * Until all workers are forked, the program before may still take its clients back (upgrade.h). The master's first
- * order, or its end, ends this.
- */
-static void await_others(const struct worker_setup *setup)
-{
-    struct pollfd channel = {.fd = setup->channel, .events = POLLIN};
-
-    while (setup->saved_count > 0 && poll(&channel, 1, -1) < 0) {
-    }
-}
-
 int worker_run(const struct worker_setup *setup)
 {
     uint32_t refused[SANDBOX_LAYERS] = {0};
@@ -430,12 +417,10 @@ int worker_run(const struct worker_setup *setup)
 
     if (worker == NULL)
         return EX_OSERR;
-    await_others(setup);
-    restoring_take(worker, setup->saved, setup->saved_count);
     if (!enter_sandbox(setup, refused))
         return EX_OSERR;
     worker_turn(worker, 0); /* ends the process if the system refuses what a turn needs: then it is not ready */
-    orders_report_ready(worker, refused);
+    orders_report_ready(worker, refused, restoring_take(worker, setup->saved, setup->saved_count));
     while (!worker->handed_over && !ending_is_over(worker)) {
         if (worker->frozen)
             frozen_turn(worker);
