@@ -43,8 +43,11 @@ static int at_least_one(uint32_t seconds)
 
 /*
  * What accepted sockets inherit, which saves system calls for each client. The kernel gives up a client that is gone
- * without a word after the timeout, with something on its way to it or not (tcp(7)). Probes are many, because a kernel
- * drops what is over its backlog (net.core.netdev_max_backlog) when it probes many clients at the same time.
+ * without a word after the timeout, with something on its way to it or not (tcp(7)).
+ *
+ * A probe that is dropped must not end a client, and the kernel drops what is over net.core.netdev_max_backlog at one
+ * instant. Its timers of 2 to 16 seconds all end at a few instants in a second: four if it has 250 ticks in a second.
+ * So a probe is repeated often, and after 2 seconds, which lie between these instants; 1 and 3 seconds do not.
  */
 static void prepare(const struct listeners *listeners, int fd)
 {
@@ -53,13 +56,13 @@ static void prepare(const struct listeners *listeners, int fd)
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)timeout);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, at_least_one(timeout / 60000));
-    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, at_least_one(timeout / 6000));
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, timeout < 12000 ? 1 : timeout < 120000 ? 2 : (int)(timeout / 60000));
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, at_least_one(timeout / 3000));
 }
 
 void listen_spread_probes(struct listeners *listeners, int fd)
 {
-    int least = at_least_one(listeners->peer_timeout / 6000), most = at_least_one(listeners->peer_timeout / 2000);
+    int least = at_least_one(listeners->peer_timeout / 3000), most = at_least_one(listeners->peer_timeout / 2000);
 
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, least + (int)(listeners->spread++ % (unsigned)(most - least + 1)));
 }

@@ -29,7 +29,7 @@ struct listeners {
 bool listen_open(struct listeners *listeners, const struct options *options);
 
 /*
- * Spreads the probes of clients that connect at the same time over seconds, from a sixth to half of the timeout. Call
+ * Spreads the probes of clients that connect at the same time over seconds, from a third to half of the timeout. Call
  * it for each accepted socket; it is one system call.
  */
 void listen_spread_probes(struct listeners *listeners, int fd);
