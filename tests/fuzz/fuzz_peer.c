@@ -252,7 +252,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned i = 0; i < CLIENTS; i++)
         close_fd(&clients[i].fd);
     require_rest();
-    for (unsigned i = 0; i < MIRROR_PARTS; i++)
-        REQUIRE(atomic_load(&shared.mirror->parts[i].claim) == 0);
+    for (unsigned i = 0; i < WORKERS * MIRROR_STREAMS; i++)
+        REQUIRE(atomic_load(&shared.mirror[i / MIRROR_STREAMS].claims[i % MIRROR_STREAMS]) == 0);
     return 0;
 }

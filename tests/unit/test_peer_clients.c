@@ -28,7 +28,7 @@ static struct stream {
     int fd; /* or -1 */
     bool greeted;
     struct peer_hello hello; /* what the worker said */
-    int part;                /* of the other hub's mirror, or -1 */
+    bool listed;             /* in the other hub's mirror, which is worker 1's part */
     uint64_t forwards, acknowledged;
     size_t length;
     uint8_t bytes[1 << 21];
@@ -133,7 +133,7 @@ static void open_stream(struct stream *stream)
     pass_tick();
     stream->fd = open_pair(&fd);
     stream->greeted = false;
-    stream->part = -1;
+    stream->listed = false;
     stream->forwards = stream->acknowledged = stream->length = 0;
     peers_adopt(worker, fd);
 }
@@ -153,18 +153,18 @@ static void end_stream(struct stream *stream)
 {
     close(stream->fd);
     stream->fd = -1;
-    if (stream->part >= 0)
-        mirror_release(&shared, (unsigned)stream->part);
-    stream->part = -1;
+    if (stream->listed)
+        mirror_release(&shared, 1, (unsigned)(stream - streams));
+    stream->listed = false;
 }
 
 static bool is_listed(uint64_t id)
 {
-    for (unsigned i = 0; i < STREAMS; i++) {
-        if (streams[i].part < 0)
-            continue;
-        const _Atomic uint64_t *words = mirror_words(&shared, (unsigned)streams[i].part);
-        if (words[routes_slot(&shared, id) - worker->routes.first] == id)
+    const struct mirror_part *part = &shared.mirror[1];
+    unsigned place = (unsigned)id % MIRROR_CHUNK;
+
+    for (unsigned i = 1; i < part->chunks_used; i++) {
+        if (part->listed[i] >> place & 1 && part->ids[i][place] == id)
             return true;
     }
     return false;
@@ -177,16 +177,16 @@ static void take_control(struct stream *stream, const uint8_t *frame, uint32_t w
     if (kind == PEER_HELLO)
         ck_assert(peer_load_hello(&stream->hello, frame));
     if (kind == PEER_CLIENTS) {
-        stream->part = mirror_claim(&shared, 1, &stream->hello);
-        if (stream->part < 0) /* an earlier stream was not read to its end */
+        stream->listed = mirror_claim(&shared, 1, (unsigned)(stream - streams), &stream->hello);
+        if (!stream->listed) /* an earlier stream was not read to its end */
             end_stream(stream);
     }
-    for (unsigned i = 0; i < frame_count(word) && stream->part >= 0; i++) {
+    for (unsigned i = 0; i < frame_count(word) && stream->listed; i++) {
         uint64_t id = frame_load_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE);
         if (kind == PEER_JOINED)
-            ck_assert(mirror_joined(&shared, (unsigned)stream->part, id));
+            ck_assert_int_ne(mirror_joined(&shared, 1, (unsigned)(stream - streams), id), MIRROR_WRONG);
         if (kind == PEER_LEFT)
-            ck_assert(mirror_left(&shared, (unsigned)stream->part, id));
+            ck_assert_int_ne(mirror_left(&shared, 1, (unsigned)(stream - streams), id), MIRROR_WRONG);
     }
 }
 
@@ -277,13 +277,8 @@ static void expect_the_same(void)
     }
     ck_assert_msg(mirror_clients(&shared) == count, "LIST has %llu clients, and %u are connected",
                   (unsigned long long)mirror_clients(&shared), count);
-    for (unsigned i = 0, words = 0; i < STREAMS; i++) {
-        if (streams[i].part < 0)
-            continue;
-        for (uint32_t place = 0; place < mirror_used(&shared, (unsigned)streams[i].part); place++)
-            words += mirror_words(&shared, (unsigned)streams[i].part)[place] != 0;
-        ck_assert_uint_eq(words, count);
-    }
+    for (unsigned i = 0; i < STREAMS; i++)
+        ck_assert_uint_eq(mirror_stream_clients(&shared, 1, i), streams[i].listed ? count : 0);
 }
 
 /* ---- the tests */
@@ -293,7 +288,7 @@ static void set_up(void)
     log_open(false, false); /* what the worker says of those that it cuts off is of no interest here */
     worker_set_up_node(1);
     for (unsigned i = 0; i < STREAMS; i++)
-        streams[i].fd = streams[i].part = -1;
+        streams[i].fd = -1;
     for (unsigned i = 0; i < CLIENTS; i++)
         clients[i].fd = -1;
     for (unsigned i = 0; i < CROWD; i++)

@@ -1,14 +1,16 @@
 /*
- * mirror.h: the clients of other hubs, for LIST alone. Routing never asks it, so one that lags makes no message
- * undelivered.
+ * mirror.h: the clients of other hubs, for LIST. Routing never asks it, so one that lags makes no message undelivered.
  *
  * Each worker of another hub says on its stream which clients it has (peer.h). The worker here that has the stream
- * claims a part of the mirror for it, and is the only one that writes the part until it releases it. All workers read.
- * A part has one word for each slot of the other worker's range: the id of its client, or 0. Only touched pages cost
- * memory.
+ * claims that worker for the stream, and lists these clients in its own part of the mirror. A part is written by its
+ * worker alone (mirror_protect()). All workers read all parts, and believe nothing in them: each reader clamps what it
+ * reads, so a part that is wrong can only name clients that are not there.
  *
- * The mirror is shared memory that the master maps before it forks; a hub without --node has none. It is beside what
- * shared.h describes because every worker may write it: which parts are whose is known while the hub runs only.
+ * The ids of a part lie in chunks of 64 slots that are neighbours in the other hub. A chunk is taken for its first
+ * client and given back with its last one, and so is its page of memory. So memory and LIST cost as much as there are
+ * clients: at most a chunk for each.
+ *
+ * The mirror is shared memory that the master maps before it forks; a hub without --node has none.
  */
 #ifndef RELAYHUB_MIRROR_H
 #define RELAYHUB_MIRROR_H
@@ -16,84 +18,85 @@
 #include "hub/common/shared.h"
 #include "protocol/peer.h"
 
-#define MIRROR_PARTS 256u
-#define MIRROR_SLOTS (UINT32_C(1) << 20) /* the most slots of one worker of another hub */
+#define MIRROR_STREAMS 256u  /* the most of one worker */
+#define MIRROR_CHUNKS 16384u /* of one worker: 2^20 clients, 8 MiB. relayhub-cluster(7) names it */
+#define MIRROR_CHUNK 64u     /* slots */
+#define MIRROR_BUCKETS 4096u
 
 struct mirror_part {
     /*
-     * Who has it, and for whom; 0: nobody. One word, so that all who look see the whole of it, or nobody:
+     * For each stream the worker there, or 0:
      *
-     *     the worker here, plus 1 | node:16 | its worker:8 | slot_bits:8 | workers:8
+     *     1 | node:16 | its worker:8 | slot_bits:8 | workers:8
      *
      * The last two say where the ranges of its workers are.
      */
-    _Atomic uint64_t claim;
-    _Atomic uint32_t used;    /* words from this one on were never set */
-    _Atomic uint32_t clients; /* words that are not 0 */
+    _Atomic uint64_t claims[MIRROR_STREAMS];
+    _Atomic uint32_t streams_used, chunks_used; /* those from these on were never used */
+
+    /* For the part's own worker only. A chunk is found by its stream and the place of its slots: its key. */
+    uint32_t clients[MIRROR_STREAMS];
+    uint16_t free;                  /* chunks that were given back, linked by `next`; 0 is none, and no chunk */
+    uint16_t first[MIRROR_BUCKETS]; /* chunks by their keys, linked by `next` */
+    uint16_t next[MIRROR_CHUNKS];
+    uint32_t keys[MIRROR_CHUNKS];
+
+    _Alignas(4096) _Atomic uint64_t listed[MIRROR_CHUNKS]; /* which of its slots have a client, a bit each */
+    _Alignas(4096) _Atomic uint64_t ids[MIRROR_CHUNKS][MIRROR_CHUNK];
 };
 
-struct mirror {
-    _Atomic uint32_t parts_used; /* parts from this one on were never claimed: nobody need look at them */
-    struct mirror_part parts[MIRROR_PARTS];
-    _Atomic uint64_t ids[MIRROR_PARTS][MIRROR_SLOTS];
+/* What became of a client. */
+enum mirror_result {
+    MIRROR_WRONG, /* the id can be none of that worker's */
+    MIRROR_DONE,
+    MIRROR_MEMORY, /* done, and memory was taken or given back */
+    MIRROR_FULL    /* there is no chunk left: LIST does without it */
 };
 
 /* Makes the mirror of a hub that is a node. For the master, before it forks. Returns 0 or a negative errno value. */
 int mirror_create(struct shared *shared);
 void mirror_destroy(struct shared *shared);
 
-/*
- * For worker `self`: claims a part for the worker that `hello` names. Returns its index; -1 when no part is free, when
- * that worker has more slots than a part has words, or when somebody has a part for it already: a stream that has ended
- * and of which that worker here does not know it yet. Of two that claim at once, one gets it at the most.
- */
-int mirror_claim(const struct shared *shared, unsigned self, const struct peer_hello *hello);
+/* For worker `self`, for the rest of its process, as shared_protect(): it can write its own part only. */
+int mirror_protect(const struct shared *shared, unsigned self);
 
 /*
- * Its worker has a new client; or one less: whoever is in the place of this id has gone. That may be another one, as a
- * slot may have had several owners since the last word about it, clients or not, of which only the last one is named
- * (peer_clients.h). False if the id can be none of that worker's.
+ * For worker `self`: claims the worker that `hello` names for its stream with this index. False when there can be no
+ * such worker, or when another stream has it already: one that has ended, but its worker here does not know that yet.
+ * Of two that claim at once, at most one gets it.
  */
-bool mirror_joined(const struct shared *shared, unsigned part, uint64_t id);
-bool mirror_left(const struct shared *shared, unsigned part, uint64_t id);
+bool mirror_claim(const struct shared *shared, unsigned self, unsigned stream, const struct peer_hello *hello);
 
-/* Nobody is in the part any more, and it is free. */
-void mirror_release(const struct shared *shared, unsigned part);
+/*
+ * That worker has a new client; or one less: whichever client is in the slot of this id has gone. That may be another
+ * one, as a slot may have had several owners since the last word about it, clients or not, of which only the last one
+ * is named (peer_clients.h).
+ */
+enum mirror_result mirror_joined(const struct shared *shared, unsigned self, unsigned stream, uint64_t id);
+enum mirror_result mirror_left(const struct shared *shared, unsigned self, unsigned stream, uint64_t id);
 
-/* For the master: releases what a dead worker had. */
+/* Ends a claim, and forgets the clients of that worker. */
+void mirror_release(const struct shared *shared, unsigned self, unsigned stream);
+
+/* For the master: releases all that a dead worker had. Reads nothing of it. */
 void mirror_reset(const struct shared *shared, unsigned worker);
 
-/* Whether the id can be one of the clients of this part. */
-bool mirror_has_place(const struct shared *shared, unsigned part, uint64_t id);
+/* Whether the id can be one of the clients of the worker that this stream has claimed. */
+bool mirror_has_place(const struct shared *shared, unsigned self, unsigned stream, uint64_t id);
 
 /* The worker here with the stream on which the client `id` of another hub sends, or -1. Not on a message's way. */
 int mirror_owner(const struct shared *shared, uint64_t id);
 
-/* How many parts there are to look at: none in a hub that stands alone. */
-static inline unsigned mirror_parts(const struct shared *shared)
-{
-    return shared->mirror == NULL ? 0 : atomic_load(&shared->mirror->parts_used);
-}
+/* How many clients a stream of this worker has listed. */
+uint32_t mirror_stream_clients(const struct shared *shared, unsigned self, unsigned stream);
 
-/* The words of a part, and how many of them were ever set: these are ids, or 0. */
-static inline const _Atomic uint64_t *mirror_words(const struct shared *shared, unsigned part)
-{
-    return shared->mirror->ids[part];
-}
-
-static inline uint32_t mirror_used(const struct shared *shared, unsigned part)
-{
-    uint32_t used = atomic_load_explicit(&shared->mirror->parts[part].used, memory_order_acquire);
-    return used < MIRROR_SLOTS ? used : MIRROR_SLOTS;
-}
-
-/* How many clients there are in a part. */
-static inline uint32_t mirror_part_clients(const struct shared *shared, unsigned part)
-{
-    return atomic_load_explicit(&shared->mirror->parts[part].clients, memory_order_relaxed);
-}
-
-/* How many clients all other hubs have. */
+/* How many clients all other hubs have. Walks the chunks, of which a reader of all clients walks at least as many. */
 uint64_t mirror_clients(const struct shared *shared);
+
+/* For a walk over a worker's part: where it ends. */
+uint32_t mirror_end(const struct shared *shared, unsigned worker);
+
+/* The next client of a worker's part, from the place *at on, which it moves on; 0: there is none before `end`. */
+uint64_t mirror_next(const struct shared *shared, unsigned worker, uint32_t *at, uint32_t end);
 
 #endif

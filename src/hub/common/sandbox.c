@@ -5,6 +5,8 @@
 
 #include "hub/common/sandbox.h"
 
+#include "hub/common/mirror.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <linux/landlock.h>
@@ -134,6 +136,8 @@ int sandbox_enter_worker(const struct shared *shared, unsigned self, uint32_t re
     int results[SANDBOX_LAYERS];
 
     results[SANDBOX_MEMORY] = shared_protect(shared, self);
+    if (results[SANDBOX_MEMORY] == 0)
+        results[SANDBOX_MEMORY] = mirror_protect(shared, self);
     results[SANDBOX_PRIVILEGES] = forbid_privileges();
     results[SANDBOX_FILES] = forbid_files();
     results[SANDBOX_CALLS] = forbid_calls();

@@ -1,6 +1,5 @@
 /* shared.c: the layout of the shared memory. See shared.h. */
 #include "hub/common/shared.h"
-
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -136,8 +135,7 @@ static bool protect(void *region, size_t before, size_t own, size_t size)
            (after == 0 || mprotect(start + before + own, after, PROT_READ) == 0);
 }
 
-/* The same for a region with a part of `size` bytes for each worker. */
-static bool protect_parts(const struct shared *shared, void *region, size_t size, unsigned self)
+bool shared_protect_parts(const struct shared *shared, void *region, size_t size, unsigned self)
 {
     return protect(region, size * self, size, size * shared->workers);
 }
@@ -155,11 +153,11 @@ int shared_protect(const struct shared *shared, unsigned self)
 
     bool done = mprotect(shared->base, (size_t)((char *)shared->scoreboards - (char *)shared->base), PROT_READ) == 0 &&
                 protect_slots(shared, shared->clients, CLIENT_SIZE, self) &&
-                protect_parts(shared, shared->scoreboards, SCOREBOARD_SIZE, self) &&
+                shared_protect_parts(shared, shared->scoreboards, SCOREBOARD_SIZE, self) &&
                 protect_slots(shared, shared->ids, sizeof(uint64_t), self) &&
-                protect_parts(shared, shared->references_given, counters, self) &&
-                protect_parts(shared, shared->references_returned, counters, self) &&
-                protect_parts(shared, shared->closed, shared->addresses * sizeof(uint32_t), self) &&
-                protect_parts(shared, shared->arenas, blocks * BLOCK_SIZE, self);
+                shared_protect_parts(shared, shared->references_given, counters, self) &&
+                shared_protect_parts(shared, shared->references_returned, counters, self) &&
+                shared_protect_parts(shared, shared->closed, shared->addresses * sizeof(uint32_t), self) &&
+                shared_protect_parts(shared, shared->arenas, blocks * BLOCK_SIZE, self);
     return done ? 0 : -errno;
 }

@@ -15,7 +15,7 @@
  *     arenas                the message store itself
  *     congestion            one cache line a slot and a worker, which everybody may write, atomically: congestion.h
  *
- * A hub that is one of several has the mirror of the others' clients beside it: mirror.h.
+ * A hub that is one of several has the mirror of the others' clients beside it, with a part a worker: mirror.h.
  *
  * The pointers below are private copies. Nothing in shared memory is a pointer.
  */
@@ -74,7 +74,7 @@ struct shared {
     _Atomic uint32_t *references_returned; /* [holder][owner][block of the owner] */
     _Atomic uint32_t *closed;              /* [worker][address] */
     uint8_t *arenas;
-    struct mirror *mirror; /* or NULL: mirror.h */
+    struct mirror_part *mirror; /* [workers], or NULL: mirror.h */
     void *base;
     size_t size;
     size_t counters_end, clients_end; /* of what statistics.h describes, in bytes from the base, and of the clients */
@@ -98,6 +98,9 @@ void shared_destroy(struct shared *shared);
  * Returns 0 or a negative errno value.
  */
 int shared_protect(const struct shared *shared, unsigned self);
+
+/* The same of a region with a part of `size` bytes, which are whole pages, for each worker. False: see errno. */
+bool shared_protect_parts(const struct shared *shared, void *region, size_t size, unsigned self);
 
 /*
  * The same for a table of just 2^slot_bits slots, so that ids of a hub with such a table stay valid, whatever number of

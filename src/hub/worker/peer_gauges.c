@@ -1,8 +1,6 @@
 /* peer_gauges.c: see peer_gauges.h. */
 #include "hub/worker/peer_gauges.h"
 
-#include "hub/common/mirror.h"
-
 #include <string.h>
 
 struct sums {
@@ -44,8 +42,7 @@ static void add(struct sums *sums, const struct worker *worker, const struct pee
     sums->streams++;
     sums->not_acknowledged += peer->serial - peer->acknowledged;
     sums->congested += peer->congested.count;
-    if (peer->part >= 0)
-        sums->clients += mirror_part_clients(worker->shared, (unsigned)peer->part);
+    sums->clients += mirror_stream_clients(worker->shared, worker->index, peer_index(worker, peer));
 }
 
 static void publish_node(struct statistics_node *place, const struct sums *sums)

@@ -2,7 +2,6 @@
 #include "hub/worker/peer_input.h"
 
 #include "hub/common/log.h"
-#include "hub/common/mirror.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/peer_owed.h"
@@ -68,8 +67,8 @@ static enum outcome take_forward(struct worker *worker, struct connection *conne
     struct peer_forward forward;
     struct batch batch;
 
-    if (peer->part < 0 || !peer_read_forward(&forward, frame) || forward.number >> PEER_NUMBER_BITS != 0 ||
-        !mirror_has_place(worker->shared, (unsigned)peer->part, forward.sender))
+    if (!peer_read_forward(&forward, frame) || forward.number >> PEER_NUMBER_BITS != 0 ||
+        !peer_has(worker, peer, forward.sender))
         return WRONG;
     if (relay_must_wait(worker, connection, ids, frame_count(word)))
         return WAITS;
@@ -89,12 +88,11 @@ static enum outcome take_forward(struct worker *worker, struct connection *conne
 
 static enum outcome take_clients(struct worker *worker, struct peer *peer)
 {
-    if (peer->part >= 0)
+    if (peer->listed)
         return WRONG;
-    peer->part = mirror_claim(worker->shared, worker->index, &peer->hello);
-    if (peer->part < 0) /* the link opens another stream */
-        connection_cut_off(worker, connection_of(worker, peer),
-                           "an earlier stream of its worker has not ended yet, or there is no place for its clients");
+    peer->listed = mirror_claim(worker->shared, worker->index, peer_index(worker, peer), &peer->hello);
+    if (!peer->listed) /* the link opens another stream */
+        connection_cut_off(worker, connection_of(worker, peer), "an earlier stream of its worker has not ended yet");
     return TAKEN;
 }
 
@@ -121,22 +119,34 @@ static enum outcome take_undelivered(struct worker *worker, struct peer *peer, c
     return TAKEN;
 }
 
+/* A client of that worker has come or gone. */
+static bool take_client(struct worker *worker, struct peer *peer, enum peer_control kind, uint64_t id)
+{
+    enum mirror_result result = (kind == PEER_JOINED ? mirror_joined : mirror_left)(worker->shared, worker->index,
+                                                                                    peer_index(worker, peer), id);
+
+    worker->work += result == MIRROR_MEMORY ? WORK_WRITE : WORK_LOOK; /* memory comes and goes by a system call */
+    if (result == MIRROR_FULL && !worker->mirror_full) {
+        worker->mirror_full = true;
+        log_line(LOG_WARNING,
+                 "LIST leaves out clients of node %u: the streams of worker %u have no room for more than %u",
+                 peer->hello.node, worker->index, MIRROR_CHUNKS * MIRROR_CHUNK);
+    }
+    return result != MIRROR_WRONG;
+}
+
 /* A kind that tells something of each of these ids, which are that hub's own. */
 static enum outcome take_ids(struct worker *worker, struct peer *peer, enum peer_control kind, const uint64_t *ids,
                              unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        bool good = peer_node(ids[i]) == peer->hello.node;
-        if (kind == PEER_JOINED || kind == PEER_LEFT)
-            good = peer->part >= 0;
-        if (!good)
+        bool clients = kind == PEER_JOINED || kind == PEER_LEFT;
+        if (clients ? !peer->listed || !take_client(worker, peer, kind, ids[i]) : peer_node(ids[i]) != peer->hello.node)
             return WRONG;
         if (kind == PEER_CONGESTED)
             peers_congested(worker, peer, ids[i]);
         else if (kind == PEER_RELIEVED)
             peers_relieved(worker, peer, ids[i]);
-        else if (!(kind == PEER_JOINED ? mirror_joined : mirror_left)(worker->shared, (unsigned)peer->part, ids[i]))
-            return WRONG;
     }
     return TAKEN;
 }

@@ -52,7 +52,7 @@ static void forget_first(struct worker *worker, struct peer *peer)
     struct connection *connection = find_connection(worker, first.receiver);
     if (connection == NULL)
         return;
-    move_barrier(worker, connection, (unsigned)(peer - worker->peers) + 1);
+    move_barrier(worker, connection, peer_index(worker, peer) + 1);
     connection_advance_end(worker, connection);
 }
 

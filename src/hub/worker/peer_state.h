@@ -4,11 +4,12 @@
 #ifndef RELAYHUB_PEER_STATE_H
 #define RELAYHUB_PEER_STATE_H
 
+#include "hub/common/mirror.h"
 #include "hub/worker/state.h"
 #include "protocol/peer.h"
 
 /* The most streams of one worker; and the most receivers that each side of one may have called congested. */
-#define PEERS_MOST 256u
+#define PEERS_MOST MIRROR_STREAMS
 #define PEER_CONGESTED_MOST 1024u
 
 /* What may be sent on a stream and not acknowledged, as peer_forward_cost() counts: more makes senders wait. */
@@ -42,7 +43,7 @@ struct peer {
     uint32_t taken_since;     /* milliseconds of worker->now: the first of those between was taken, */
     uint32_t taken_cost;      /* and what they cost together */
     uint64_t targets;         /* workers to which records went since, a bit each */
-    int part;                 /* of the mirror, or -1 */
+    bool listed;              /* the mirror has its clients */
     struct peer_ids slow;     /* receivers here that it was told are congested */
 };
 
@@ -50,6 +51,18 @@ struct peer {
 static inline uint32_t peer_forward_cost(uint32_t word, uint32_t messages)
 {
     return frame_size(word) + messages * frame_count(word) * FRAME_ID_SIZE;
+}
+
+/* Which of this worker's streams it is. */
+static inline unsigned peer_index(const struct worker *worker, const struct peer *peer)
+{
+    return (unsigned)(peer - worker->peers);
+}
+
+/* Whether it is the stream that this client of another hub sends on. */
+static inline bool peer_has(const struct worker *worker, const struct peer *peer, uint64_t client)
+{
+    return peer->listed && mirror_has_place(worker->shared, worker->index, peer_index(worker, peer), client);
 }
 
 /* The stream of a connection with CONNECTION_PEER, and the other way round. */

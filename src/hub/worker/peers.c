@@ -2,7 +2,6 @@
 #include "hub/worker/peers.h"
 
 #include "hub/common/log.h"
-#include "hub/common/mirror.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/peer_clients.h"
@@ -96,7 +95,8 @@ void peers_adopt(struct worker *worker, int fd)
     memset(peer, 0, offsetof(struct peer, congested));
     peer->congested.count = peer->slow.count = 0;
     peer->taken = peer->answered = peer->targets = 0;
-    peer->part = peer->shown = -1;
+    peer->listed = false;
+    peer->shown = -1;
     peer->epoch = next_epoch(worker);
     peer->id = connection->id;
     peer->place = place_of(worker, connection);
@@ -137,8 +137,9 @@ void peers_end(struct worker *worker, struct connection *connection)
     peer_owed_end_full(worker, peer);
     for (; peer->congested.count > 0; peer->congested.count--)
         backpressure_wake(worker, key_of(peer->congested.ids[peer->congested.count - 1]));
-    if (peer->part >= 0)
-        mirror_release(worker->shared, (unsigned)peer->part);
+    if (peer->listed)
+        mirror_release(worker->shared, worker->index, peer_index(worker, peer));
+    peer->listed = false;
     peer_owed_give_up(worker, peer);
     peer->id = 0;
     if (peer->hello.version != 0)
@@ -275,7 +276,7 @@ static struct peer *peer_from(const struct worker *worker, uint64_t sender)
 {
     for (unsigned i = 0; i < worker->peers_used; i++) {
         struct peer *peer = &worker->peers[i];
-        if (peer->id != 0 && peer->part >= 0 && mirror_has_place(worker->shared, (unsigned)peer->part, sender))
+        if (peer->id != 0 && peer_has(worker, peer, sender))
             return peer;
     }
     return NULL;

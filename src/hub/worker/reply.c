@@ -62,7 +62,7 @@ void reply_identity(struct worker *worker, struct connection *connection, uint32
 
 /* The place of a walk over the shared table, and then over the mirror of other hubs. */
 struct walk {
-    unsigned range; /* that of a worker; those after the last worker's are parts of the mirror */
+    unsigned range; /* that of a worker; those after the last worker's are the parts of the mirror */
     uint32_t slot, end;
     uint32_t left; /* ids that are listed of this range at most: reply_list_size() counted no more */
 };
@@ -88,7 +88,7 @@ static void enter_range(const struct shared *shared, struct walk *walk, unsigned
         walk->left = clients_of(shared, range) + COME_MEANWHILE;
     } else {
         walk->slot = 0;
-        walk->end = mirror_used(shared, range - shared->workers);
+        walk->end = mirror_end(shared, range - shared->workers);
     }
 }
 
@@ -113,28 +113,21 @@ static unsigned store_range(const struct shared *shared, struct walk *walk, uint
     return count;
 }
 
-/* The same of a part of the mirror. Of its words only those that are clients are not 0. */
+/* The same of a worker's part of the mirror. */
 static unsigned store_part(const struct shared *shared, struct walk *walk, uint8_t *at, unsigned count)
 {
-    const _Atomic uint64_t *words = mirror_words(shared, walk->range - shared->workers);
-    uint32_t slot = walk->slot, end = walk->end;
+    uint64_t id;
 
-    for (; slot < end; slot++) {
-        uint64_t id = atomic_load_explicit(&words[slot], memory_order_relaxed);
-        if (id == 0)
-            continue;
-        if (count == FRAME_MAX_IDS)
-            break;
+    while (count < FRAME_MAX_IDS &&
+           (id = mirror_next(shared, walk->range - shared->workers, &walk->slot, walk->end)) != 0)
         frame_store_id(at + count++ * FRAME_ID_SIZE, id);
-    }
-    walk->slot = slot;
     return count;
 }
 
 /* Stores up to FRAME_MAX_IDS ids, from the place of the walk on, but not `self`. Returns how many. */
 static unsigned store_ids(const struct shared *shared, struct walk *walk, uint64_t self, uint8_t *at)
 {
-    const unsigned ranges = shared->workers + mirror_parts(shared);
+    const unsigned ranges = shared->mirror == NULL ? shared->workers : 2 * shared->workers;
     unsigned count = 0;
 
     for (;;) {
