@@ -1,12 +1,9 @@
 /*
- * test_upgrade.c: SIGUSR2: another program goes on with all connections, in every state that one can have; and whatever
- * is wrong with that program, the hub goes on. test_chaos.c has upgrades under load.
+ * test_upgrade.c: SIGUSR2: another program goes on with all connections, in every state that one can have.
+ * test_upgrade_program.c has programs that do not, test_upgrade_files.c the files, test_chaos.c upgrades under load.
  */
-#include "harness.h"
+#include "upgrading.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,131 +11,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static struct hub hub;
-static struct client a, b, c;
-static char folder[] = "/tmp/relayhub-upgrade-XXXXXX", program[64], configuration[64];
-
-/* ---- a program of its own, that can be replaced ---- */
-
-static void copy_program(const char *from)
-{
-    char command[1400];
-
-    snprintf(command, sizeof command, "cp '%s' '%s.new' && mv '%s.new' '%s'", from, program, program, program);
-    ck_assert_int_eq(system(command), 0);
-}
-
-static void write_script(const char *text)
-{
-    char fresh[80];
-
-    snprintf(fresh, sizeof fresh, "%s.new", program);
-    FILE *file = fopen(fresh, "w");
-    ck_assert_ptr_nonnull(file);
-    fprintf(file, "#!/bin/sh\n%s\n", text);
-    ck_assert_int_eq(fclose(file), 0);
-    ck_assert_int_eq(chmod(fresh, 0755), 0);
-    ck_assert_int_eq(rename(fresh, program), 0);
-}
-
-static void configure(const char *text)
-{
-    FILE *file = fopen(configuration, "w");
-    ck_assert_ptr_nonnull(file);
-    fputs(text, file);
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-static char old_program[1000];
-
-static void set_up(void)
-{
-    strcpy(folder, "/tmp/relayhub-upgrade-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    snprintf(program, sizeof program, "%s/relayhubd", folder);
-    snprintf(configuration, sizeof configuration, "%s/conf", folder);
-    snprintf(old_program, sizeof old_program, "%s", getenv("RELAYHUBD"));
-    copy_program(old_program);
-    setenv("RELAYHUBD", program, 1);
-    configure("");
-}
-
-static void tear_down(void)
-{
-    char command[100];
-
-    setenv("RELAYHUBD", old_program, 1);
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
-}
-
-static void start(const char *text)
-{
-    char *arguments[] = {"--listen", "127.0.0.1:0", "--config", configuration, NULL};
-
-    configure(text);
-    hub_spawn(&hub, arguments);
-    hub.port = atoi(strstr(hub_await(&hub, "listening on 127.0.0.1:", 0), ".1:") + 3);
-    hub_await(&hub, "ready", 0);
-}
-
-/* How often the log has a text by now. */
-static unsigned logged(const char *text)
-{
-    unsigned count = 0;
-    for (const char *at = hub.text; (at = strstr(at, text)) != NULL; at++)
-        count++;
-    return count;
-}
-
-static void expect_upgrade(void)
-{
-    size_t from = hub.length;
-    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
-    hub_await(&hub, "upgraded: ", from);
-}
-
-static void expect_no_upgrade(const char *reason)
-{
-    size_t from = hub.length;
-    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
-    ck_assert_ptr_nonnull(strstr(hub_await(&hub, "upgrade given up", from), reason));
-}
-
-static void open_three(void)
-{
-    client_open(&a, &hub);
-    client_open(&b, &hub);
-    client_open(&c, &hub);
-}
-
-static void expect_same_id(const struct client *client)
-{
-    struct frame frame;
-    client_request(client, FRAME_IDENTITY);
-    client_receive(client, &frame);
-    ck_assert_int_eq(frame.type, FRAME_IDENTITY);
-    ck_assert_uint_eq(frame.ids[0], client->id);
-}
-
-static void expect_all_as_before(void)
-{
-    size_t count;
-
-    expect_same_id(&a);
-    expect_same_id(&b);
-    expect_same_id(&c);
-    client_message_to(&a, &b, "to b");
-    expect_text(&b, &a, "to b");
-    client_message_to(&b, &c, "to c");
-    expect_text(&c, &b, "to c");
-    free(client_list(&a, &count));
-    ck_assert_uint_eq(count, 2);
-}
 
 /* ---- what goes on ---- */
 
@@ -380,35 +254,6 @@ END_TEST
 
 /* ---- descriptors, signals, restarts ---- */
 
-static unsigned descriptors_of(pid_t pid)
-{
-    char path[40];
-    unsigned count = 0;
-
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *all = opendir(path);
-    ck_assert_ptr_nonnull(all);
-    while (readdir(all) != NULL)
-        count++;
-    closedir(all);
-    return count;
-}
-
-static unsigned children_of(pid_t process)
-{
-    char path[64];
-    unsigned count = 0;
-    int pid;
-
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)process, (int)process);
-    FILE *children = fopen(path, "r");
-    ck_assert_ptr_nonnull(children);
-    while (fscanf(children, "%d", &pid) == 1)
-        count++;
-    fclose(children);
-    return count;
-}
-
 START_TEST(test_nothing_is_left_over)
 {
     start("workers 2\n");
@@ -486,66 +331,6 @@ START_TEST(test_worker_hangs_meanwhile)
 }
 END_TEST
 
-/* ---- programs that are none ---- */
-
-START_TEST(test_bad_programs)
-{
-    start("workers 2\n");
-    open_three();
-    ck_assert_int_eq(unlink(program), 0);
-    expect_no_upgrade("cannot execute ");
-    expect_all_as_before();
-    write_script("exit 3");
-    expect_no_upgrade("ended with status 3");
-    expect_all_as_before();
-    write_script("kill -SEGV $$");
-    expect_no_upgrade("killed by signal 11");
-    expect_all_as_before();
-    write_script("for option; do case $option in --check-upgrade) echo \"relayhubd: there is no option '$option'\"; "
-                 "exit 64; esac; done");
-    expect_no_upgrade("there is no option '--check-upgrade'"); /* as a version before this one does */
-    expect_all_as_before();
-    write_script("exec sleep 30");
-    expect_no_upgrade("did not end its check in time");
-    expect_all_as_before();
-    copy_program(old_program);
-    configure("workers 2\nnonsense\n");
-    expect_no_upgrade("1 mistake");
-    expect_all_as_before();
-    configure("workers 2\n");
-    expect_upgrade();
-    expect_all_as_before();
-    hub_stop(&hub);
-}
-END_TEST
-
-/* One that has passed its check and cannot begin all the same gives way to the program before, which is still known. */
-START_TEST(test_back_to_the_program_before)
-{
-    char script[2200];
-
-    start("workers 2\n");
-    open_three();
-    snprintf(script, sizeof script,
-             "for option; do [ \"$option\" != --check-upgrade ] || exec '%s' \"$@\"; done\n"
-             "exec '%s' \"$@\" --user no-such-user",
-             old_program, old_program);
-    write_script(script);
-    for (unsigned i = 0; i < 2; i++) {
-        size_t from = hub.length;
-        ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
-        hub_await(&hub, "--user: cannot become no-such-user", from);
-        hub_await(&hub, "the one before goes on", from);
-        hub_await(&hub, "upgraded: 3 clients", from);
-        expect_all_as_before();
-    }
-    copy_program(old_program);
-    expect_upgrade();
-    expect_all_as_before();
-    hub_stop(&hub);
-}
-END_TEST
-
 int main(void)
 {
     TCase *tests = tcase_create("upgrade");
@@ -566,7 +351,5 @@ int main(void)
     tcase_add_loop_test(tests, test_signals_meanwhile, 0, 6);
     tcase_add_test(tests, test_worker_dies_meanwhile);
     tcase_add_test(tests, test_worker_hangs_meanwhile);
-    tcase_add_test(tests, test_bad_programs);
-    tcase_add_test(tests, test_back_to_the_program_before);
     return run_case(tests, "upgrade");
 }

@@ -394,11 +394,11 @@ static void tell_status(void)
 /* All workers have taken their clients over. */
 static void end_upgrade(void)
 {
-    restore_report(legacy, &workers);
     if (pid_file.file < 0 && options->pid_file[0] != '\0')
         (void)pid_file_write(&pid_file, options->pid_file);
     statistics_file_close(&(struct statistics_file){.path = legacy->statistics_path, .lock = legacy->statistics_file});
     legacy->statistics_file = -1;
+    restore_report(legacy, &workers);
     legacy_let_go(legacy);
     legacy = NULL;
 }

@@ -136,8 +136,9 @@ static bool start_probe(struct upgrade *upgrade)
     int ends[2];
 
     upgrade->length = 0;
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+    if (pipe2(ends, O_CLOEXEC) < 0)
         return false;
+    (void)fcntl(ends[0], F_SETFL, O_NONBLOCK);
     pid_t pid = fork();
     if (pid == 0)
         become_probe(ends[1]);
@@ -169,13 +170,13 @@ void upgrade_begin(struct upgrade *upgrade)
         upgrade_give_up(upgrade, strerror(errno));
 }
 
-/* Keeps the end of what the probe prints. */
+/* Keeps the end of what the probe prints. At most what a pipe holds, as it may print without end. */
 static void read_output(struct upgrade *upgrade)
 {
     char part[128];
     ssize_t got;
 
-    while ((got = read(upgrade->output, part, sizeof part)) > 0) {
+    for (int left = 65536 / sizeof part; left > 0 && (got = read(upgrade->output, part, sizeof part)) > 0; left--) {
         size_t room = sizeof upgrade->text - 1, more = (size_t)got;
         size_t drop = upgrade->length + more > room ? upgrade->length + more - room : 0;
         memmove(upgrade->text, upgrade->text + drop, upgrade->length - drop);
