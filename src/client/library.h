@@ -56,7 +56,6 @@ struct rh_reconnect {
     int attempt_ms;         /* and its time, for each address */
     int least_ms, most_ms;  /* of a pause; 0: there is no other connection */
     int pause_ms;           /* of the next pause, before its random part is taken off; 0: least_ms */
-    int peer_timeout_ms;    /* of each connection */
     int64_t settled;        /* when the connection has lasted for most_ms; -1: there is none */
     int64_t until;          /* the end of the pause, or of the attempt */
     struct addrinfo *found; /* what the name was looked up to for this attempt */
@@ -71,11 +70,14 @@ struct relayhub {
     enum rh_stage stage;
     unsigned life; /* counts the connections that this has been */
     struct rh_reconnect reconnect;
-    int read_end;  /* 0 while the hub may send more; RH_CLOSED, or a negative errno value */
-    int write_end; /* 0 while the hub reads; RH_CLOSED, or a negative errno value */
-    bool broken;   /* the hub sent what it may not send: nothing after that has a meaning */
-    bool ending;   /* relayhub_shutdown() was called: no more is taken from the caller */
-    bool ended;    /* and the socket was shut down, as `out` was empty */
+    int peer_timeout_ms; /* see rh_guard(); 0: none */
+    bool guarded;        /* TCP_USER_TIMEOUT is set */
+    int64_t window;      /* while it is: bytes that the hub's system has said it takes, and that are not sent yet */
+    int read_end;        /* 0 while the hub may send more; RH_CLOSED, or a negative errno value */
+    int write_end;       /* 0 while the hub reads; RH_CLOSED, or a negative errno value */
+    bool broken;         /* the hub sent what it may not send: nothing after that has a meaning */
+    bool ending;         /* relayhub_shutdown() was called: no more is taken from the caller */
+    bool ended;          /* and the socket was shut down, as `out` was empty */
 
     struct rh_buffer in;
     struct rh_buffer kept;

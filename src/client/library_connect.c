@@ -1,6 +1,7 @@
 /* library_connect.c: see library_connect.h. */
 #include "client/library_connect.h"
 
+#include "client/library_output.h"
 #include "client/library_threads.h"
 
 #include <errno.h>
@@ -57,18 +58,18 @@ static int set_option(int fd, int level, int name, int value)
 }
 
 /*
- * Has the system end the connection when nothing has come from a hub for this time, with something on its way to the
- * hub or not. Probes begin after one to two thirds of the time, so that many clients do not all probe at once.
+ * Has the system end an idle connection when for this time nothing has come from the hub's. It begins to ask after one
+ * to two thirds of the time, so that many clients do not all ask at once. For one that is not idle see rh_guard().
  */
 static int watch(int fd, int peer_timeout_ms)
 {
-    int third = peer_timeout_ms / 3000;
-    int idle = third + rh_random(third), interval = third / 2;
+    int seconds = peer_timeout_ms / 1000, third = seconds / 3;
+    int idle = third > 0 ? third + rh_random(third) : 1, interval = third > 1 ? third / 2 : 1;
 
-    if (set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, peer_timeout_ms) < 0)
+    if (set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle) < 0)
         return -errno;
-    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle > 0 ? idle : 1);
-    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval > 0 ? interval : 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, seconds > idle + interval ? (seconds - idle) / interval : 1);
     return set_option(fd, SOL_SOCKET, SO_KEEPALIVE, peer_timeout_ms > 0) < 0 ? -errno : 0;
 }
 
@@ -79,7 +80,8 @@ static int set_peer_timeout(struct relayhub *connection, int timeout_ms)
     int result = connection->stage == RH_PAUSED ? 0 : watch(connection->fd, timeout_ms);
     if (result < 0)
         return rh_fail(connection, -result, "the socket knows no such time: %s", strerror(-result));
-    connection->reconnect.peer_timeout_ms = timeout_ms;
+    connection->peer_timeout_ms = timeout_ms;
+    rh_guard(connection);
     return 0;
 }
 
@@ -218,6 +220,6 @@ int relayhub_connect(struct relayhub **connection, const char *host, const char 
     }
     (*connection)->reconnect.address = address;
     (*connection)->reconnect.attempt_ms = timeout_ms;
-    (*connection)->reconnect.peer_timeout_ms = RH_PEER_TIMEOUT;
+    (*connection)->peer_timeout_ms = RH_PEER_TIMEOUT;
     return 0;
 }

@@ -5,8 +5,29 @@
 #include "client/library_threads.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h> /* whose struct tcp_info has the window */
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+void rh_guard(struct relayhub *connection)
+{
+    struct tcp_info info = {.tcpi_snd_wnd = 0};
+    socklen_t size = sizeof info;
+    int waiting = 0, timeout = connection->peer_timeout_ms;
+
+    if (ioctl(connection->fd, SIOCOUTQ, &waiting) < 0 ||
+        getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+        return; /* a timer, or no TCP */
+    connection->window = (int64_t)info.tcpi_snd_wnd - waiting;
+    bool guarded = timeout > 0 && connection->window >= 0 && rh_waiting(&connection->out) == 0;
+    timeout = guarded ? timeout : 0;
+    if (guarded || connection->guarded)
+        setsockopt(connection->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+    connection->guarded = guarded;
+}
 
 /* The hub takes nothing more. What it sent before is read first, as that has the reason. */
 static int write_failed(struct relayhub *connection, int error)
@@ -28,8 +49,12 @@ static ssize_t write_parts(struct relayhub *connection, struct iovec *parts, int
     do
         written = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (written < 0 && errno == EINTR);
-    if (written >= 0)
+    if (written >= 0) {
+        connection->window -= written;
+        if (connection->guarded && connection->window < 0)
+            rh_guard(connection);
         return written;
+    }
     if (errno == EAGAIN || errno == EWOULDBLOCK)
         return 0;
     return write_failed(connection, errno);

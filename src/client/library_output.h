@@ -4,6 +4,14 @@
 
 #include "client/library.h"
 
+/*
+ * Has the system end the connection when what was sent is not acknowledged for peer_timeout_ms: with TCP_USER_TIMEOUT,
+ * while all of it fits into the window that the hub's system has announced. With more than that under way this would
+ * also end a connection of which the hub reads nothing, as it pauses this client for a slow receiver. Call it before a
+ * wait, and when what was sent since may not fit any more.
+ */
+void rh_guard(struct relayhub *connection);
+
 /* Writes what the socket takes of `out`. Returns 0 when nothing is left, 1 when something is, or negative. */
 int rh_flush(struct relayhub *connection);
 

@@ -111,12 +111,9 @@ int relayhub_open(struct relayhub **connection, const char *host, const char *po
             close(timer);
         return rh_not_connected(&address, error, reason, reason_size);
     }
-    (*connection)->reconnect = (struct rh_reconnect){.address = address,
-                                                     .attempt_ms = timeout_ms,
-                                                     .least_ms = OPEN_LEAST,
-                                                     .most_ms = OPEN_MOST,
-                                                     .peer_timeout_ms = RH_PEER_TIMEOUT,
-                                                     .settled = -1};
+    (*connection)->reconnect = (struct rh_reconnect){
+        .address = address, .attempt_ms = timeout_ms, .least_ms = OPEN_LEAST, .most_ms = OPEN_MOST, .settled = -1};
+    (*connection)->peer_timeout_ms = RH_PEER_TIMEOUT;
     (*connection)->stage = RH_PAUSED;
     (*connection)->read_end = -ENOTCONN;
     return 0;
@@ -140,6 +137,7 @@ static void forget_connection(struct relayhub *connection)
     connection->messages = connection->lists_owed = connection->identities_owed = 0;
     connection->said[0] = '\0';
     connection->read_end = connection->write_end = 0;
+    connection->guarded = false;
     connection->life++;
 }
 
@@ -163,7 +161,7 @@ static bool try_next(struct relayhub *connection)
     while (reconnect->next) {
         const struct addrinfo *address = reconnect->next;
         reconnect->next = address->ai_next;
-        int fd = rh_start_connect(address, reconnect->peer_timeout_ms);
+        int fd = rh_start_connect(address, connection->peer_timeout_ms);
         if (fd < 0) {
             rh_not_connected(&reconnect->address, -fd, connection->reason, sizeof connection->reason);
             continue;

@@ -44,6 +44,8 @@ int rh_turn(struct relayhub *connection, int64_t deadline)
         return came;
     if (rh_waiting(&connection->out) < pending)
         return 1;
+    if (!connection->guarded && connection->peer_timeout_ms > 0)
+        rh_guard(connection); /* the caller may wait now, here or in a loop of its own */
     int timeout = rh_remaining(deadline);
     return timeout == 0 ? 0 : rh_wait(connection, RH_RECEIVING, events, timeout);
 }

@@ -94,9 +94,10 @@ int relayhub_adopt(struct relayhub **connection, int fd);
 int relayhub_set_reconnect(struct relayhub *connection, int least_ms, int most_ms);
 
 /*
- * Ends the connection, as a reset does, when for this time the hub's system answers nothing, or the hub reads nothing
- * of what waits for it: 30 seconds after relayhub_connect() and relayhub_open(), later ones included. From 2,000 to
- * 3,600,000 milliseconds, or 0 for no end. -EINVAL, or -EOPNOTSUPP if this is no TCP.
+ * Ends the connection, as a reset does, when the hub's system has not answered for this time: 30 seconds after
+ * relayhub_connect() and relayhub_open(), later connections included. From 2,000 to 3,600,000 milliseconds, or 0 to
+ * leave it to the system. A hub that reads nothing, as it pauses this client, is not gone. -EINVAL, or -EOPNOTSUPP if
+ * this is no TCP.
  */
 int relayhub_set_peer_timeout(struct relayhub *connection, int timeout_ms);
 

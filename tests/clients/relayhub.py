@@ -91,15 +91,10 @@ class Undelivered(NamedTuple):
 
 
 def notice_when_gone(connection: socket.socket) -> None:
-    """Has the system end the connection after half a minute without a sign of the hub; where it can."""
+    """Has the system end an idle connection after half a minute without a sign of the hub; where it can."""
     idle = random.randint(10, 20)  # not all clients probe at the same time
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", idle),
-        ("TCP_KEEPINTVL", 5),
-        ("TCP_KEEPCNT", (30 - idle) // 5),
-        ("TCP_USER_TIMEOUT", 30000),
-    ):
+    for name, value in (("TCP_KEEPIDLE", idle), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", (30 - idle) // 5)):
         if hasattr(socket, name):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 

@@ -269,7 +269,7 @@ START_TEST(test_pauses_begin_again)
 END_TEST
 
 static const char *const no_hubs[] = {"HTTP/1.1 503 Service Unavailable\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n",
-                                      "\0\0\0\0 and more"};
+                                      "\0\0\0\0 and much more"};
 
 static void *answer_as_no_hub(void *unused)
 {
@@ -631,6 +631,38 @@ START_TEST(test_a_network_that_fails)
 }
 END_TEST
 
+/* A hub that pauses a client reads nothing of it, and is not gone: not before, while nor after the client waits. */
+START_TEST(test_a_hub_that_pauses)
+{
+    static uint8_t body[RELAYHUB_MAX_BODY], read_[1 << 16];
+    struct relayhub_event event;
+    uint64_t id = 1;
+    size_t sent = 0;
+    ssize_t came;
+
+    listen_here();
+    struct relayhub *connection = open_to(port, LONG_WAIT);
+    ck_assert_int_eq(relayhub_set_peer_timeout(connection, 2000), 0);
+    ck_assert_int_eq(relayhub_receive(connection, &event, 0), 0);
+    int hub = accept_one();
+    /* More than the window, and no more than the socket takes; or more than that. */
+    size_t most = _i == 0 ? 300000 : 8 * sizeof body;
+    while (sent < most && relayhub_send(connection, &id, 1, body, _i == 0 ? 10000 : sizeof body, 200, NULL) == 0)
+        sent += _i == 0 ? 10000 : sizeof body;
+    if (_i == 0)
+        poll(NULL, 0, 4000); /* the caller does something else */
+    else
+        ck_assert_int_eq(relayhub_receive(connection, &event, 4000), 0);
+    ck_assert_int_eq(relayhub_receive(connection, &event, 0), 0);
+    while ((came = recv(hub, read_, sizeof read_, MSG_DONTWAIT)) > 0 || relayhub_pending(connection) > 0)
+        ck_assert_int_eq(relayhub_receive(connection, &event, 0), 0);
+    ck_assert_int_lt(came, 0);
+    ck_assert_int_eq(errno, EAGAIN);
+    relayhub_close(connection);
+    close(hub), close(listener);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("reconnect");
@@ -648,6 +680,7 @@ int main(void)
     tcase_add_loop_test(tests, test_it_ends_in_a_pause, 0, 2);
     tcase_add_test(tests, test_no_connection_after_a_shutdown);
     tcase_add_test(tests, test_what_is_no_pause);
+    tcase_add_loop_test(tests, test_a_hub_that_pauses, 0, 2);
     tcase_add_loop_test(tests, test_a_network_that_fails, 0, 2);
     return run_case(tests, "reconnect");
 }

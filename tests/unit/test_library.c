@@ -913,6 +913,7 @@ START_TEST(peer_timeout)
     char port[8];
     int listener = bind_loopback(port), least = 1000, most = 0;
     struct relayhub *connection = NULL;
+    struct relayhub_event event;
 
     ck_assert_int_eq(listen(listener, 100), 0);
     for (int i = 0; i < 50; i++) {
@@ -928,6 +929,8 @@ START_TEST(peer_timeout)
     ck_assert_int_ge(most - least, 3);
     ck_assert_int_ne(get_option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
     ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 5);
+    ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_KEEPCNT), (30 - get_option(fd, IPPROTO_TCP, TCP_KEEPIDLE)) / 5);
+    ck_assert_int_eq(relayhub_receive(connection, &event, 0), 0); /* a wait may follow */
     ck_assert_int_eq(get_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ck_assert_int_eq(relayhub_set_peer_timeout(connection, wrong[i]), -EINVAL);
