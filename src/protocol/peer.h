@@ -61,7 +61,7 @@ struct peer_hello {
 
 #define PEER_HELLO_SIZE (FRAME_WORD_SIZE + PEER_HELLO_BODY)
 
-/* Which FORWARD an UNDELIVERED is about: its serial, or one of these. */
+/* Which FORWARD an UNDELIVERED is about: its serial; or one of these, and then it names one receiver. */
 #define PEER_ABOUT_EARLIER UINT64_C(0) /* one that was acknowledged before */
 #define PEER_ABOUT_UNKNOWN UINT64_MAX  /* one that may be acknowledged or not */
 

@@ -45,6 +45,8 @@ static void take_pairs(struct link_peer *peer, char **rest)
 {
     for (const char *word; (word = strtok_r(NULL, " ", rest)) != NULL;) {
         const char *number = strtok_r(NULL, " ", rest);
+        if (strcmp(word, "workers") == 0 && !read_number(number, &peer->workers))
+            peer->workers = 0;
         for (unsigned i = 0; i < LINK_VALUES; i++) {
             if (link_values[i].word != NULL && strcmp(link_values[i].word, word) == 0)
                 peer->known[i] = read_number(number, &peer->values[i]);

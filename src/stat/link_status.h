@@ -32,6 +32,7 @@ extern const struct link_value link_values[LINK_VALUES];
 
 struct link_peer {
     unsigned node;
+    uint64_t workers; /* of its hub; 0: not known */
     bool known[LINK_VALUES];
     uint64_t values[LINK_VALUES];
 };

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
@@ -176,6 +177,9 @@ static int read_arguments(struct settings *settings, int argc, char *argv[])
     return status;
 }
 
+/* Seconds that a node which is up may have too few streams for, before --check warns. */
+#define STREAMS_PATIENCE 4
+
 static const char *link_path(const struct settings *settings)
 {
     return settings->link_path != NULL ? settings->link_path : LINK_STATUS_FILE;
@@ -197,6 +201,13 @@ static int show(const struct settings *settings)
         return settings->form == CHECK ? 2 : EX_UNAVAILABLE;
     }
     nodes_take(&nodes, &reader, link_path(settings));
+    /* A stream that has ended is opened again soon: only one that stays away is worth a warning. */
+    for (int i = 0; settings->form == CHECK && settings->link_path != NULL && i < STREAMS_PATIENCE; i++) {
+        if (!nodes_are_short(&nodes, &reader))
+            break;
+        sleep(1);
+        nodes_take(&nodes, &reader, link_path(settings));
+    }
     if (settings->form == JSON)
         show_json(stdout, &reader, &nodes, settings->clients, settings->order);
     else if (settings->form == PROMETHEUS)

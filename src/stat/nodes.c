@@ -72,3 +72,25 @@ uint64_t nodes_value(const struct reader *reader, const struct statistics_field 
     }
     return sum;
 }
+
+uint64_t nodes_streams(const struct reader *reader, const struct node *node, uint64_t *wanted)
+{
+    struct statistics_field streams = reader_find(reader, PART_NODE, "streams");
+
+    *wanted = 0;
+    if (node->link == NULL || !link_peer_is_up(node->link) || node->link->workers == 0)
+        return 0;
+    *wanted = node->link->workers > reader->header.workers ? node->link->workers : reader->header.workers;
+    return nodes_value(reader, &streams, node->number);
+}
+
+bool nodes_are_short(const struct nodes *nodes, const struct reader *reader)
+{
+    uint64_t wanted;
+
+    for (unsigned i = 0; i < nodes->count; i++) {
+        if (nodes_streams(reader, &nodes->node[i], &wanted) < wanted)
+            return true;
+    }
+    return false;
+}

@@ -35,4 +35,13 @@ bool nodes_next(const struct reader *reader, uint32_t *index, struct statistics_
 /* Such a value of a node: the sum over all workers. */
 uint64_t nodes_value(const struct reader *reader, const struct statistics_field *field, unsigned number);
 
+/*
+ * How many streams the hub has to a node that is up, and, in *wanted, how many it should have: as many as the hub with
+ * more workers has workers.
+ */
+uint64_t nodes_streams(const struct reader *reader, const struct node *node, uint64_t *wanted);
+
+/* Whether a node that is up has fewer. It may have for a moment. */
+bool nodes_are_short(const struct nodes *nodes, const struct reader *reader);
+
 #endif

@@ -170,6 +170,12 @@ uint64_t reader_workers(const struct reader *reader, const char *name)
     return reader_sum(reader, &field);
 }
 
+uint64_t reader_clients(const struct reader *reader)
+{
+    uint64_t connections = reader_workers(reader, "connections"), streams = reader_workers(reader, "streams");
+    return connections > streams ? connections - streams : 0; /* they change one after the other */
+}
+
 const uint8_t *reader_address(const struct reader *reader, const struct statistics_field *field, uint32_t which)
 {
     static const uint8_t none[16];

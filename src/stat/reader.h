@@ -52,6 +52,9 @@ uint64_t reader_sum(const struct reader *reader, const struct statistics_field *
 uint64_t reader_hub(const struct reader *reader, const char *name);
 uint64_t reader_workers(const struct reader *reader, const char *name);
 
+/* How many clients are connected: all connections but the streams to other hubs. */
+uint64_t reader_clients(const struct reader *reader);
+
 /* The 16 bytes of a KIND_ADDRESS. */
 const uint8_t *reader_address(const struct reader *reader, const struct statistics_field *field, uint32_t which);
 

@@ -177,8 +177,9 @@ static bool cluster_is_whole(const struct nodes *nodes, unsigned least)
     return nodes->any && nodes->link_runs && count_nodes(nodes, true) >= least && count_nodes(nodes, false) == 0;
 }
 
-static void check_nodes(FILE *to, const struct nodes *nodes, unsigned least)
+static void check_nodes(FILE *to, const struct reader *reader, const struct nodes *nodes, unsigned least)
 {
+    uint64_t streams, wanted;
     unsigned up = count_nodes(nodes, true), known = nodes->link.count;
 
     if (!nodes->any) {
@@ -193,30 +194,33 @@ static void check_nodes(FILE *to, const struct nodes *nodes, unsigned least)
     for (unsigned i = 0; i < nodes->count; i++) {
         if (nodes->node[i].link != NULL && !link_peer_is_up(nodes->node[i].link))
             fprintf(to, ", node %u is down", nodes->node[i].number);
+        else if ((streams = nodes_streams(reader, &nodes->node[i], &wanted)) < wanted)
+            fprintf(to, ", node %u has %" PRIu64 " of %" PRIu64 " streams", nodes->node[i].number, streams, wanted);
     }
 }
 
 int show_check(FILE *to, const struct reader *reader, const struct nodes *nodes, const struct check *check)
 {
     static const char *const words[] = {"OK", "WARNING", "CRITICAL"};
-    uint64_t connections = reader_workers(reader, "connections"), most = reader_hub(reader, "connections_most");
+    uint64_t clients = reader_clients(reader), most = reader_hub(reader, "connections_most");
     uint64_t used = reader_workers(reader, "store_blocks_used"), blocks = reader_hub(reader, "store_blocks");
     uint64_t ready = reader_hub(reader, "workers_ready");
-    unsigned full = per_cent(connections, most), store = per_cent(used, blocks);
+    unsigned full = per_cent(clients, most), store = per_cent(used, blocks);
     unsigned highest = full > store ? full : store;
     int status = highest >= check->critical ? 2 : highest >= check->warning ? 1 : 0;
 
     if (ready == 0)
         status = 2;
     else if (status == 0 &&
-             (ready < reader->header.workers || (nodes != NULL && !cluster_is_whole(nodes, check->nodes))))
+             (ready < reader->header.workers ||
+              (nodes != NULL && (!cluster_is_whole(nodes, check->nodes) || nodes_are_short(nodes, reader)))))
         status = 1;
     fprintf(to, "RELAYHUB %s - %" PRIu64 " of %u workers ready, %" PRIu64 " of %" PRIu64 " clients, store %u%% full",
-            words[status], ready, reader->header.workers, connections, most, store);
+            words[status], ready, reader->header.workers, clients, most, store);
     if (nodes != NULL)
-        check_nodes(to, nodes, check->nodes);
+        check_nodes(to, reader, nodes, check->nodes);
     fprintf(to, " | clients=%" PRIu64 ";;;0;%" PRIu64 " store=%u%%;%u;%u messages=%" PRIu64 "c deaths=%" PRIu64 "c\n",
-            connections, most, store, check->warning, check->critical, reader_workers(reader, "messages"),
+            clients, most, store, check->warning, check->critical, reader_workers(reader, "messages"),
             reader_hub(reader, "worker_deaths"));
     return status;
 }

@@ -87,7 +87,7 @@ static int draw_hub(const struct reader *reader, const struct moment *now, const
              reader_hub(reader, "pid"), up / 86400, (unsigned)(up / 3600 % 24), (unsigned)(up / 60 % 60),
              (unsigned)(up % 60));
     mvprintw(1, 0, "clients %" PRIu64 " of %" PRIu64 "   new %s/s   workers %" PRIu64 " of %u   deaths %" PRIu64,
-             reader_workers(reader, "connections"), reader_hub(reader, "connections_most"),
+             reader_clients(reader), reader_hub(reader, "connections_most"),
              brief(rate(now->accepted, before->accepted, gone), a), reader_hub(reader, "workers_ready"),
              reader->header.workers, reader_hub(reader, "worker_deaths"));
     mvprintw(2, 0, "messages %s/s   deliveries %s/s   undelivered %s/s   in %sB/s   out %sB/s",

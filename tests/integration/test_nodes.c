@@ -1082,6 +1082,47 @@ START_TEST(test_window)
 }
 END_TEST
 
+/*
+ * With --slow-receiver refuse nobody waits for the other hub: what is sent while the window is used up is UNDELIVERED
+ * at once, and arrives again once the other hub has acknowledged.
+ */
+START_TEST(test_window_refuses)
+{
+    enum { LENGTH = 10000, SENT = 300 };
+    static struct said said;
+    const uint64_t receiver = UINT64_C(2) << 48 | UINT64_C(1) << 20 | 1 << 13;
+    static uint8_t body[LENGTH];
+    struct frame frame;
+    unsigned told = 0;
+
+    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, "--slow-receiver", "refuse", "--drain-timeout", "60", NULL);
+    client_open(&a, &hub_a);
+    said = (struct said){.fd = carrier_connect(link_a)};
+    greet(said.fd, 2);
+    send_control(said.fd, PEER_CLIENTS, NULL, 0, NULL, 1);
+    send_control(said.fd, PEER_JOINED, &receiver, 1, NULL, 1);
+    await_list(&a, 1);
+    int64_t since = now_ms();
+    for (unsigned i = 0; i < SENT; i++) /* three windows */
+        client_message(&a, &receiver, 1, body, sizeof body);
+    client_request(&a, FRAME_IDENTITY);
+    for (client_receive(&a, &frame); frame.type == FRAME_UNDELIVERED; client_receive(&a, &frame))
+        told++;
+    ck_assert_int_eq(frame.type, FRAME_IDENTITY);
+    ck_assert_int_lt(now_ms() - since, patient(5000));
+    while (listen_to(&said, patient(300))) {
+    }
+    ck_assert_uint_ge(told, SENT / 2);
+    ck_assert_uint_gt(said.forwards, 0);
+    acknowledge(said.fd, hub_statistic(&hub_a, "forwards"));
+    hub_await_statistic(&hub_a, "not_acknowledged", 0);
+    client_message(&a, &receiver, 1, "again", 5);
+    expect_nothing(&a);
+    close(said.fd);
+    hub_stop(&hub_a);
+}
+END_TEST
+
 /* ---- options ---- */
 
 START_TEST(test_link_needs_a_node)
@@ -1167,6 +1208,7 @@ int main(void)
     tcase_add_test(tests, test_hostile_peer_takes_no_turns_of_others);
     tcase_add_loop_test(tests, test_one_answer_for_many_messages, 0, DEFAULT_STORES);
     tcase_add_test(tests, test_window);
+    tcase_add_test(tests, test_window_refuses);
     tcase_add_test(tests, test_link_needs_a_node);
     tcase_add_test(tests, test_link_changed_before_an_upgrade);
     tcase_add_test(tests, test_socket_of_the_link);

@@ -327,6 +327,8 @@ expect_check 1 '0 of 1 other nodes up, node 2 is down' 'peer 2 down'
 expect_check 1 '1 of 3 other nodes up, node 3 is down, node 10 is down' 'peer 10 down
 peer 2 up
 peer 3 down'
+expect_check 1 '1 of 1 other nodes up, node 2 has 0 of 5 streams' 'peer 2 up since 1 workers 5 streams 5'
+expect_check 0 '1 of 1 other nodes up' 'peer 2 up since 1 workers x streams 5'
 expect_check 1 '0 of 1 other nodes up' ''
 expect_check 0 '0 of 0 other nodes up' '' --nodes 0
 expect_check 1 '0 of 1 other nodes up, node 2 is down' 'peer 2 down' --nodes 0
@@ -403,7 +405,7 @@ if [ -x "${RELAYHUB_LINK:-}" ] && command -v nats-server >/dev/null; then
         grep -qxF 'relayhub_node_link_up{node="2"} 1' "$dir/scraped" || fail "the scrape: $(cat "$dir/scraped")"
     fi
 
-    expect 0 'full, 1 of 1 other nodes up | clients' stat --check --link-status "$dir/status1"
+    expect 0 '0 of 10000 clients, store 0% full, 1 of 1 other nodes up | clients=0;' stat --check --link-status "$dir/status1"
     if has_terminal; then
         open_terminal
         watch --link-status "$dir/status1"

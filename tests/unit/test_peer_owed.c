@@ -166,7 +166,8 @@ END_TEST
  */
 START_TEST(test_answers_that_come_too_early)
 {
-    const uint64_t receiver = THERE;
+    uint64_t receiver = THERE;
+    unsigned count = 1;
     const struct peer_undelivered undelivered = {.messages = 1, .about = 1};
     const bool acknowledged = _i == 1;
 
@@ -174,7 +175,7 @@ START_TEST(test_answers_that_come_too_early)
     if (acknowledged)
         ck_assert(peer_owed_acknowledged(worker, peer, 1));
     else
-        ck_assert(peer_owed_mark(worker, peer, sender->id, &undelivered, &receiver, 1));
+        ck_assert(peer_owed_mark(worker, peer, sender->id, &undelivered, &receiver, &count));
     ck_assert_uint_eq(forwarded_to(), (acknowledged ? THERE : 0));
     connection_close_later(worker, connection_of(worker, peer));
     worker_turn(worker, 0);
@@ -216,6 +217,68 @@ START_TEST(test_answer_for_too_much)
 }
 END_TEST
 
+/* What another hub may not call undelivered, after three messages of which the first one is acknowledged. */
+static const struct lie {
+    struct peer_undelivered undelivered;
+    unsigned receivers;
+} lies[] = {
+    {{.number = 3, .messages = 1, .about = 4}, 1},                       /* not sent yet */
+    {{.number = 3, .messages = 1, .about = PEER_ABOUT_UNKNOWN - 1}, 1},  /* never */
+    {{.number = 0, .messages = 1, .about = 1}, 1},                       /* acknowledged */
+    {{.number = 2, .messages = 1, .about = 2}, 1},                       /* of another FORWARD */
+    {{.number = 0, .messages = 4, .about = PEER_ABOUT_EARLIER}, 1},      /* more than all */
+    {{.number = 0, .messages = 1, .about = PEER_ABOUT_EARLIER}, 2},      /* the hub names one at a time */
+    {{.number = 1, .messages = 1, .about = PEER_ABOUT_UNKNOWN}, 2},      /* the same */
+    {{.number = 0, .messages = 100000, .about = PEER_ABOUT_UNKNOWN}, 1}, /* more than all */
+    {{.number = 1, .messages = 1, .about = 2}, 4},                       /* more receivers than messages had */
+};
+#define LIES (sizeof lies / sizeof lies[0])
+
+START_TEST(test_lies)
+{
+    uint64_t receivers[] = {THERE, THERE + 1, THERE + 2, THERE + 3};
+    unsigned count = lies[_i].receivers;
+
+    for (unsigned i = 0; i < 3; i++)
+        send_message();
+    acknowledge(1);
+    worker->work = 0;
+    ck_assert(!peer_owed_mark(worker, peer, sender->id, &lies[_i].undelivered, receivers, &count));
+    ck_assert_uint_lt(worker->work, WORK_TURN); /* nothing is walked without end */
+    connection_close_later(worker, connection_of(worker, peer));
+    worker_turn(worker, 0);
+    ck_assert_uint_eq(times_told(), 2); /* nothing was marked */
+}
+END_TEST
+
+/* As much as was sent can be called undelivered, once. */
+START_TEST(test_all_is_undelivered_once)
+{
+    const struct peer_undelivered earlier = {.number = 0, .messages = 1, .about = PEER_ABOUT_EARLIER};
+    const struct peer_undelivered second = {.number = 1, .messages = 1, .about = 2};
+    uint64_t receivers[] = {THERE + 1, THERE};
+    unsigned count = 1;
+
+    for (unsigned i = 0; i < 3; i++)
+        send_message();
+    acknowledge(1);
+    ck_assert(peer_owed_mark(worker, peer, sender->id, &earlier, receivers + 1, &count));
+    ck_assert_uint_eq(count, 1);
+    count = 2;
+    ck_assert(peer_owed_mark(worker, peer, sender->id, &second, receivers, &count));
+    ck_assert_uint_eq(count, 1); /* who was not among its receivers is not told of */
+    ck_assert_uint_eq(receivers[0], THERE);
+    ck_assert(peer_owed_mark(worker, peer, sender->id, &second, receivers, &count));
+    ck_assert_uint_eq(count, 0); /* it was told before */
+    count = 1;
+    ck_assert(peer_owed_mark(worker, peer, sender->id, &earlier, receivers, &count));
+    ck_assert(!peer_owed_mark(worker, peer, sender->id, &earlier, receivers, &count)); /* a fourth one */
+    connection_close_later(worker, connection_of(worker, peer));
+    worker_turn(worker, 0);
+    ck_assert_uint_eq(times_told(), 1); /* the third one */
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("peer_owed");
@@ -225,5 +288,7 @@ int main(void)
     tcase_add_loop_test(tests, test_answers_that_come_too_early, 0, 2);
     tcase_add_test(tests, test_end_of_a_stream);
     tcase_add_test(tests, test_answer_for_too_much);
+    tcase_add_loop_test(tests, test_lies, 0, LIES);
+    tcase_add_test(tests, test_all_is_undelivered_once);
     return run_case(tests, "peer_owed");
 }

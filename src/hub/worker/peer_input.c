@@ -97,7 +97,7 @@ static enum outcome take_clients(struct worker *worker, struct peer *peer)
 }
 
 /* UNDELIVERED: its sender is a client here. One that is gone is owed nothing. */
-static enum outcome take_undelivered(struct worker *worker, struct peer *peer, const uint64_t *ids, unsigned count,
+static enum outcome take_undelivered(struct worker *worker, struct peer *peer, uint64_t *ids, unsigned count,
                                      const uint8_t *body)
 {
     struct peer_undelivered about;
@@ -111,11 +111,12 @@ static enum outcome take_undelivered(struct worker *worker, struct peer *peer, c
     /* All of it before anything is marked: what is marked is not told when the stream ends. */
     if (sender != NULL && (about.number > sender->messages || about.messages > sender->messages - about.number))
         return WRONG;
+    count--;
     if (about.messages == 0 || about.messages > UNDELIVERED_MOST ||
-        !peer_owed_mark(worker, peer, ids[0], &about, ids + 1, count - 1))
+        !peer_owed_mark(worker, peer, ids[0], &about, ids + 1, &count))
         return WRONG;
-    if (sender != NULL)
-        reply_undelivered(worker, sender, ids + 1, count - 1, about.number, about.messages);
+    if (sender != NULL && count > 0)
+        reply_undelivered(worker, sender, ids + 1, count, about.number, about.messages);
     return TAKEN;
 }
 

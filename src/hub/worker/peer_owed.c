@@ -134,14 +134,15 @@ void peer_owed_give_up(struct worker *worker, struct peer *peer)
 }
 
 /*
- * Takes receivers out of a header, so that give_up() does not tell of them. Each is in it once, and they are in the
- * same order in both. The header may still be queued, if the other hub answers what it was not sent yet: then it gets a
- * FORWARD to the id 0, which is nobody's. That harms none but its own stream, so it needs no check.
+ * Takes receivers out of a header, so that give_up() does not tell of them. Leaves those that were in it, and returns
+ * how many. Each is in it once, and they are in the same order in both. The header may still be queued, if the other
+ * hub answers what it was not sent yet: then it gets a FORWARD to the id 0, which is nobody's. That harms none but its
+ * own stream, so it needs no check.
  */
-static void unname(struct worker *worker, uint32_t segment, const uint64_t *receivers, unsigned count)
+static unsigned unname(struct worker *worker, uint32_t segment, uint64_t *receivers, unsigned count)
 {
     uint8_t *header = store_bytes(&worker->store, worker->segments[segment].at);
-    unsigned total = frame_count(frame_load_word(header)), at = 0;
+    unsigned total = frame_count(frame_load_word(header)), at = 0, found = 0;
 
     for (unsigned i = 0; i < count; i++) {
         unsigned looked = 0;
@@ -150,22 +151,27 @@ static void unname(struct worker *worker, uint32_t segment, const uint64_t *rece
             looked++;
         }
         worker->work += looked * FRAME_ID_SIZE;
-        if (looked < total)
-            memset(header + FRAME_WORD_SIZE + at * FRAME_ID_SIZE, 0, FRAME_ID_SIZE);
+        if (looked == total)
+            continue;
+        memset(header + FRAME_WORD_SIZE + at * FRAME_ID_SIZE, 0, FRAME_ID_SIZE);
+        receivers[found++] = receivers[i];
     }
+    return found;
 }
 
+/* Whether a FORWARD is the one that an UNDELIVERED is about, `whole`; or has all of its messages. */
 static bool is_about(const struct worker *worker, uint32_t segment, uint64_t sender,
                      const struct peer_undelivered *undelivered, bool whole)
 {
     struct peer_forward forward;
 
     peer_load_fields(&forward, header_of(worker, &worker->segments[segment]));
+    uint64_t before = undelivered->number - forward.number;
     if (forward.sender != sender)
         return false;
     if (whole)
-        return forward.number == undelivered->number && forward.messages == undelivered->messages;
-    return undelivered->number - forward.number < forward.messages;
+        return before == 0 && forward.messages == undelivered->messages;
+    return before < forward.messages && undelivered->messages <= forward.messages - before;
 }
 
 /* The header of the FORWARD with this serial, which is not acknowledged. */
@@ -188,25 +194,37 @@ static uint32_t find_owed(struct worker *worker, struct peer *peer, uint64_t ser
     return segment;
 }
 
-bool peer_owed_mark(struct worker *worker, struct peer *peer, uint64_t sender,
-                    const struct peer_undelivered *undelivered, const uint64_t *receivers, unsigned count)
+/* The same about one receiver of a FORWARD that is acknowledged, or is not. */
+static void mark_unknown(struct worker *worker, struct peer *peer, uint64_t sender,
+                         const struct peer_undelivered *undelivered, uint64_t *receiver)
 {
-    if (undelivered->about == PEER_ABOUT_EARLIER)
-        return true;
-    if (undelivered->about == PEER_ABOUT_UNKNOWN) {
-        for (uint32_t i = peer->owed.first; i != NO_SEGMENT; i = worker->segments[i].next) {
-            worker->work += WORK_LOOK;
-            if (worker->segments[i].length > 0 && is_about(worker, i, sender, undelivered, false))
-                unname(worker, i, receivers, count);
-        }
-        return true;
+    for (uint32_t i = peer->owed.first; i != NO_SEGMENT; i = worker->segments[i].next) {
+        worker->work += WORK_LOOK;
+        if (worker->segments[i].length > 0 && is_about(worker, i, sender, undelivered, false) &&
+            unname(worker, i, receiver, 1) == 1)
+            return; /* it is in no other */
     }
-    if (undelivered->about <= peer->acknowledged || undelivered->about > peer->serial)
+}
+
+bool peer_owed_mark(struct worker *worker, struct peer *peer, uint64_t sender,
+                    const struct peer_undelivered *undelivered, uint64_t *receivers, unsigned *count)
+{
+    if ((uint64_t)undelivered->messages * *count > peer->answerable)
         return false;
-    uint32_t segment = find_owed(worker, peer, undelivered->about);
-    if (!is_about(worker, segment, sender, undelivered, true))
-        return false;
-    unname(worker, segment, receivers, count);
+    if (undelivered->about == PEER_ABOUT_EARLIER || undelivered->about == PEER_ABOUT_UNKNOWN) {
+        if (*count != 1)
+            return false;
+        if (undelivered->about == PEER_ABOUT_UNKNOWN)
+            mark_unknown(worker, peer, sender, undelivered, receivers);
+    } else {
+        if (undelivered->about <= peer->acknowledged || undelivered->about > peer->serial)
+            return false;
+        uint32_t segment = find_owed(worker, peer, undelivered->about);
+        if (!is_about(worker, segment, sender, undelivered, true))
+            return false;
+        *count = unname(worker, segment, receivers, *count);
+    }
+    peer->answerable -= (uint64_t)undelivered->messages * *count;
     return true;
 }
 
@@ -245,6 +263,7 @@ bool peer_owed_forward(struct worker *worker, struct peer *peer, const struct co
     peer->serial++;
     statistics_add(&worker->statistics->forwards, 1);
     peer->owed_cost += peer_forward_cost(word, batch->messages);
+    peer->answerable += (uint64_t)batch->messages * count;
     if (!(stream->flags & CONNECTION_OWED)) {
         stream->flags |= CONNECTION_OWED;
         deadline_set(worker, stream, DEADLINE_OWED);

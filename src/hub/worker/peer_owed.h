@@ -17,11 +17,12 @@ bool peer_owed_forward(struct worker *worker, struct peer *peer, const struct co
 bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t serial);
 
 /*
- * The other side says that these receivers do not get what `about` says, so that they are not told so a second time
- * when the stream ends. False if it cannot be.
+ * The other side says that these receivers do not get what `about` says. Leaves those of them that have to be told, and
+ * that are not told a second time when the stream ends. False if it cannot be so: more is called undelivered than was
+ * ever sent on the stream, or a FORWARD that was not sent, or is acknowledged. Then nothing has changed.
  */
 bool peer_owed_mark(struct worker *worker, struct peer *peer, uint64_t sender,
-                    const struct peer_undelivered *undelivered, const uint64_t *receivers, unsigned count);
+                    const struct peer_undelivered *undelivered, uint64_t *receivers, unsigned *count);
 
 /*
  * The client has ended its sending: sets this worker's own bit of connection->barriers while anything that the client

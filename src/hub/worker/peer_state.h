@@ -31,7 +31,8 @@ struct peer {
     uint64_t serial, acknowledged; /* of the last FORWARD that was sent, and was acknowledged */
     struct segment_list owed;      /* the headers of those between, and clients that wait for them (of length 0) */
     uint32_t owed_cost;            /* see peer_forward_cost() */
-    bool full;                     /* senders wait for its slot */
+    bool full;                     /* senders wait for its slot, or are refused */
+    uint64_t answerable;           /* messages, once for each receiver, that were sent and not called undelivered */
     uint64_t marked;               /* the FORWARD that was called undelivered last, */
     uint32_t marked_segment;       /* and its header, while it is owed; or NO_SEGMENT */
     uint32_t snapshot;             /* clients of places before this one are known there */

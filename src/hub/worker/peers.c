@@ -85,7 +85,10 @@ void peers_adopt(struct worker *worker, int fd)
     bool takes = index < PEERS_MOST && !worker->frozen;
     struct connection *connection = takes ? connection_open_stream(worker, fd) : NULL;
     if (connection == NULL) {
-        log_line(LOG_WARNING, "worker %u has no place for a stream to another hub", worker->index);
+        if (!worker->peers_full)
+            log_line(LOG_WARNING, "worker %u has no place for a stream to another hub (it has up to %u)", worker->index,
+                     PEERS_MOST);
+        worker->peers_full = !worker->frozen;
         connection_refuse(worker, fd);
         return;
     }
@@ -165,19 +168,18 @@ bool peers_forward(struct worker *worker, const struct connection *sender, const
 bool peers_is_congested(struct worker *worker, uint64_t receiver)
 {
     const struct peer *peer = peer_to(worker, peer_node(receiver));
-    return peer != NULL && find_id(worker, &peer->congested, receiver) < peer->congested.count;
+    return peer != NULL && (peer->full || find_id(worker, &peer->congested, receiver) < peer->congested.count);
 }
 
 void peers_pause(struct worker *worker, struct connection *sender, uint64_t receiver)
 {
     const struct peer *peer = peer_to(worker, peer_node(receiver));
 
-    if (peer == NULL)
+    if (peer == NULL || worker->limits.slow_receiver == SLOW_REFUSE)
         return;
     if (peer->full)
         backpressure_pause_for_receiver(worker, sender, slot_of(worker, connection_of(worker, peer)));
-    else if (worker->limits.slow_receiver != SLOW_REFUSE &&
-             find_id(worker, &peer->congested, receiver) < peer->congested.count)
+    else if (find_id(worker, &peer->congested, receiver) < peer->congested.count)
         backpressure_pause_for_key(worker, sender, key_of(receiver));
 }
 

@@ -13,7 +13,8 @@
  * are told UNDELIVERED: it may have arrived.
  *
  * What waits, and what ends the wait:
- *   - a sender, for a stream with PEER_WINDOW not acknowledged: until half of it is, or the stream ends;
+ *   - a sender, for a stream with PEER_WINDOW not acknowledged: until half of it is, or the stream ends. With
+ *     SLOW_REFUSE it is told UNDELIVERED, and so of a receiver that is congested;
  *   - a sender, for a receiver that the other hub has called congested: until it is RELIEVED, or the stream ends;
  *   - the headers, for their acknowledgement: DEADLINE_OWED ends a stream that acknowledges nothing for the drain
  *     timeout;
@@ -51,10 +52,10 @@ void peers_end(struct worker *worker, struct connection *connection);
 bool peers_forward(struct worker *worker, const struct connection *sender, const struct batch *batch, unsigned node,
                    const uint64_t *receivers, unsigned count);
 
-/* Pauses the sender if a message of it to this receiver, which is another hub's, has to wait. */
+/* Pauses the sender if its message to this receiver, which is another hub's, has to wait. Never with SLOW_REFUSE. */
 void peers_pause(struct worker *worker, struct connection *sender, uint64_t receiver);
 
-/* Whether the other hub has called this receiver congested. */
+/* Whether the other hub has called this receiver congested, or the window of the stream to it is full. */
 bool peers_is_congested(struct worker *worker, uint64_t receiver);
 
 /* The other side says that a receiver is congested, or is no longer. */
