@@ -2,6 +2,8 @@
  * make_corpus.c: writes the seeds of the fuzz targets: make_corpus TARGET FOLDER. Every frame at its limits, whole and
  * in pieces, so that a fuzzer starts where the interesting inputs are.
  */
+#include "hub/common/saved.h"
+#include "hub/common/shared.h"
 #include "protocol/frame.h"
 
 #include <stdio.h>
@@ -263,10 +265,68 @@ static void make_peer(void)
     }
 }
 
+/* The file of a worker with two clients: one has a queue, and one the start of a frame. Each number is spoilt once. */
+static void make_saved(void)
+{
+    enum { NUMBERS = 9 + 13 + 6 + 13 + 2, BLOCKS = 4 };
+    static uint64_t numbers[NUMBERS + BLOCKS * BLOCK_SIZE / 8] = {SAVED_MAGIC,
+                                                                  SAVED_FORM,
+                                                                  BLOCK_SIZE,
+                                                                  2,
+                                                                  2,
+                                                                  10,
+                                                                  3,
+                                                                  20,
+                                                                  1, /* the runs: 10 to 12, and 20 */
+                                                                  0x123456781000,
+                                                                  5,
+                                                                  SAVED_LISTED,
+                                                                  9,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  2,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  10 * BLOCK_SIZE + 5,
+                                                                  2 * BLOCK_SIZE,
+                                                                  3,
+                                                                  20 * BLOCK_SIZE,
+                                                                  7,
+                                                                  UINT64_MAX,
+                                                                  0x1234567817ff,
+                                                                  5,
+                                                                  SAVED_CLAIMED,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  0,
+                                                                  11,
+                                                                  0,
+                                                                  0};
+    static const uint64_t wrong[] = {0, 1, 3, 8, UINT32_MAX, UINT64_MAX, UINT64_MAX / 24, (UINT64_C(1) << 32) + 1};
+
+    write_seed((const uint8_t *)numbers, sizeof numbers);
+    for (unsigned i = 0; i < NUMBERS; i++) {
+        uint64_t right = numbers[i];
+        for (unsigned k = 0; k < sizeof wrong / sizeof wrong[0]; k++) {
+            numbers[i] = wrong[k];
+            write_seed((const uint8_t *)numbers, k % 2 ? sizeof numbers : NUMBERS * sizeof numbers[0]);
+        }
+        numbers[i] = right;
+    }
+}
+
 int main(int argc, char *argv[])
 {
     if (argc != 3) {
-        fputs("usage: make_corpus address|frame|connection|peer|library FOLDER\n", stderr);
+        fputs("usage: make_corpus address|frame|connection|peer|library|saved FOLDER\n", stderr);
         return 64;
     }
     folder = argv[2];
@@ -279,6 +339,8 @@ int main(int argc, char *argv[])
         make_connection();
     else if (strcmp(argv[1], "peer") == 0)
         make_peer();
+    else if (strcmp(argv[1], "saved") == 0)
+        make_saved();
     else
         make_library();
     return 0;

@@ -14,15 +14,17 @@ mkdir -p fuzz
 hub=$(find "$srcdir/src/hub" -name '*.c' ! -name main.c)
 library=$(find "$srcdir/src/client" -name 'library*.c')
 
-for target in ${FUZZ_TARGETS:-address frame connection peer library}; do
+for target in ${FUZZ_TARGETS:-address frame connection peer library saved}; do
     mkdir -p "fuzz/$target"
     "$FUZZ_DIR/make_corpus" "$target" "fuzz/$target"
     # shellcheck disable=SC2086 # lists of words
     "$clang" -std=c17 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
         -I"$srcdir/src" -o "fuzz/fuzz_$target" "$srcdir/tests/fuzz/fuzz_$target.c" \
         "$srcdir/src/protocol/frame.c" "$srcdir/src/protocol/peer.c" "$srcdir/src/configuration.c" $hub $library -lm
+    most=4096
+    [ "$target" != saved ] || most=20000 # it has whole blocks
     echo "fuzz: $target for $seconds seconds"
-    if ! "fuzz/fuzz_$target" -max_total_time="$seconds" -max_len=4096 -timeout=20 -print_final_stats=1 \
+    if ! "fuzz/fuzz_$target" -max_total_time="$seconds" -max_len="$most" -timeout=20 -print_final_stats=1 \
         -artifact_prefix="fuzz/$target-" "fuzz/$target" "$srcdir/tests/fuzz/regressions" >"fuzz/$target.log" 2>&1; then
         tail -n 60 "fuzz/$target.log"
         echo "fuzz: $target: a finding; its input is in $PWD/fuzz"
