@@ -87,9 +87,16 @@ static void expect_back(const char *reason)
     expect_all_as_before();
 }
 
+static void start_by_another_name(void)
+{
+    execl(program, "another name", "--foreground", "--listen", "127.0.0.1:0", "--config", configuration, NULL);
+    _exit(1);
+}
+
 /* One that has passed its check and cannot begin all the same gives way to the program before, which is still known. */
 START_TEST(test_back_to_the_program_before)
 {
+    hub_prepare = _i == 1 ? start_by_another_name : NULL;
     start("workers 2\n");
     open_three();
     write_script(PASSES_CHECK "exec '%s' \"$@\" --user no-such-user", old_program, old_program);
@@ -99,6 +106,20 @@ START_TEST(test_back_to_the_program_before)
     expect_upgrade();
     expect_all_as_before();
     hub_stop(&hub);
+}
+END_TEST
+
+/* Neither can begin by then. They do not execute each other forever. */
+START_TEST(test_no_way_forward_and_none_back)
+{
+    start("workers 2\n");
+    open_three();
+    write_script(PASSES_CHECK "echo user no-such-user >'%s'; exec '%s' \"$@\"", old_program, configuration,
+                 old_program);
+    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+    hub_await(&hub, "the one before goes on", 0);
+    hub_await_end(&hub, 67); /* EX_NOUSER */
+    ck_assert_uint_eq(logged("the one before goes on"), 1);
 }
 END_TEST
 
@@ -295,7 +316,8 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_bad_programs);
     tcase_add_test(tests, test_programs_that_are_no_hub);
-    tcase_add_test(tests, test_back_to_the_program_before);
+    tcase_add_loop_test(tests, test_back_to_the_program_before, 0, 2);
+    tcase_add_test(tests, test_no_way_forward_and_none_back);
     tcase_add_test(tests, test_back_from_another_form);
     tcase_add_loop_test(tests, test_back_if_a_worker_cannot_be_forked, 0, 3);
     tcase_add_loop_test(tests, test_links_that_lead_to_another_release, 0, 5);
