@@ -11,10 +11,7 @@ unset RELAYHUB_HUB
 # shellcheck source=../integration/hub.sh
 . "$(dirname "$0")/../integration/hub.sh"
 
-memory=$(mktemp -d /dev/shm/relayhub.XXXXXX) || {
-    echo 'SKIP: /dev/shm is not here'
-    exit 77
-}
+memory=$(memory_folder) || skip 'no folder here is in memory (/dev/shm, /tmp or /run as a tmpfs)'
 trap 'clean_up; rm -rf "$memory"' EXIT
 start_hub 1 --statistics-file "$memory/statistics"
 PYTHONDONTWRITEBYTECODE=1 timeout 200 python3 "$(dirname "$0")/test_pty.py" "$RELAYHUB" "$RELAYHUB_STAT" "$RELAYHUB_HUB" \

@@ -4,18 +4,11 @@
 # RELAYHUBD and RELAYHUB are the programs; without them, without tmux, or without readline, this test is skipped.
 set -u
 [ -n "${RELAYHUBD:-}" ] && [ -n "${RELAYHUB:-}" ] || exit 77
-command -v tmux >/dev/null || {
-    echo 'SKIP: tmux is not here (in Debian: apt-get install tmux)'
-    exit 77
-}
-ldd "$RELAYHUB" | grep -q libreadline || {
-    echo 'SKIP: relayhub was built without readline'
-    exit 77
-}
-
 unset RELAYHUB_HUB TMUX
 # shellcheck source=../integration/hub.sh
 . "$(dirname "$0")/../integration/hub.sh"
+has_terminals || skip 'no tmux (in Debian: apt-get install tmux), or no terminals (devpts at /dev/pts)'
+ldd "$RELAYHUB" | grep -q libreadline || skip 'relayhub was built without readline'
 
 terminal() {
     tmux -S "$dir/tmux" -f /dev/null "$@"

@@ -24,6 +24,27 @@ fail() {
     exit 1
 }
 
+# Ends a test that this machine cannot run: skip REASON
+skip() {
+    printf 'SKIP: %s\n' "$*"
+    exit 77
+}
+
+# Makes a folder in memory, where a hub wants its statistics, and prints it.
+memory_folder() {
+    for place in /dev/shm "${TMPDIR:-/tmp}" /run; do
+        case $(command stat -f -c %T "$place" 2>/dev/null) in
+        tmpfs | ramfs) mktemp -d "$place/relayhub.XXXXXX" 2>/dev/null && return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# Whether there are terminals for tmux: a container or a chroot may have no devpts.
+has_terminals() {
+    command -v tmux >/dev/null && [ -c /dev/pts/ptmx ]
+}
+
 # Waits until FILE has a line that matches PATTERN, and prints the part in \(...\).
 await_line() {
     for _ in $(seq 200); do

@@ -1,11 +1,12 @@
 #!/bin/sh
-# test_install.sh: `make install` below a prefix, by a user who may write nowhere else: what is there afterwards, what a
+# test_install.sh: `make install` with DESTDIR, by a user who may write nowhere else: what is there afterwards, what a
 # second one leaves alone, and what `make uninstall` leaves. BUILD is the folder of the build; without it skipped.
 set -u
 [ -n "${BUILD:-}" ] || exit 77
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
-prefix=$dir/prefix
+root=$dir/root
+prefix=$root/prefix
 unset MAKEFLAGS MFLAGS MAKELEVEL DESTDIR
 
 fail() {
@@ -13,20 +14,23 @@ fail() {
     exit 1
 }
 
-mkdir "$prefix"
+mkdir "$root"
 as_user=
 # Root may write everywhere. Where nobody can read this build, that user cannot install it either.
 if [ "$(id -u)" -eq 0 ]; then
     as_user='setpriv --reuid 65534 --regid 65534 --clear-groups'
     $as_user test -r "$BUILD/relayhubd" 2>/dev/null || as_user=
-    chown 65534:65534 "$prefix"
+    chown 65534:65534 "$root"
     chmod 755 "$dir"
 fi
 [ -n "$as_user" ] || [ "$(id -u)" -ne 0 ] || echo 'nobody cannot read the build: installed by root'
 
+# Whatever configure was told, all lies below $root, where one would find it below a prefix.
 run_make() {
     # shellcheck disable=SC2086 # words
-    $as_user make -s -C "$BUILD" "$@" "prefix=$prefix" >"$dir/log" 2>&1 || fail "make $*: $(cat "$dir/log")"
+    $as_user make -s -C "$BUILD" "$@" "DESTDIR=$root" prefix=/prefix exec_prefix=/prefix libdir=/prefix/lib \
+        sysconfdir=/prefix/etc systemdsystemunitdir=/prefix/lib/systemd/system >"$dir/log" 2>&1 ||
+        fail "make $*: $(cat "$dir/log")"
 }
 
 run_make install
@@ -36,7 +40,7 @@ for file in sbin/relayhubd bin/relayhub bin/relayhub-bench bin/relayhub-stat inc
     share/man/man1/relayhub.1 share/man/man3/relayhub.3 share/man/man5/relayhubd.conf.5 \
     share/man/man7/relayhub-protocol.7 share/man/man8/relayhubd.8; do
     case $file in
-    *systemd*) grep -q '^systemdsystemunitdir = .{prefix}' "$BUILD/Makefile" || continue ;; # configured to be elsewhere
+    *systemd*) grep -q '^systemdsystemunit_DATA = ' "$BUILD/Makefile" || continue ;; # configured without units
     esac
     [ -e "$prefix/$file" ] || fail "$file is not installed"
 done
@@ -48,11 +52,11 @@ run_make install
 grep -qx 'max-connections 5' "$prefix/etc/relayhub/relayhubd.conf" || fail 'an installation changed the configuration'
 
 run_make uninstall
-left=$(find "$prefix" ! -type d)
+left=$(find "$root" ! -type d)
 [ "$left" = "$prefix/etc/relayhub/relayhubd.conf" ] || fail "make uninstall leaves: $left"
 rm "$prefix/etc/relayhub/relayhubd.conf"
 run_make install
 run_make uninstall # nobody has changed the configuration now
-left=$(find "$prefix" ! -type d)
+left=$(find "$root" ! -type d)
 [ -z "$left" ] || fail "make uninstall leaves: $left"
 echo 'PASS: make install'

@@ -9,7 +9,7 @@ unset RELAYHUB_HUB TMUX
 # shellcheck source=hub.sh
 . "$(dirname "$0")/hub.sh"
 
-memory=$(mktemp -d /dev/shm/relayhub.XXXXXX) || exit 77
+memory=$(memory_folder) || skip 'no folder here is in memory (/dev/shm, /tmp or /run as a tmpfs)'
 trap 'clean_up; rm -rf "$memory"' EXIT
 file=$memory/statistics
 
@@ -51,7 +51,7 @@ expect() {
 # ---- a terminal
 
 has_terminal() {
-    command -v tmux >/dev/null && ldd "$RELAYHUB_STAT" | grep -q libncurses
+    has_terminals && ldd "$RELAYHUB_STAT" | grep -q libncurses
 }
 
 terminal() {
