@@ -7,30 +7,63 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *trim(char *text)
+static char *skip_blanks(char *text)
 {
     while (isspace((unsigned char)*text))
         text++;
-    char *end = text + strlen(text);
-    while (end > text && isspace((unsigned char)end[-1]))
-        *--end = '\0';
     return text;
 }
 
-static bool read_line(const struct configuration *configuration, char *line, char text[CONFIGURATION_TEXT])
+/* Takes a value out of its quotes, in place. Returns what is wrong, or NULL. */
+static const char *unquote(char *text)
 {
-    line[strcspn(line, "#")] = '\0';
-    char *name = trim(line);
-    if (*name == '\0')
+    char *to = text, *from = text + 1;
+
+    for (; *from != '"'; from++) {
+        if (*from == '\\' && (from[1] == '"' || from[1] == '\\'))
+            from++;
+        if (*from == '\0')
+            return "a value that begins with a quote must end with one";
+        *to++ = *from;
+    }
+    *to = '\0';
+    from = skip_blanks(from + 1);
+    return *from == '\0' || *from == '#' ? NULL : "only a comment may follow a value in quotes";
+}
+
+/* Ends a value without quotes at its comment. */
+static void end_value(char *text)
+{
+    size_t length = 0;
+
+    while (text[length] != '\0' && (text[length] != '#' || (length > 0 && !isspace((unsigned char)text[length - 1]))))
+        length++;
+    while (length > 0 && isspace((unsigned char)text[length - 1]))
+        length--;
+    text[length] = '\0';
+}
+
+static bool read_line(const struct configuration *configuration, int number, char *line, char text[CONFIGURATION_TEXT])
+{
+    const char *wrong = NULL;
+    char *name = skip_blanks(line), *value = name;
+
+    if (*name == '\0' || *name == '#')
         return true;
-    char *value = name + strcspn(name, " \t");
+    while (*value != '\0' && !isspace((unsigned char)*value))
+        value++;
     if (*value != '\0')
         *value++ = '\0';
-    value = trim(value);
-
-    if (strchr(name, '=') == NULL && *value != '=')
-        return configuration->set(configuration->context, name, value, text);
-    snprintf(text, CONFIGURATION_TEXT, "a line is 'name value', without '='");
+    value = skip_blanks(value);
+    if (strchr(name, '=') != NULL || *value == '=')
+        wrong = "a line is 'name value', without '='";
+    else if (*value == '"')
+        wrong = unquote(value);
+    else
+        end_value(value);
+    if (wrong == NULL)
+        return configuration->set(configuration->context, number, name, value, text);
+    snprintf(text, CONFIGURATION_TEXT, "%s", wrong);
     return false;
 }
 
@@ -67,7 +100,7 @@ static enum configuration_result read_lines(const struct configuration *configur
         bool whole = strlen(line) == (size_t)length;
         if (!whole)
             snprintf(text, CONFIGURATION_TEXT, "there is a zero byte, so this is no text");
-        if (!whole || !read_line(configuration, marked ? line + 3 : line, text))
+        if (!whole || !read_line(configuration, number, marked ? line + 3 : line, text))
             goes_on = report(configuration, path, number, text);
         errno = 0;
     }

@@ -1,6 +1,7 @@
 /*
- * configuration.h: the configuration files of relayhub's programs: a line `name value` for each option, as its page
- * says. What follows # is a comment.
+ * configuration.h: the configuration files of relayhub's programs: a line `name value` for each option, as
+ * relayhubd.conf(5) says. A # that begins a line, or follows a blank, begins a comment. A value may stand in double
+ * quotes, in which # and blanks mean themselves, and \" and \\ stand for " and \.
  */
 #ifndef RELAYHUB_CONFIGURATION_H
 #define RELAYHUB_CONFIGURATION_H
@@ -11,8 +12,8 @@
 
 struct configuration {
     void *context;
-    /* Gives an option its value, "" if it has none. False with what is wrong in `text`. */
-    bool (*set)(void *context, const char *name, const char *value, char text[CONFIGURATION_TEXT]);
+    /* Gives an option its value, "" if it has none, from this line. False with what is wrong in `text`. */
+    bool (*set)(void *context, int line, const char *name, const char *value, char text[CONFIGURATION_TEXT]);
     /* Is told of each mistake in a line, with the file and the line, and then the next line is read. NULL: the first
      * mistake is the end. */
     void (*mistake)(void *context, const char *text);

@@ -278,6 +278,50 @@ static int check(char *text, size_t size, const char *arguments)
     return WEXITSTATUS(pclose(output));
 }
 
+/* What a start would find: folders that are not there, and addresses that this machine does not have. */
+START_TEST(test_check_tries_what_a_start_needs)
+{
+    char text[4000];
+
+    ck_assert_int_eq(check(text, sizeof text,
+                           "--id-file /nowhere/ids --pid-file /proc --statistics-file /dev/null/x "
+                           "--listen 192.0.2.1:7 --listen no-such-host.invalid:7 --listen '*:7'"),
+                     EX_USAGE);
+    static const char *const wanted[] = {"--id-file: there is no folder /nowhere\n",
+                                         "--pid-file: /proc is a folder\n",
+                                         "--statistics-file: there is no folder /dev/null\n",
+                                         "--listen 192.0.2.1:7: Cannot assign requested address\n",
+                                         "--listen no-such-host.invalid:7: ",
+                                         ": 5 mistakes\n"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        ck_assert_msg(strstr(text, wanted[i]) != NULL, "'%s' is missing in: %s", wanted[i], text);
+
+    /* The port of a hub that runs is no mistake, and clients of that hub do not notice the check. */
+    hub_start(&hub, 1, NULL);
+    char arguments[64];
+    struct client client;
+    snprintf(arguments, sizeof arguments, "--listen 127.0.0.1:%d", hub.port);
+    client_open(&client, &hub);
+    ck_assert_msg(check(text, sizeof text, arguments) == EX_OK, "%s", text);
+    client_message_to(&client, &client, "still here");
+    expect_text(&client, &client, "still here");
+    hub_stop(&hub);
+}
+END_TEST
+
+/* The log says which file counts. */
+START_TEST(test_the_file_that_counts_is_logged)
+{
+    char line[PATH_MAX + 20];
+
+    write_file("workers 1\n");
+    hub_start(&hub, 1, "--config", path, NULL);
+    snprintf(line, sizeof line, "configuration: %s\n", path);
+    hub_await(&hub, line, 0);
+    hub_stop(&hub);
+}
+END_TEST
+
 /* Every mistake is named with its line, and the good lines are not. */
 START_TEST(test_check_says_every_mistake)
 {
@@ -300,9 +344,16 @@ START_TEST(test_check_says_every_mistake)
     write_file("user no-such-user-here\n");
     ck_assert_int_eq(check(text, sizeof text, arguments), EX_USAGE);
     ck_assert_ptr_nonnull(strstr(text, "there is no user no-such-user-here"));
-    write_file("low-watermark 2M\n");
+    /* None hides another one, and each names what it is about. */
+    write_file("verbose\nlow-watermark 2M\nstore-share 1M\nhigh-watermark 1025K\nlink /nowhere/link\n");
     ck_assert_int_eq(check(text, sizeof text, arguments), EX_USAGE);
-    ck_assert_ptr_nonnull(strstr(text, "--low-watermark takes a size below"));
+    static const char *const between[] = {
+        "--low-watermark (2M in line 2) must be below --high-watermark (1025K in line 4)\n",
+        "--high-watermark (1025K in line 4) must not be above --store-share (1M in line 3)\n",
+        "--node (0 by default) must not be 0 with --link (in line 5)\n", "--link: there is no folder /nowhere\n",
+        ": 4 mistakes\n"};
+    for (size_t i = 0; i < sizeof between / sizeof between[0]; i++)
+        ck_assert_msg(strstr(text, between[i]) != NULL, "'%s' is missing in: %s", between[i], text);
     ck_assert_int_eq(check(text, sizeof text, "--workers none"), EX_USAGE);
     ck_assert_int_eq(check(text, sizeof text, "--config /nowhere/at/all"), EX_USAGE);
 }
@@ -352,7 +403,9 @@ START_TEST(test_the_sample_has_every_option)
     }
     write_file(sample);
     free(sample);
-    snprintf(arguments, sizeof arguments, "--config %s", path);
+    /* The folders of the service need not be here. */
+    snprintf(arguments, sizeof arguments, "--config %s --id-file %s/ids --statistics-file %s/s --link %s/link", path,
+             folder, folder, folder);
     ck_assert_msg(check(help, sizeof help, arguments) == EX_OK, "%s", help);
 }
 END_TEST
@@ -449,6 +502,8 @@ int main(void)
     tcase_add_test(tests, test_no_number_of_lines_crowds_out_an_answer);
     tcase_add_test(tests, test_files_with_mistakes_say_what_is_wrong);
     tcase_add_test(tests, test_check_says_every_mistake);
+    tcase_add_test(tests, test_check_tries_what_a_start_needs);
+    tcase_add_test(tests, test_the_file_that_counts_is_logged);
     tcase_add_test(tests, test_the_sample_has_every_option);
     tcase_add_test(tests, test_a_byte_order_mark_and_carriage_returns_are_no_mistakes);
     tcase_add_test(tests, test_user_that_the_hub_is_already);

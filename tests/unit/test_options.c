@@ -260,6 +260,47 @@ START_TEST(test_mistakes_in_the_file)
 }
 END_TEST
 
+/* Lines with quotes and #, and what --user becomes; NULL: what is wrong with the line is in `wrong`. */
+static const struct {
+    const char *line, *user, *wrong;
+} quotes[] = {
+    {"user plain", "plain", NULL},
+    {"user a#b", "a#b", NULL},
+    {"user a # b", "a", NULL},
+    {"user a\t#b", "a", NULL},
+    {"user a b", "a b", NULL},
+    {"user \"a # b\"", "a # b", NULL},
+    {"user  \" a \"  # comment", " a ", NULL},
+    {"user \"a\"#comment", "a", NULL},
+    {"user \"a\\\"b\\\\c\\d\"", "a\"b\\c\\d", NULL},
+    {"user a\"b\"", "a\"b\"", NULL},
+    {"user \"a", NULL, "must end with one"},
+    {"user \"", NULL, "must end with one"},
+    {"user \"a\\\"", NULL, "must end with one"},
+    {"user \"a\" b", NULL, "only a comment may follow"},
+    {"user \"\"", NULL, "user takes"},
+    {"user # a", NULL, "user takes"},
+    {"#user a", "", NULL},
+};
+
+START_TEST(test_quotes)
+{
+    char text[100];
+
+    snprintf(text, sizeof text, "%s\n", quotes[_i].line);
+    write_file(text);
+    enum options_result result = read_options("--config", path, NULL, NULL);
+    unlink(path);
+    if (quotes[_i].user != NULL) {
+        ck_assert_msg(result == OPTIONS_RUN, "%s", reason);
+        ck_assert_str_eq(options.user, quotes[_i].user);
+    } else {
+        ck_assert_int_eq(result, OPTIONS_BAD);
+        ck_assert_msg(strstr(reason, quotes[_i].wrong) != NULL, "%s", reason);
+    }
+}
+END_TEST
+
 /* What the installed file shows as defaults are the defaults. */
 START_TEST(test_defaults_of_the_sample)
 {
@@ -426,6 +467,7 @@ START_TEST(test_watermarks_are_compared_whatever_set_them)
     ck_assert_int_eq(read_options("--high-watermark", "262145", NULL, NULL), OPTIONS_RUN);
     write_file("high-watermark 100K\n");
     ck_assert_int_eq(read_options("--config", path, NULL, NULL), OPTIONS_BAD);
+    ck_assert_str_eq(reason, "--low-watermark (256K by default) must be below --high-watermark (100K in line 1)");
     ck_assert_int_eq(read_options("--config", path, "--low-watermark", "99K"), OPTIONS_RUN);
     ck_assert_uint_eq(options.limits.high_watermark, 102400);
     ck_assert_uint_eq(options.limits.low_watermark, 101376);
@@ -436,7 +478,9 @@ END_TEST
 START_TEST(test_the_high_watermark_is_not_above_the_store_share)
 {
     ck_assert_int_eq(read_options("--high-watermark", "4M", "--store-share", "4194303"), OPTIONS_BAD);
-    ck_assert_str_eq(reason, "--high-watermark takes a size up to the one of --store-share");
+    ck_assert_str_eq(reason,
+                     "--high-watermark (4M on the command line) must not be above --store-share (4194303 on the "
+                     "command line)");
     ck_assert_int_eq(read_options("--high-watermark", "4M", "--store-share", "4M"), OPTIONS_RUN);
     ck_assert_int_eq(read_options("--store-share=1G", "--high-watermark=1G", NULL, NULL), OPTIONS_RUN);
     ck_assert_uint_eq(options.limits.high_watermark, 1u << 30);
@@ -602,6 +646,7 @@ int main(void)
     tcase_add_test(tests, test_mistakes_are_named);
     tcase_add_test(tests, test_file);
     tcase_add_test(tests, test_defaults_of_the_sample);
+    tcase_add_loop_test(tests, test_quotes, 0, sizeof quotes / sizeof quotes[0]);
     tcase_add_loop_test(tests, test_mistakes_in_the_file, 0, sizeof bad_lines / sizeof bad_lines[0]);
     tcase_add_loop_test(tests, test_value_on_the_command_line_and_in_the_file, 0, sizeof values / sizeof values[0]);
     tcase_add_test(tests, test_names_and_paths);

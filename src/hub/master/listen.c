@@ -80,7 +80,7 @@ void listen_set_peer_timeout(struct listeners *listeners, uint32_t timeout)
         prepare(listeners, listeners->fds[i]);
 }
 
-static int open_socket(const struct addrinfo *address)
+static int bind_socket(const struct addrinfo *address)
 {
     int on = 1;
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -89,12 +89,31 @@ static int open_socket(const struct addrinfo *address)
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->ai_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0)
         return fd;
     int error = errno;
     close(fd);
     errno = error;
     return -1;
+}
+
+static int open_socket(const struct addrinfo *address)
+{
+    int fd = bind_socket(address);
+
+    if (fd < 0 || listen(fd, BACKLOG) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* Returns 0 or an error of getaddrinfo(3). */
+static int resolve(const char *host, const char *port, struct addrinfo **list)
+{
+    const struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+    return getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, list);
 }
 
 static int add(struct listeners *listeners, int fd)
@@ -112,10 +131,10 @@ static int add(struct listeners *listeners, int fd)
 /* Opens each address that a host has. `optional`: that this machine has none of them is no failure. */
 static bool open_host(struct listeners *listeners, const char *host, const char *port, bool optional)
 {
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list;
+    struct addrinfo *list;
     const char *form = strchr(host, ':') ? "cannot listen on [%s]:%s: %s" : "cannot listen on %s:%s: %s";
 
-    int result = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, port, &hints, &list);
+    int result = resolve(host, port, &list);
     if (result != 0) {
         log_line(LOG_ERR, form, host, port, gai_strerror(result));
         return false;
@@ -154,6 +173,32 @@ static bool open_address(struct listeners *listeners, const char *text)
     if (address.host[0] == '\0')
         return open_loopback(listeners, port);
     return open_host(listeners, address.host, port, false);
+}
+
+bool listen_check(const char *text, char reason[REASON_TEXT])
+{
+    struct address address;
+    struct addrinfo *list;
+    bool possible = false;
+
+    if (!options_listen_address(&address, text) || address.host[0] == '\0')
+        return true;
+    int result = resolve(address.host, address.port[0] != '\0' ? address.port : ADDRESS_DEFAULT_PORT, &list);
+    if (result != 0) {
+        snprintf(reason, REASON_TEXT, "%s", gai_strerror(result));
+        return false;
+    }
+    for (const struct addrinfo *at = list; at != NULL; at = at->ai_next) {
+        int fd = bind_socket(at);
+        if (fd < 0)
+            snprintf(reason, REASON_TEXT, "%s", strerror(errno));
+        /* The hub that runs may have the port, and another user than this one may be the hub's. */
+        possible |= fd >= 0 || errno == EADDRINUSE || errno == EACCES;
+        if (fd >= 0)
+            close(fd);
+    }
+    freeaddrinfo(list);
+    return possible;
 }
 
 /* ---- the socket for streams to other hubs ---- */

@@ -29,6 +29,12 @@ struct listeners {
 bool listen_open(struct listeners *listeners, const struct options *options);
 
 /*
+ * Tries whether a hub could listen at an address of --listen, without listening there. False with the reason. Resolving
+ * a host takes as long as the resolver's time limits.
+ */
+bool listen_check(const char *text, char reason[REASON_TEXT]);
+
+/*
  * Spreads the probes of clients that connect at the same time over seconds, from a third to half of the timeout. Call
  * it for each accepted socket; it is one system call.
  */

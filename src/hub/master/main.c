@@ -1,6 +1,7 @@
 /* main.c: relayhubd(8): reads the options, goes to the background if it shall, and runs the master. */
 #include "hub/common/log.h"
 #include "hub/common/title.h"
+#include "hub/master/check.h"
 #include "hub/master/inherited.h"
 #include "hub/master/master.h"
 #include "hub/master/options.h"
@@ -28,6 +29,15 @@ static bool reread(struct options *options)
         return true;
     log_line(LOG_ERR, "configuration not reread: %s", reason);
     return false;
+}
+
+/* Says which file counts, because one that stands elsewhere is ignored. */
+static void note_configuration(const struct options *options)
+{
+    if (options->config[0] != '\0')
+        log_line(LOG_NOTICE, "configuration: %s", options->config);
+    else
+        log_line(LOG_NOTICE, "configuration: there is no %s", OPTIONS_DEFAULT_CONFIG);
 }
 
 /* In the starting process: waits until the daemon is ready, or has failed with a status. */
@@ -80,6 +90,7 @@ static int go_on(struct options *options, const char *variable)
         leave_terminal();
         log_leave_terminal();
     }
+    note_configuration(options);
     return master_run(options, reread, -1, &legacy);
 }
 
@@ -100,6 +111,8 @@ int main(int argc, char *argv[])
     switch (options_read(&options, argc, argv, reason)) {
     case OPTIONS_EXIT:
         return EX_OK;
+    case OPTIONS_CHECK:
+        return check_run(&options);
     case OPTIONS_BAD:
         fprintf(stderr, "relayhubd: %s\n", reason);
         return EX_USAGE;
@@ -109,6 +122,7 @@ int main(int argc, char *argv[])
     inherited_close_rest();
     log_open(options.foreground, options.limits.verbose);
     title_set("master");
+    note_configuration(&options);
     if (options.foreground)
         return master_run(&options, reread, -1, NULL);
 

@@ -14,7 +14,6 @@
 #include <ctype.h>
 #include <getopt.h>
 #include <math.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +22,6 @@
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
 #endif
-#ifndef SYSCONFDIR
-#define SYSCONFDIR "/etc"
-#endif
-#define DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhubd.conf"
 
 enum kind { ADDRESS, NUMBER, SIZE, SECONDS, WORD, TEXT, PATH, FLAG, WORD_FLAG };
 
@@ -90,9 +85,9 @@ static const struct entry entries[] = {
 };
 enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION, CHECK, CHECK_UPGRADE };
 
-/* --check was given, or --check-upgrade: each mistake of the file is printed, and counted. */
-static bool checking, checking_upgrade;
-static unsigned mistakes;
+/* Where each option has its value from, for mistakes between options: a line of the file, or one of these. */
+enum { BY_DEFAULT = 0, ON_COMMAND_LINE = -1 };
+static int source_of[ENTRIES];
 
 static void set_defaults(struct options *options)
 {
@@ -250,7 +245,7 @@ static const struct entry *find_entry(const char *name)
     return NULL;
 }
 
-static bool set_from_file(void *context, const char *name, const char *value, char text[CONFIGURATION_TEXT])
+static bool set_from_file(void *context, int line, const char *name, const char *value, char text[CONFIGURATION_TEXT])
 {
     const struct entry *entry = find_entry(name);
 
@@ -258,6 +253,7 @@ static bool set_from_file(void *context, const char *name, const char *value, ch
         snprintf(text, CONFIGURATION_TEXT, "there is no option '%.64s'", name);
         return false;
     }
+    source_of[entry - entries] = line;
     if ((entry->takes == NULL) == (*value == '\0') && set_value(context, entry, value))
         return true;
     snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", name,
@@ -268,18 +264,20 @@ static bool set_from_file(void *context, const char *name, const char *value, ch
 /* With --check. */
 static void print_mistake(void *context, const char *text)
 {
-    (void)context;
+    struct options *options = context;
+
     fprintf(stderr, "relayhubd: %s\n", text);
-    mistakes++;
+    options->mistakes++;
 }
 
 /* Sets options->config to the file that was read. Only the default one may be missing. */
-static bool read_file(struct options *options, const char *named, char reason[REASON_TEXT])
+static bool read_file(struct options *options, const struct options *first, char reason[REASON_TEXT])
 {
-    const char *path = named[0] != '\0' ? named : DEFAULT_CONFIG;
+    const bool named = first->config[0] != '\0';
+    const char *path = named ? first->config : OPTIONS_DEFAULT_CONFIG;
     const struct configuration configuration = {
-        .context = options, .set = set_from_file, .mistake = checking ? print_mistake : NULL};
-    enum configuration_result result = configuration_read(&configuration, path, named[0] == '\0', reason);
+        .context = options, .set = set_from_file, .mistake = first->check ? print_mistake : NULL};
+    enum configuration_result result = configuration_read(&configuration, path, !named, reason);
 
     if (result == CONFIGURATION_READ)
         snprintf(options->config, sizeof options->config, "%s", path);
@@ -353,10 +351,11 @@ static enum options_result read_arguments(struct options *options, int argc, cha
             return OPTIONS_BAD;
         }
         if (found == CHECK || found == CHECK_UPGRADE) {
-            checking = true;
-            checking_upgrade |= found == CHECK_UPGRADE;
+            options->check = true;
+            options->check_upgrade |= found == CHECK_UPGRADE;
             continue;
         }
+        source_of[found] = ON_COMMAND_LINE;
         if (!set_value(options, &entries[found], optarg)) {
             snprintf(reason, REASON_TEXT, "--%s takes %s, not '%.64s'", entries[found].name, entries[found].takes,
                      optarg);
@@ -370,38 +369,55 @@ static enum options_result read_arguments(struct options *options, int argc, cha
     return OPTIONS_RUN;
 }
 
-/* Checks between options that are each valid alone. */
-static bool fit_together(const struct options *options, char reason[REASON_TEXT])
+/* ---- options that are each valid alone ---- */
+
+/* Writes an option, its value if that is a number, and where it comes from: "--low-watermark (256K by default)". */
+static void describe(const struct options *options, const char *name, char text[64])
+{
+    static const char *const units[] = {"", "K", "M", "G"};
+    const struct entry *entry = find_entry(name);
+    int source = source_of[entry - entries], length = snprintf(text, 64, "--%s (", name);
+    unsigned unit = 0;
+
+    if (entry->kind != PATH) {
+        uint32_t value = *(const uint32_t *)(const void *)((const char *)options + entry->offset);
+        for (; unit < 3 && value > 0 && value % 1024 == 0; unit++)
+            value /= 1024;
+        length += snprintf(text + length, 64 - (size_t)length, "%u%s ", value, units[unit]);
+    }
+    if (source > 0)
+        snprintf(text + length, 64 - (size_t)length, "in line %d)", source);
+    else
+        snprintf(text + length, 64 - (size_t)length, source == BY_DEFAULT ? "by default)" : "on the command line)");
+}
+
+/* Returns whether this holds; otherwise says so: prints it with --check, or leaves it in `reason`. */
+static bool require(struct options *options, bool holds, const char *one, const char *what, const char *other,
+                    char reason[REASON_TEXT])
+{
+    char first[64], second[64];
+
+    if (holds)
+        return true;
+    describe(options, one, first);
+    describe(options, other, second);
+    snprintf(reason, REASON_TEXT, "%s %s %s", first, what, second);
+    if (options->check)
+        print_mistake(options, reason);
+    return options->check;
+}
+
+/* Returns false at the first mistake, with the reason. With --check all are printed and counted. */
+static bool fit_together(struct options *options, char reason[REASON_TEXT])
 {
     const struct limits *limits = &options->limits;
 
-    if (limits->low_watermark >= limits->high_watermark)
-        snprintf(reason, REASON_TEXT, "--low-watermark takes a size below the one of --high-watermark");
-    else if (limits->high_watermark > limits->store_share)
-        snprintf(reason, REASON_TEXT, "--high-watermark takes a size up to the one of --store-share");
-    else if (options->link[0] != '\0' && options->node == 0)
-        snprintf(reason, REASON_TEXT, "--link takes effect with a --node from 1 to 65535 only");
-    else
-        return true;
-    return false;
-}
-
-/* What a start would still find. */
-static enum options_result end_check(const struct options *options, char reason[REASON_TEXT])
-{
-    const char *path = options->config[0] != '\0' ? options->config : "no configuration file";
-
-    if (options->user[0] != '\0' && getpwnam(options->user) == NULL)
-        snprintf(reason, REASON_TEXT, "--user: there is no user %s", options->user);
-    else if (mistakes > 0)
-        snprintf(reason, REASON_TEXT, "%.200s: %u mistake%s", path, mistakes, mistakes == 1 ? "" : "s");
-    else {
-        printf("relayhubd: %s: no mistakes\n", path);
-        if (checking_upgrade)
-            printf(UPGRADE_WORDS, PACKAGE_VERSION, SAVED_FORM, SAVED_FORM);
-        return OPTIONS_EXIT;
-    }
-    return OPTIONS_BAD;
+    return require(options, limits->low_watermark < limits->high_watermark, "low-watermark", "must be below",
+                   "high-watermark", reason) &&
+           require(options, limits->high_watermark <= limits->store_share, "high-watermark", "must not be above",
+                   "store-share", reason) &&
+           require(options, options->link[0] == '\0' || options->node != 0, "node", "must not be 0 with", "link",
+                   reason);
 }
 
 enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
@@ -414,14 +430,15 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
     if (result != OPTIONS_RUN)
         return result;
     set_defaults(options);
-    if (!read_file(options, first.config, reason))
+    memset(source_of, 0, sizeof source_of);
+    if (!read_file(options, &first, reason))
         return OPTIONS_BAD;
     if (first.listen_count > 0)
         options->listen_count = 0;
     result = read_arguments(options, argc, argv, reason);
     if (result == OPTIONS_RUN && !fit_together(options, reason))
         return OPTIONS_BAD;
-    return result == OPTIONS_RUN && checking ? end_check(options, reason) : result;
+    return result == OPTIONS_RUN && options->check ? OPTIONS_CHECK : result;
 }
 
 /* ---- what changed ---- */

@@ -14,6 +14,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef SYSCONFDIR
+#define SYSCONFDIR "/etc"
+#endif
+#define OPTIONS_DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhubd.conf"
+
 #define LISTEN_MAX 16u
 #define LISTEN_TEXT 128u
 #define NAME_TEXT 64u
@@ -38,6 +43,9 @@ struct options {
     char link[PATH_MAX];            /* the socket for streams to other hubs; empty: none */
     bool foreground;
     uint32_t sandbox; /* enum sandbox_mode of sandbox.h */
+    bool check;       /* --check or --check-upgrade */
+    bool check_upgrade;
+    unsigned mistakes; /* that were printed with --check */
 };
 
 /*
@@ -48,12 +56,12 @@ struct options {
 #define UPGRADE_WORDS "relayhubd %s takes over form %u and hands over form %u\n"
 #define SCAN_UPGRADE_WORDS "relayhubd %63s takes over form %u and hands over form %u"
 
-enum options_result { OPTIONS_RUN, OPTIONS_EXIT, OPTIONS_BAD };
+enum options_result { OPTIONS_RUN, OPTIONS_CHECK, OPTIONS_EXIT, OPTIONS_BAD };
 
 /*
  * Reads the command line and the configuration file into *options. OPTIONS_EXIT after --help or --version
- * printed to standard output, or --check that there are no mistakes; OPTIONS_BAD with one line in `reason` that names
- * the option and what it takes.
+ * printed to standard output; OPTIONS_BAD with one line in `reason` that names the option and what it takes. With
+ * --check each mistake of the file is printed and counted, and the result is OPTIONS_CHECK: see check.h.
  */
 enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT]);
 
