@@ -16,7 +16,9 @@
 
 /* Milliseconds. */
 #define CONNECT_TIMEOUT 2000
-#define TRY_AGAIN 200u
+#define PAUSE_LEAST 200u /* between two tries; twice as long after each round of servers, */
+#define PAUSE_MOST 5000u
+#define LASTED 10000u /* and as short as at first after a connection that was there for this long */
 #define SILENT_MOST 3000u
 
 /*
@@ -56,6 +58,8 @@ struct bus {
 
     unsigned next_server;
     uint64_t tried, heard;     /* milliseconds: the last try; when something came last */
+    uint64_t since;            /* milliseconds: the connection is there since then */
+    uint32_t pause;            /* milliseconds from the last try to the next */
     char told[2 * TEXT_MOST];  /* what was logged last of what does not work */
     bool was_connected, fresh; /* ever; since the last bus_handle() */
 };
@@ -152,6 +156,8 @@ struct bus *bus_open(const struct link_options *options, int epoll)
     if (bus != NULL) {
         bus->options = options;
         bus->epoll = epoll;
+        bus->pause = PAUSE_LEAST;
+        srand((unsigned)getpid());
         status = natsOptions_Create(&bus->settings);
     }
     if (status == NATS_OK)
@@ -298,16 +304,28 @@ static void check(struct bus *bus, uint64_t now)
     }
 }
 
+/* Half as long again or twice as long, so that links which lost their server together do not come back together. */
+static void lengthen_pause(struct bus *bus)
+{
+    if (bus->next_server != 0)
+        return;
+    uint32_t longer = bus->pause + bus->pause / 2 + (uint32_t)rand() % (bus->pause / 2 + 1);
+    bus->pause = longer < PAUSE_MOST ? longer : PAUSE_MOST - (uint32_t)rand() % (PAUSE_MOST / 4);
+}
+
 bool bus_look(struct bus *bus, uint64_t now)
 {
     if (bus->fresh)
-        bus->heard = now;
+        bus->heard = bus->since = now;
     bus->fresh = false;
     if (bus->connection != NULL)
         check(bus, now);
-    if (bus->connection == NULL && (bus->tried == 0 || now - bus->tried >= TRY_AGAIN)) {
+    if (bus->connection != NULL && now - bus->since >= LASTED)
+        bus->pause = PAUSE_LEAST;
+    if (bus->connection == NULL && (bus->tried == 0 || now - bus->tried >= bus->pause)) {
         connect_to_next(bus);
         bus->tried = now;
+        lengthen_pause(bus);
     }
     return bus->connection != NULL;
 }
@@ -386,6 +404,11 @@ bool bus_flush(struct bus *bus)
     if (room)
         bus->refused = false;
     return room;
+}
+
+const char *bus_trouble(const struct bus *bus)
+{
+    return bus->told[0] != '\0' ? bus->told : "it was not asked yet";
 }
 
 const char *bus_server(const struct bus *bus, char *text, size_t size)

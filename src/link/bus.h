@@ -4,7 +4,8 @@
  *
  * The loop itself reads and writes the socket, so a piece wakes up one thread on its way. A connection that is lost is
  * never mended: the library of NATS would go on parsing where the old one broke off. The next one is new, to the next
- * server.
+ * server. The pause between two tries grows from round to round of all servers, up to five seconds, until a connection
+ * has lasted.
  *
  * What waits, and what ends the wait:
  *   - bus_look() while it connects: an answer of the server, or CONNECT_TIMEOUT (and, where the server has a name, the
@@ -56,6 +57,9 @@ bool bus_flush(struct bus *bus);
 
 /* What is for this node goes through NATS no more, but other things do: asks for it once more. */
 void bus_listen_again(struct bus *bus);
+
+/* Says why there is no connection, as it was logged. */
+const char *bus_trouble(const struct bus *bus);
 
 /* The server that it is connected to, without user and password, or "none". */
 const char *bus_server(const struct bus *bus, char *text, size_t size);

@@ -67,6 +67,7 @@ static void note_failure(struct hub *hub, int error, uint64_t now)
 {
     bool refused = is_refused(error);
 
+    hub->error = error;
     if (refused && !hub->refused)
         log_line(LOG_WARNING, "no connection to the hub can be made: %s", strerror(error));
     hub->refused = refused;
@@ -93,6 +94,13 @@ static bool add_spare(struct hub *hub, uint64_t now)
         return false;
     }
     return false;
+}
+
+const char *hub_trouble(const struct hub *hub)
+{
+    if (hub->strange)
+        return "what answers there is no hub that this link understands";
+    return hub->error != 0 ? strerror(hub->error) : "it has not answered yet";
 }
 
 /* ---- greetings ---- */
@@ -130,6 +138,7 @@ static void hear(struct hub *hub, struct spare *spare, uint64_t now)
         return;
     }
     hub->strange = false;
+    hub->error = 0;
     note_hello(hub, &spare->hello);
 }
 

@@ -25,6 +25,7 @@ struct hub {
     struct spare spares[SPARES_MOST];
     unsigned wanted; /* connections to be made, as some stream found none */
     uint64_t tried;  /* milliseconds: the last time that it was not there, or took no stream */
+    int error;       /* an errno value: why it was not there the last time */
     bool refused;    /* the system has no room for one more connection, as was logged */
     bool strange;    /* what is there is no hub that this link understands, as was logged */
     int epoll;
@@ -43,6 +44,9 @@ void hub_look(struct hub *hub, uint64_t now);
  * that cannot begin asks again later.
  */
 int hub_take(struct hub *hub, unsigned worker, uint8_t greeting[PEER_HELLO_SIZE]);
+
+/* Says why the hub is not there. */
+const char *hub_trouble(const struct hub *hub);
 
 void hub_close(struct hub *hub);
 

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -56,6 +57,32 @@ static uint64_t milliseconds(void)
 }
 
 /* ---- status ---- */
+
+/* Tells the service manager what the link does, or waits for, when that has changed. */
+static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void tell(const char *format, ...)
+{
+    static char told[PATH_MAX + TEXT_MOST];
+    char text[sizeof told];
+    va_list values;
+    int start = snprintf(text, sizeof text, "STATUS=");
+
+    va_start(values, format);
+    vsnprintf(text + start, sizeof text - (size_t)start, format, values);
+    va_end(values);
+    if (strcmp(text, told) == 0)
+        return;
+    memcpy(told, text, sizeof told);
+    notify(told);
+}
+
+static void tell_service(void)
+{
+    if (hub.workers == 0)
+        tell("waiting for the hub at %s: %s", options.link, hub_trouble(&hub));
+    else
+        tell("node %u: other nodes that are up: %u", nodes.self, nodes_up(&nodes));
+}
 
 /* A new file takes the place of the old one, so that a reader finds a whole one. That it cannot be is said once. */
 static void write_status(void)
@@ -150,6 +177,7 @@ static void look(uint64_t now)
         return;
     written = now;
     write_status();
+    tell_service();
 }
 
 static void turn(void)
@@ -211,6 +239,8 @@ static void await_hub(void)
 
     while (!ends && hub.workers == 0) {
         hub_look(&hub, milliseconds());
+        if (hub.workers == 0)
+            tell("waiting for the hub at %s: %s", options.link, hub_trouble(&hub));
         if (epoll_wait(epoll_fd, &event, 1, (int)TICK) == 1 && event.data.ptr == &signals)
             handle_signals();
     }
@@ -223,6 +253,7 @@ static void await_bus(void)
 
     while (!ends && !bus_look(bus, milliseconds())) {
         hub_look(&hub, milliseconds()); /* or its end would be told of all the time */
+        tell("waiting for NATS: %s", bus_trouble(bus));
         if (epoll_wait(epoll_fd, &event, 1, (int)TICK) == 1 && event.data.ptr == &signals)
             handle_signals();
     }
@@ -244,7 +275,6 @@ static int serve(void)
     nodes_init(&nodes, &hub, bus, options.node_timeout, epoll_fd, milliseconds());
     log_line(LOG_NOTICE, "ready, node %u of %s, by %s", hub.node, options.cluster,
              bus_server(bus, server, sizeof server));
-    notify("READY=1");
     while (!ends && nodes.doubled == 0 && (hub.node == nodes.self || hub.workers == 0))
         turn();
     if (nodes.doubled != 0)
@@ -255,6 +285,15 @@ static int serve(void)
     (void)bus_flush(bus); /* the next life of this link has a connection of its own */
     (void)unlink(options.status_file);
     return nodes.doubled != 0 ? EX_CONFIG : EX_OK;
+}
+
+/* Says which file counts, because one that stands elsewhere is ignored. */
+static void note_configuration(void)
+{
+    if (options.config[0] != '\0')
+        log_line(LOG_NOTICE, "configuration: %s", options.config);
+    else
+        log_line(LOG_NOTICE, "configuration: there is no %s", LINK_DEFAULT_CONFIG);
 }
 
 int main(int argc, char *argv[])
@@ -280,6 +319,8 @@ int main(int argc, char *argv[])
     if (bus == NULL)
         return EX_CONFIG;
     hub_init(&hub, options.link, epoll_fd);
+    note_configuration();
+    notify("READY=1"); /* the hub and NATS may come later: the status says what it waits for */
     while (!ends && status == EX_OK) {
         await_hub();
         if (!ends)

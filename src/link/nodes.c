@@ -391,6 +391,15 @@ void nodes_leave(struct nodes *nodes)
 
 /* ---- status ---- */
 
+unsigned nodes_up(const struct nodes *nodes)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < NODES_MOST; i++)
+        count += nodes->node[i].number != 0 && nodes->node[i].up;
+    return count;
+}
+
 void nodes_write(const struct nodes *nodes, FILE *file)
 {
     char server[256];

@@ -71,6 +71,9 @@ void nodes_go_on(struct nodes *nodes);
 /* This link leaves: says so, and ends all streams. */
 void nodes_leave(struct nodes *nodes);
 
+/* Counts the other nodes that are up. */
+unsigned nodes_up(const struct nodes *nodes);
+
 /* Writes what there is to know, for --status. */
 void nodes_write(const struct nodes *nodes, FILE *file);
 

@@ -17,10 +17,6 @@
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
 #endif
-#ifndef SYSCONFDIR
-#define SYSCONFDIR "/etc"
-#endif
-#define DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhub-link.conf"
 #ifndef RUNSTATEDIR
 #define RUNSTATEDIR "/run"
 #endif
@@ -93,13 +89,18 @@ static void explain(const struct entry *entry, const char *value, char text[CONF
                         : entry->kind == TEXT  ? "a name without dots, stars and blanks"
                         : entry->kind == FLAG  ? "no value"
                                                : "a value that is not empty and not too long";
-    snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", entry->name, takes, value);
+    if (entry->kind == SERVER) /* its text may have a password */
+        snprintf(text, CONFIGURATION_TEXT, "server takes a URL of 1 to %u characters, up to %u times", TEXT_MOST - 1,
+                 SERVERS_MOST);
+    else
+        snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", entry->name, takes, value);
 }
 
 /* ---- the file ---- */
 
-static bool set_from_file(void *context, const char *name, const char *value, char text[CONFIGURATION_TEXT])
+static bool set_from_file(void *context, int line, const char *name, const char *value, char text[CONFIGURATION_TEXT])
 {
+    (void)line;
     for (int i = 0; i < ENTRIES; i++) {
         if (strcmp(entries[i].name, name) != 0 || entries[i].offset == AT(config) || entries[i].offset == AT(status))
             continue;
@@ -112,17 +113,19 @@ static bool set_from_file(void *context, const char *name, const char *value, ch
     return false;
 }
 
-/* Only the default one may be missing. */
+/* Sets options->config to the file that was read. Only the default one may be missing. */
 static bool read_file(struct link_options *options, const char *named)
 {
     const struct configuration configuration = {.context = options, .set = set_from_file};
+    const char *path = named[0] != '\0' ? named : LINK_DEFAULT_CONFIG;
     char text[CONFIGURATION_TEXT];
+    enum configuration_result result = configuration_read(&configuration, path, named[0] == '\0', text);
 
-    if (configuration_read(&configuration, named[0] != '\0' ? named : DEFAULT_CONFIG, named[0] == '\0', text) !=
-        CONFIGURATION_BAD)
-        return true;
-    fprintf(stderr, "relayhub-link: %s\n", text);
-    return false;
+    if (result == CONFIGURATION_READ)
+        snprintf(options->config, sizeof options->config, "%s", path);
+    if (result == CONFIGURATION_BAD)
+        fprintf(stderr, "relayhub-link: %s\n", text);
+    return result != CONFIGURATION_BAD;
 }
 
 /* ---- the command line ---- */

@@ -8,6 +8,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifndef SYSCONFDIR
+#define SYSCONFDIR "/etc"
+#endif
+#define LINK_DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhub-link.conf"
+
 #define SERVERS_MOST 16u
 #define TEXT_MOST 256u
 
@@ -19,7 +24,7 @@ struct link_options {
     char credentials[PATH_MAX];            /* the next: empty: none */
     char tls_ca[PATH_MAX], tls_certificate[PATH_MAX], tls_key[PATH_MAX];
     char status_file[PATH_MAX];
-    char config[PATH_MAX];
+    char config[PATH_MAX]; /* the file that was read; empty: none was named, and there is no default one */
     uint32_t node_timeout; /* milliseconds */
     bool verbose, status;  /* print the status file */
 };

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -441,10 +442,60 @@ START_TEST(test_a_store_that_is_larger_than_the_memory)
 }
 END_TEST
 
+/* The file that has the memory limit of a control group made here, of either version; NULL: none can be made. */
+static const char *make_group(char group[PATH_MAX])
+{
+    static const char *const folders[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"};
+    static const char *const files[] = {"memory.limit_in_bytes", "memory.max"};
+    static char path[PATH_MAX + 64];
+
+    for (unsigned i = 0; i < 2; i++) {
+        snprintf(group, PATH_MAX, "%s/relayhub-test-%d", folders[i], (int)getpid());
+        snprintf(path, sizeof path, "%s/%s", group, files[i]);
+        if (mkdir(group, 0755) == 0 && access(path, W_OK) == 0)
+            return path;
+        rmdir(group);
+    }
+    return NULL;
+}
+
+static char processes_file[PATH_MAX + 64];
+
+static void enter_group(void)
+{
+    FILE *file = fopen(processes_file, "we");
+    if (file == NULL || fprintf(file, "%d\n", (int)getpid()) < 0 || fclose(file) != 0)
+        _exit(99);
+}
+
+/* A container's limit counts, whichever version of control groups says it. */
+START_TEST(test_a_memory_limit_of_a_group)
+{
+    char group[PATH_MAX];
+    const char *path = make_group(group);
+
+    if (path == NULL) {
+        puts("not tested: no control group with a memory limit can be made here");
+        return;
+    }
+    FILE *limit = fopen(path, "we");
+    ck_assert_ptr_nonnull(limit);
+    fputs("209715200\n", limit);
+    ck_assert_int_eq(fclose(limit), 0);
+    snprintf(processes_file, sizeof processes_file, "%s/cgroup.procs", group);
+    hub_prepare = enter_group;
+    hub_start(&hub, 1, NULL);
+    hub_await(&hub, "there are only 200 MiB of memory", 0);
+    hub_stop(&hub);
+    ck_assert_int_eq(rmdir(group), 0);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("inherited");
     tcase_add_test(tests, test_a_store_that_is_larger_than_the_memory);
+    tcase_add_test(tests, test_a_memory_limit_of_a_group);
     tcase_add_loop_test(tests, test_signals_that_were_ignored_and_blocked, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_timers_that_still_run);
     tcase_add_test(tests, test_file_mode_masks);

@@ -256,6 +256,7 @@ START_TEST(test_few_descriptors)
     hub_start(&hub, harness_workers[_i], NULL);
     hub_await(&hub, "--max-connections is lowered from 10000 to ", 0);
     unsigned most = (unsigned)atoi(strstr(hub.text, "10000 to ") + 9);
+    hub_await(&hub, "a worker may have only 300 descriptors, and needs ", 0);
     ck_assert_uint_ge(most, 20);
     ck_assert_uint_lt(most, 250); /* for this process has no more descriptors either */
     for (unsigned i = 0; i < most; i++)
@@ -396,10 +397,12 @@ START_TEST(test_bad_options)
     expect_usage("--drain-timeout", NULL, "relayhubd: --drain-timeout takes seconds from 0.01 to 86400\n");
     expect_usage("--colour", "red", "relayhubd: there is no option '--colour', or it takes no value\n");
     expect_usage("extra", NULL, "relayhubd: relayhubd takes options only, not 'extra'\n");
-    expect_usage("--low-watermark", "2M",
-                 "relayhubd: --low-watermark takes a size below the one of --high-watermark\n");
-    expect_usage("--high-watermark", "17M",
-                 "relayhubd: --high-watermark takes a size up to the one of --store-share\n");
+    expect_usage(
+        "--low-watermark", "2M",
+        "relayhubd: --low-watermark (2M on the command line) must be below --high-watermark (1M by default)\n");
+    expect_usage(
+        "--high-watermark", "17M",
+        "relayhubd: --high-watermark (17M on the command line) must not be above --store-share (16M by default)\n");
 }
 END_TEST
 

@@ -102,7 +102,10 @@ expect_usage() { # TEXT OPTION...
 
 expect_usage '--node-timeout takes seconds from 2 to 3600' --node-timeout 1
 expect_usage '--cluster takes a name without dots, stars and blanks' --cluster a.b
-expect_usage '--server takes a value that is not empty' --server ''
+expect_usage '--server takes a URL of 1 to 255 characters' --server ''
+printf 'server nats://u:secret%0300d@h\n' 0 >"$dir/conf"
+expect_usage 'server takes a URL of 1 to 255 characters' --config "$dir/conf"
+! grep secret "$dir/out" || fail 'a password is printed'
 expect_usage '--tls-certificate and --tls-key need each other' --tls-key /dev/null
 expect_usage 'it takes options only' something
 expect_usage '--config: cannot read /nonexistent' --config /nonexistent
@@ -283,10 +286,18 @@ stop_other() {
     await_exit 0 "$other_hub" 'a hub'
 }
 
-start_other 6
+# The service manager hears at once that it runs, and what it waits for.
 sleep 0.5
 NOTIFY_SOCKET=$dir/notify start_link 6
 link6=$link_pid
+if [ -e "$dir/notify" ]; then
+    await_line "$dir/notified" '\(READY=1\)' >/dev/null || ! ldd "$RELAYHUB_LINK" | grep -q libsystemd ||
+        fail 'it is not ready before its hub is there'
+fi
+if grep -q READY "$dir/notified"; then
+    await_line "$dir/notified" ".*\(STATUS=waiting for the hub at .*link6: No such file\)" >/dev/null || fail 'its status says no reason'
+fi
+start_other 6
 await_line "$dir/link1.err" '.*\(node 6 is up\)' >/dev/null || fail 'node 6 is not up'
 stop_other
 start_other 7

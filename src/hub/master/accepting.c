@@ -20,8 +20,11 @@
 
 /* ---- limits of the system ---- */
 
-/* The most clients that one process can have, after the limit was raised as far as needed and allowed. */
-static uint32_t clients_a_process(uint32_t clients)
+/*
+ * The most clients that one process can have, after the limit was raised as far as needed and allowed. *descriptors
+ * becomes the limit.
+ */
+static uint32_t clients_a_process(uint32_t clients, rlim_t *descriptors)
 {
     rlim_t wanted = (rlim_t)clients + SPARE_DESCRIPTORS;
     struct rlimit limit;
@@ -35,6 +38,7 @@ static uint32_t clients_a_process(uint32_t clients)
         }
         getrlimit(RLIMIT_NOFILE, &limit);
     }
+    *descriptors = limit.rlim_cur;
     return limit.rlim_cur >= wanted             ? clients
            : limit.rlim_cur > SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - SPARE_DESCRIPTORS
                                                 : 1;
@@ -43,13 +47,18 @@ static uint32_t clients_a_process(uint32_t clients)
 /* Each client is in one worker, so the hub can have this many for each worker. */
 void accepting_raise_limits(struct accepting *accepting, struct options *options)
 {
-    accepting->clients_a_worker = clients_a_process(options->max_connections);
+    rlim_t descriptors;
+
+    accepting->clients_a_worker = clients_a_process(options->max_connections, &descriptors);
     uint64_t possible = (uint64_t)accepting->clients_a_worker * options->workers;
 
     if (possible >= options->max_connections)
         return;
-    log_line(LOG_WARNING, "--max-connections is lowered from %u to %llu: a worker may have only %u descriptors",
-             options->max_connections, (unsigned long long)possible, accepting->clients_a_worker + SPARE_DESCRIPTORS);
+    log_line(
+        LOG_WARNING,
+        "--max-connections is lowered from %u to %llu: a worker may have only %llu descriptors, and needs %u beside "
+        "its clients",
+        options->max_connections, (unsigned long long)possible, (unsigned long long)descriptors, SPARE_DESCRIPTORS);
     options->max_connections = (uint32_t)possible;
 }
 

@@ -91,18 +91,18 @@ static bool read_line(const char *path, char *line, int size)
     return good;
 }
 
-/* The least limit in this file of its group and of all above (cgroups(7)). 0: no limit, or nothing is known. */
-static uint64_t group_limit(const char *file, uint64_t (*parse)(const char *text))
+/*
+ * The least limit in `file` of a group and of all above, below the folder where the groups are mounted (cgroups(7)).
+ * `group` is cut. 0: no limit, or nothing is known.
+ */
+static uint64_t least_limit(const char *folder, char *group, const char *file, uint64_t (*parse)(const char *text))
 {
-    char group[PATH_MAX], path[PATH_MAX + 64], line[64];
+    char path[PATH_MAX + 64], line[64];
     uint64_t least = 0;
 
-    if (!read_line("/proc/self/cgroup", group, sizeof group) || strncmp(group, "0::/", 4) != 0)
-        return 0;
-    group[strcspn(group, "\n")] = '\0';
-    for (char *end = group + strlen(group); end != NULL; end = strrchr(group + 3, '/')) {
+    for (char *end = group + strlen(group); end != NULL; end = strrchr(group, '/')) {
         *end = '\0';
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", group + 3, file);
+        snprintf(path, sizeof path, "%s%s/%s", folder, group, file);
         uint64_t limit = read_line(path, line, sizeof line) ? parse(line) : 0;
         if (limit != 0 && (least == 0 || limit < least))
             least = limit;
@@ -110,19 +110,47 @@ static uint64_t group_limit(const char *file, uint64_t (*parse)(const char *text
     return least;
 }
 
+/* The path of this process's group, where /proc/self/cgroup has it behind `mark`, or an empty text. */
+static void find_group(const char *mark, char group[PATH_MAX])
+{
+    FILE *file = fopen("/proc/self/cgroup", "re");
+
+    group[0] = '\0';
+    while (file != NULL && fgets(group, PATH_MAX, file) != NULL) {
+        char *found = strstr(group, mark);
+        if (found != NULL) {
+            memmove(group, found + strlen(mark), strlen(found + strlen(mark)) + 1);
+            group[strcspn(group, "\n")] = '\0';
+            break;
+        }
+        group[0] = '\0';
+    }
+    if (file != NULL)
+        fclose(file);
+}
+
 unsigned inherited_processors(void)
 {
+    char group[PATH_MAX];
     cpu_set_t set;
     int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    uint64_t quota = group_limit("cpu.max", inherited_quota), processors = count < 1 ? 1 : (uint64_t)count;
 
+    find_group("0::", group);
+    uint64_t quota = least_limit("/sys/fs/cgroup", group, "cpu.max", inherited_quota);
+    uint64_t processors = count < 1 ? 1 : (uint64_t)count;
     return (unsigned)(quota != 0 && quota < processors ? quota : processors);
 }
 
 uint64_t inherited_memory(void)
 {
+    char group[PATH_MAX];
     uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t limit = group_limit("memory.max", memory_limit);
 
+    find_group("0::", group);
+    uint64_t limit = least_limit("/sys/fs/cgroup", group, "memory.max", memory_limit);
+    find_group(":memory:", group); /* of version 1, whose limit is huge where there is none */
+    uint64_t first = least_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", memory_limit);
+    if (first != 0 && (limit == 0 || first < limit))
+        limit = first;
     return limit != 0 && limit < machine ? limit : machine;
 }
