@@ -6,6 +6,7 @@
 
 #include "hub/common/quota.h"
 #include "hub/common/shared.h"
+#include "hub/master/legacy.h"
 #include "protocol/frame.h"
 
 #include "../run_case.h"
@@ -139,19 +140,19 @@ END_TEST
  * a line here; no line is ever changed.
  */
 static const struct {
-    uint64_t form, bytes;
+    uint64_t form, bytes, legacy; /* the last: of the master's file, see legacy.h */
     const char *fields;
-} forms[] = {{2, UINT64_C(0xc357cfe7a178f040),
+} forms[] = {{2, UINT64_C(0xc357cfe7a178f040), UINT64_C(0xf22112960a71633d),
               "id messages flags written congested_for frame_for bytes_in bytes_out port segments "
               "input_length source:16 half_closed=1 ended=2 rejected=4 shut=8 broken=16 listed=32 "
               "claimed=64"}};
 
-static uint64_t hash_of_file(void)
+static uint64_t hash_of_file(int file)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
     uint8_t byte;
 
-    for (off_t at = 0; pread(writer.file, &byte, 1, at) == 1; at++)
+    for (off_t at = 0; pread(file, &byte, 1, at) == 1; at++)
         hash = (hash ^ byte) * UINT64_C(0x100000001b3);
     return hash;
 }
@@ -170,8 +171,39 @@ START_TEST(test_a_form_keeps_its_number)
     size_t newest = sizeof forms / sizeof forms[0] - 1;
     ck_assert_uint_eq(SAVED_FORM, forms[newest].form);
     ck_assert_str_eq(fields, forms[newest].fields);
-    ck_assert_msg(hash_of_file() == forms[newest].bytes, "the file hashes to %#llx",
-                  (unsigned long long)hash_of_file());
+    ck_assert_msg(hash_of_file(writer.file) == forms[newest].bytes, "the file hashes to %#llx",
+                  (unsigned long long)hash_of_file(writer.file));
+}
+END_TEST
+
+/* The same for what the master leaves. Each number in it is another one. */
+START_TEST(test_the_masters_form_keeps_its_number)
+{
+    static char *arguments[] = {"one", "two and more", NULL};
+    struct legacy legacy = {.old_program = 20,
+                            .program = "program",
+                            .arguments = arguments,
+                            .slot_bits = 14,
+                            .node = 15,
+                            .id_clock_start = 16,
+                            .since = 17,
+                            .pid_file = 21,
+                            .id_file = 22,
+                            .statistics_file = 23,
+                            .pid_path = "pid path",
+                            .statistics_path = "statistics path",
+                            .listeners = 2,
+                            .listener = {24, 25},
+                            .link = 1,
+                            .parts = 1};
+    int fds[] = {27, 28, 29};
+    legacy.part[0] = (struct saved_part){.file = 26, .sockets = 3, .fds = fds};
+    int file = legacy_write(&legacy);
+    ck_assert_int_ge(file, 0);
+    size_t newest = sizeof forms / sizeof forms[0] - 1;
+    ck_assert_msg(hash_of_file(file) == forms[newest].legacy, "the master's file hashes to %#llx",
+                  (unsigned long long)hash_of_file(file));
+    close(file);
 }
 END_TEST
 
@@ -419,6 +451,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_what_was_written_is_read);
     tcase_add_test(tests, test_a_form_keeps_its_number);
+    tcase_add_test(tests, test_the_masters_form_keeps_its_number);
     tcase_add_test(tests, test_blocks_are_found_in_any_order);
     tcase_add_test(tests, test_other_forms_are_refused);
     tcase_add_test(tests, test_illegal_ids_are_refused);
