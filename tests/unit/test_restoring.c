@@ -92,7 +92,7 @@ static void set_up(void)
         connection->congested_since = worker->now; /* it has not been congested for no time */
         memset(connection->source, (int)(0x60 + i), sizeof connection->source);
     }
-    queue(2, 5); /* and one of them to 1 */
+    queue(2, 60); /* and one of them to 1 */
     connections[1]->written = 77;
     connections[1]->queued -= 77;
     give_input(3, 500, 500);
