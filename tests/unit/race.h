@@ -18,8 +18,8 @@
 #define RACE_ROUNDS 1000000u
 
 static struct race {
-    _Alignas(CACHE_LINE) _Atomic uint32_t round;
-    _Alignas(CACHE_LINE) _Atomic uint32_t answered;
+    _Alignas(64) _Atomic uint32_t round;
+    _Alignas(64) _Atomic uint32_t answered;
     _Atomic uint32_t waits;
 } * race;
 

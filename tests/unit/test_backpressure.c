@@ -235,6 +235,50 @@ START_TEST(test_the_end_of_congestion_wakes_all_workers_that_wait)
 }
 END_TEST
 
+/* Any worker can write the waiters. */
+START_TEST(test_wrong_waiters_delay_a_sender_for_a_moment_at_most)
+{
+    congestion_set(&shared, KEY);
+    backpressure_pause_for_receiver(worker, sender(1), KEY);
+    atomic_store(&shared.waiters[KEY], UINT64_MAX & ~UINT64_C(1));
+    backpressure_end_congestion(worker, KEY); /* of this worker itself, and of workers that do not exist */
+    check_resumed(1 << 1);
+    ck_assert_uint_eq(woken(KEY), 1);
+
+    uint32_t theirs = shared_first_slot(&shared, 1), key = congestion_worker_key(&shared, 1);
+    congestion_set(&shared, theirs);
+    worker->credit_taken[1] = 4u << 20;
+    backpressure_pause_for_receiver(worker, sender(1), theirs);
+    backpressure_pause_for_worker(worker, sender(2), 1);
+    backpressure_pause_for_key(worker, sender(3), PEER_KEYS + 3);
+    atomic_store(&shared.waiters[theirs], 0);
+    atomic_store(&shared.waiters[key], 0);
+    backpressure_look(worker);
+    check_resumed(0);
+    congestion_clear(&shared, theirs); /* and the wakes are lost */
+    backpressure_look(worker);
+    check_resumed(1 << 1);
+    atomic_store(&shared_scoreboard(&shared, 1)->credit_returned[0], 4u << 20);
+    backpressure_look(worker);
+    check_resumed(1 << 2);
+}
+END_TEST
+
+/* Whatever another worker says that it has returned. */
+START_TEST(test_wrong_credit_is_no_debt)
+{
+    static const uint64_t wrong[] = {1, (4u << 20) + 1, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX};
+
+    worker->credit_taken[1] = 4u << 20;
+    for (unsigned i = 1; i < sizeof wrong / sizeof wrong[0]; i++) {
+        atomic_store(&shared_scoreboard(&shared, 1)->credit_returned[0], wrong[i]);
+        ck_assert(backpressure_has_credit(worker, sender(1), 1));
+    }
+    atomic_store(&shared_scoreboard(&shared, 1)->credit_returned[0], wrong[0]);
+    ck_assert(!backpressure_has_credit(worker, sender(1), 1));
+}
+END_TEST
+
 START_TEST(test_a_worker_that_is_down_is_not_woken)
 {
     worker->up = 0;
@@ -361,7 +405,7 @@ START_TEST(test_a_sender_waits_while_there_is_no_credit)
     worker->credit_taken[1] = 4u << 20;
     backpressure_pause_for_worker(worker, sender(1), 1);
     ck_assert_uint_eq(sender(1)->waits_for, key);
-    ck_assert_uint_eq(atomic_load(&shared.congestion[key].waiters), 1 << 0);
+    ck_assert_uint_eq(atomic_load(&shared.waiters[key]), 1 << 0);
 }
 END_TEST
 
@@ -413,7 +457,7 @@ START_TEST(test_no_wait_for_credit_is_lost)
 
     pid_t child = race_start(wait_each_round);
     while (round < RACE_ROUNDS && time(NULL) <= end) {
-        atomic_store(&shared.congestion[key].waiters, 0); /* a waiter that went on may still be noted */
+        atomic_store(&shared.waiters[key], 0); /* a waiter that went on may still be noted */
         woken(key);
         atomic_store(&race->round, ++round);
         pause_for(round * 13 % 509);
@@ -446,6 +490,8 @@ int main(void)
     tcase_add_test(tests, test_those_that_waited_for_the_store_longest_look_first);
     tcase_add_test(tests, test_only_waiters_for_the_store_look_at_it);
     tcase_add_test(tests, test_the_end_of_congestion_wakes_all_workers_that_wait);
+    tcase_add_test(tests, test_wrong_waiters_delay_a_sender_for_a_moment_at_most);
+    tcase_add_test(tests, test_wrong_credit_is_no_debt);
     tcase_add_test(tests, test_a_worker_that_is_down_is_not_woken);
     tcase_add_test(tests, test_a_dead_worker_wakes_those_that_wait_for_it_or_its_clients);
     tcase_add_loop_test(tests, test_the_credit, 0, sizeof credits / sizeof credits[0]);

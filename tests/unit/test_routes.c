@@ -139,7 +139,6 @@ START_TEST(test_reset_of_a_dead_range)
     ck_assert(!routes_has(&shared, mine));
     ck_assert(routes_has(&shared, other));
     ck_assert(!congestion_is_set(&shared, slot));
-    ck_assert_uint_eq(congestion_clear(&shared, slot), 0);
 
     struct routes successor;
     ck_assert_int_eq(routes_open(&successor, &shared, 0), 0);
@@ -376,28 +375,31 @@ START_TEST(test_wrong_slots_used)
 }
 END_TEST
 
-START_TEST(test_reset_ends_the_congestion_of_the_worker_itself)
+START_TEST(test_reset_ends_the_congestion_of_all_its_slots)
 {
+    /* Also of slots that it says it never used. */
     for (unsigned i = 0; i < 2; i++) {
-        congestion_set(&shared, congestion_worker_key(&shared, i));
-        ck_assert(congestion_wait(&shared, congestion_worker_key(&shared, i), i));
+        congestion_set(&shared, shared_first_slot(&shared, i));
+        congestion_set(&shared, shared_first_slot(&shared, i + 1) - 1);
     }
     routes_reset_range(&shared, 0);
-    ck_assert(!congestion_is_set(&shared, congestion_worker_key(&shared, 0)));
-    ck_assert_uint_eq(congestion_clear(&shared, congestion_worker_key(&shared, 0)), 0);
-    ck_assert(congestion_is_set(&shared, congestion_worker_key(&shared, 1)));
-    ck_assert_uint_eq(congestion_clear(&shared, congestion_worker_key(&shared, 1)), 2);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_uint_eq(congestion_is_set(&shared, shared_first_slot(&shared, i)), i);
+        ck_assert_uint_eq(congestion_is_set(&shared, shared_first_slot(&shared, i + 1) - 1), i);
+    }
 }
 END_TEST
 
 START_TEST(test_worker_keys_are_no_slots)
 {
-    congestion_set(&shared, congestion_worker_key(&shared, 0));
+    uint32_t key = congestion_worker_key(&shared, 0);
+
+    ck_assert(!congestion_wait(&shared, key, WORKERS_MAX - 1));
     for (uint32_t slot = 0; slot < shared.slots; slot++)
-        ck_assert(!congestion_is_set(&shared, slot));
-    ck_assert(!congestion_is_set(&shared, congestion_worker_key(&shared, 1)));
-    ck_assert(congestion_wait(&shared, congestion_worker_key(&shared, 0), WORKERS_MAX - 1));
-    ck_assert_uint_eq(congestion_clear(&shared, congestion_worker_key(&shared, 0)), UINT64_C(1) << 63);
+        ck_assert(!congestion_has_waiters(&shared, slot));
+    ck_assert(!congestion_has_waiters(&shared, congestion_worker_key(&shared, 1)));
+    ck_assert_uint_eq(congestion_take_waiters(&shared, key), UINT64_C(1) << 63);
+    ck_assert(!congestion_has_waiters(&shared, key));
 }
 END_TEST
 
@@ -459,8 +461,9 @@ static void protect_and_look(void *context)
         EXPECT_SEGMENT(shared.references_returned, blocks * shared.workers, i, own);
         EXPECT_SEGMENT(shared.closed, shared.addresses, i, own);
         EXPECT_SEGMENT(shared.arenas, (size_t)blocks * BLOCK_SIZE, i, own);
-        EXPECT_SEGMENT(shared.congestion, range, i, true);
-        EXPECT(writable(&shared.congestion[congestion_worker_key(&shared, i)]));
+        EXPECT_SEGMENT(shared.congested, range, i, own);
+        EXPECT_SEGMENT(shared.waiters, range, i, true);
+        EXPECT(writable(&shared.waiters[congestion_worker_key(&shared, i)]));
     }
 }
 
@@ -491,7 +494,7 @@ int main(void)
     tcase_add_test(tests, test_same_slots_for_other_workers);
     tcase_add_test(tests, test_slots_used_covers_what_was_given_out);
     tcase_add_test(tests, test_wrong_slots_used);
-    tcase_add_test(tests, test_reset_ends_the_congestion_of_the_worker_itself);
+    tcase_add_test(tests, test_reset_ends_the_congestion_of_all_its_slots);
     tcase_add_test(tests, test_worker_keys_are_no_slots);
     tcase_add_test(tests, test_slots_of_others_are_an_invariant);
     tcase_add_test(tests, test_a_protected_worker_writes_its_own_segments_only);

@@ -146,7 +146,7 @@ void routes_reset_range(const struct shared *shared, unsigned worker)
 
     for (uint32_t i = 0; i < used; i++)
         clear(shared, first + i);
-    congestion_reset(shared, worker, used);
+    congestion_reset(shared, worker);
     /* Ids beyond this word, if it was wrong, are not listed any more, and its successor has no clients with them. */
     atomic_store_explicit(&shared_scoreboard(shared, worker)->slots_used, 0, memory_order_relaxed);
 }

@@ -8,7 +8,6 @@
 #define PAGE 4096u
 #define SCOREBOARD_SIZE ((sizeof(struct scoreboard) + PAGE - 1) / PAGE * PAGE)
 
-_Static_assert(sizeof(struct congestion) == CACHE_LINE, "a slot's congestion has a cache line of its own");
 _Static_assert(STATISTICS_WORKERS == WORKERS_MAX, "each worker has its place in the hub's statistics");
 _Static_assert(SCOREBOARD_SIZE == PAGE, "a hub that stands alone has no memory for other nodes");
 _Static_assert(ARENA_STEP / BLOCK_SIZE * sizeof(uint32_t) % PAGE == 0, "the counters of an arena fill whole pages");
@@ -77,7 +76,8 @@ int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bi
     size_t clients = reserve(&end, (size_t)shared->slots * CLIENT_SIZE);
     shared->clients_end = end;
     size_t ids = reserve(&end, shared->slots * sizeof(uint64_t));
-    size_t congestion = reserve(&end, (shared->slots + workers) * sizeof(struct congestion));
+    size_t congested = reserve(&end, shared->slots * sizeof(uint64_t));
+    size_t waiters = reserve(&end, (shared->slots + workers) * sizeof(uint64_t));
     size_t given = reserve(&end, workers * blocks * sizeof(uint32_t));
     size_t returned = reserve(&end, workers * blocks * sizeof(uint32_t));
     size_t closed = reserve(&end, (size_t)workers * shared->addresses * sizeof(uint32_t));
@@ -101,7 +101,8 @@ int shared_create_like(struct shared *shared, unsigned workers, unsigned slot_bi
     shared->scoreboards = (void *)(base + scoreboards);
     shared->clients = (void *)(base + clients);
     shared->ids = (void *)(base + ids);
-    shared->congestion = (void *)(base + congestion);
+    shared->congested = (void *)(base + congested);
+    shared->waiters = (void *)(base + waiters);
     shared->references_given = (void *)(base + given);
     shared->references_returned = (void *)(base + returned);
     shared->closed = (void *)(base + closed);
@@ -155,6 +156,7 @@ int shared_protect(const struct shared *shared, unsigned self)
                 protect_slots(shared, shared->clients, CLIENT_SIZE, self) &&
                 shared_protect_parts(shared, shared->scoreboards, SCOREBOARD_SIZE, self) &&
                 protect_slots(shared, shared->ids, sizeof(uint64_t), self) &&
+                protect_slots(shared, shared->congested, sizeof(uint64_t), self) &&
                 shared_protect_parts(shared, shared->references_given, counters, self) &&
                 shared_protect_parts(shared, shared->references_returned, counters, self) &&
                 shared_protect_parts(shared, shared->closed, shared->addresses * sizeof(uint32_t), self) &&

@@ -9,11 +9,12 @@
  *     scoreboards           what a worker counts, also of each other hub, and how many of its slots were ever used
  *     clients               what a worker knows of the client of each slot, for itself and for readers: state.h
  *     ids                   one word a slot of the worker: routes.h
+ *     congested             one word a slot of the worker: congestion.h
  *     references_given      the message store: references that the owner of a block gave to other workers
  *     references_returned   the message store: how many of them those workers have returned
  *     closed                clients that the worker closed, by their source address: addresses.h
  *     arenas                the message store itself
- *     congestion            one cache line a slot and a worker, which everybody may write, atomically: congestion.h
+ *     waiters               one word a slot and a worker, which everybody may write, atomically: congestion.h
  *
  * A hub that is one of several has the mirror of the others' clients beside it, with a part a worker: mirror.h.
  *
@@ -37,7 +38,6 @@
 #define BLOCK_SIZE 4096u
 #define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
 #define ARENA_STEP (UINT32_C(4) << 20)  /* and a multiple of this, so that its counters are whole pages */
-#define CACHE_LINE 64u
 #define CLIENT_SIZE 216u /* what a worker knows of a client: struct connection in state.h */
 
 /* A worker's own part of the scoreboard. Only that worker writes it. */
@@ -46,12 +46,6 @@ struct scoreboard {
     _Atomic uint32_t slots_used; /* slots from this one on were never given out; LIST stops looking here */
     _Atomic uint64_t credit_returned[WORKERS_MAX];  /* to each other worker, in the units of record_cost() */
     struct statistics_node nodes[STATISTICS_NODES]; /* of a hub that is a node */
-};
-
-/* Whether a receiver is congested, and the workers whose senders wait for it, or for a worker. */
-struct congestion {
-    _Alignas(CACHE_LINE) _Atomic uint64_t waiters; /* a bit a worker */
-    _Atomic uint32_t congested;                    /* of a receiver */
 };
 
 struct shared {
@@ -69,7 +63,8 @@ struct shared {
     struct scoreboard *scoreboards;
     uint8_t *clients; /* [slots], of CLIENT_SIZE bytes each */
     _Atomic uint64_t *ids;
-    struct congestion *congestion;         /* [slots + workers]: the last ones are the workers' own */
+    _Atomic uint64_t *congested;           /* [slots]: whether a receiver is congested */
+    _Atomic uint64_t *waiters;             /* [slots + workers]: whose senders wait, a bit a worker: congestion.h */
     _Atomic uint32_t *references_given;    /* [owner][holder][block of the owner] */
     _Atomic uint32_t *references_returned; /* [holder][owner][block of the owner] */
     _Atomic uint32_t *closed;              /* [worker][address] */

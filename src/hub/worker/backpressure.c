@@ -134,7 +134,7 @@ void backpressure_pause_for_worker(struct worker *worker, struct connection *sen
 
     if (sender->waits_for != NO_KEY)
         return;
-    congestion_wait(worker->shared, key, worker->index);
+    (void)congestion_wait(worker->shared, key, worker->index);
     if (backpressure_has_credit(worker, sender, target))
         return;
     deadline_clear_input(worker, sender);
@@ -181,11 +181,17 @@ static uint32_t credit_of(const struct worker *worker, const struct connection *
     return little ? worker->credit + CREDIT_EXTRA : worker->credit;
 }
 
-bool backpressure_has_credit(const struct worker *worker, const struct connection *sender, unsigned target)
+/* The cost of the records to a worker that it has not returned: none, if it says that it has returned more. */
+static uint64_t under_way(const struct worker *worker, unsigned target)
 {
     const struct scoreboard *page = shared_scoreboard(worker->shared, target);
-    uint64_t under_way = worker->credit_taken[target] - atomic_load(&page->credit_returned[worker->index]);
-    return under_way < credit_of(worker, sender, target);
+    uint64_t taken = worker->credit_taken[target], returned = atomic_load(&page->credit_returned[worker->index]);
+    return returned < taken ? taken - returned : 0;
+}
+
+bool backpressure_has_credit(const struct worker *worker, const struct connection *sender, unsigned target)
+{
+    return under_way(worker, target) < credit_of(worker, sender, target);
 }
 
 /* ---- waking ---- */
@@ -220,22 +226,43 @@ void backpressure_wake_store(struct worker *worker)
     }
 }
 
-static void wake_workers(struct worker *worker, uint32_t key)
+/* Whether a sender still has to wait for this key, as far as anything is known about it without a wake. */
+static bool still_waits(const struct worker *worker, uint32_t key)
 {
-    for (uint64_t left = congestion_clear(worker->shared, key); left != 0; left &= left - 1) {
-        unsigned waiter = (unsigned)__builtin_ctzll(left);
-        if (waiter == worker->index) {
-            backpressure_wake(worker, key);
-        } else if (worker->up >> waiter & 1) {
-            outbox_wake(&worker->outboxes[waiter], key);
-            worker->touched |= UINT64_C(1) << waiter;
+    const struct shared *shared = worker->shared;
+
+    if (key < shared->slots)
+        return congestion_is_set(shared, key);
+    if (key >= PEER_KEYS || key == congestion_worker_key(shared, worker->index))
+        return true; /* what these wait for is not in shared memory */
+    return is_short(worker, key - shared->slots) || under_way(worker, key - shared->slots) >= worker->credit;
+}
+
+void backpressure_look(struct worker *worker)
+{
+    for (uint32_t bucket = 0; bucket < WAIT_BUCKETS && worker->paused > 0; bucket++) {
+        for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
+            struct connection *sender = &worker->connections[place];
+            place = sender->wait_next;
+            if (!still_waits(worker, sender->waits_for))
+                resume(worker, sender);
         }
+    }
+}
+
+static void wake_others(struct worker *worker, uint32_t key, uint64_t waiters)
+{
+    for (uint64_t left = waiters & worker->up; left != 0; left &= left - 1) {
+        unsigned waiter = (unsigned)__builtin_ctzll(left);
+        outbox_wake(&worker->outboxes[waiter], key);
+        worker->touched |= UINT64_C(1) << waiter;
     }
 }
 
 void backpressure_end_congestion(struct worker *worker, uint32_t slot)
 {
-    wake_workers(worker, slot);
+    wake_others(worker, slot, congestion_clear(worker->shared, slot));
+    backpressure_wake(worker, slot); /* whatever the waiters say of this worker */
 }
 
 /*
@@ -269,7 +296,7 @@ void backpressure_give_credit(struct worker *worker)
      */
     atomic_thread_fence(memory_order_seq_cst);
     if (congestion_has_waiters(worker->shared, key) && !is_short(worker, worker->index))
-        wake_workers(worker, key);
+        wake_others(worker, key, congestion_take_waiters(worker->shared, key));
 }
 
 void backpressure_wake_worker(struct worker *worker, unsigned dead)

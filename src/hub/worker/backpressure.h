@@ -9,7 +9,8 @@
  *   - another worker (its key), until that worker returns credit, or is dead;
  *   - the store (this worker's key), until there is room for what it sends. It looks again in short intervals, so no
  *     wake can be lost.
- * A wake may always come too often. Whoever goes on finds out whether it has to wait again.
+ * A wake may always come too often: a sender that goes on finds out whether it has to wait again. And it may not come,
+ * so paused senders look for themselves every 100 milliseconds (backpressure_look()).
  *
  * The credit of a pair of workers limits what is under way from one to the other: the cost of all records that the
  * first one sent, less what the second one has returned. A worker returns credit for records that it took, and for
@@ -46,6 +47,12 @@ void backpressure_end_congestion(struct worker *worker, uint32_t slot);
 
 /* Lets those senders of this worker go on, in their turn, that wait for `key`, or for anything (WAKE_ALL). */
 void backpressure_wake(struct worker *worker, uint32_t key);
+
+/*
+ * Lets those senders go on that no longer have to wait, in case that a wake was lost: another worker can take it from
+ * them. Call it now and then.
+ */
+void backpressure_look(struct worker *worker);
 
 /* Lets those look at the store again that have waited for it the longest: a bounded number. */
 void backpressure_wake_store(struct worker *worker);

@@ -220,11 +220,12 @@ struct worker {
     uint64_t watched; /* outboxes whose pipe is full: epoll watches it, a bit each */
     int channel;      /* to the master, see handoff.h */
     int epoll;
-    uint64_t turn_began; /* microseconds of CLOCK_MONOTONIC */
-    uint32_t clock;      /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps, as the next */
-    uint32_t now;        /* milliseconds that this process has run, see take_time() in worker.c */
-    uint32_t looked;     /* when deadlines were looked at last */
-    uint32_t cooled;     /* when memory of the store was given back last, and how long until the next time */
+    uint64_t turn_began;    /* microseconds of CLOCK_MONOTONIC */
+    uint32_t clock;         /* milliseconds of CLOCK_MONOTONIC, taken once a turn; wraps, as the next */
+    uint32_t now;           /* milliseconds that this process has run, see take_time() in worker.c */
+    uint32_t looked;        /* when deadlines were looked at last */
+    uint32_t paused_looked; /* when paused senders were looked at last */
+    uint32_t cooled;        /* when memory of the store was given back last, and how long until the next time */
     uint32_t cool_pause;
     uint64_t stamp; /* of the last batch */
 

@@ -264,6 +264,10 @@ static void handle_time(struct worker *worker)
     worker->looked = worker->now;
     expiry_look(worker);
     backpressure_wake_store(worker);
+    if (worker->now - worker->paused_looked >= TICK) {
+        worker->paused_looked = worker->now;
+        backpressure_look(worker);
+    }
     ending_cut_off(worker);
     peers_look(worker);
     cool_store(worker);
@@ -274,7 +278,7 @@ static int next_look(const struct worker *worker)
 {
     if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL || peers_are_told(worker))
         return STORE_TICK;
-    if (deadline_any(worker) || worker->store.lent_count > 0 || worker->stopped)
+    if (deadline_any(worker) || worker->store.lent_count > 0 || worker->stopped || worker->paused > 0)
         return TICK;
     if (!worker->store.cooling)
         return -1;
