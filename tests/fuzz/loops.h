@@ -51,22 +51,24 @@ static void open_loops(unsigned node)
                                             .drain_timeout = 50,
                                             .frame_timeout = 1000,
                                             .grace_time = 1000}};
-    int inboxes[WORKERS], channel[2], pipe_ends[2];
+    int pipes[WORKERS][WORKERS][2], channel[2];
 
     log_open(false, false); /* what the hub says of those that it cuts off is of no interest here */
     REQUIRE(shared_create(&shared, WORKERS, 1000, WORKERS * ARENA_LEAST) == 0);
     shared.node = node;
     REQUIRE(node == 0 || mirror_create(&shared) == 0);
-    for (unsigned i = 0; i < WORKERS; i++) {
-        REQUIRE(inbox_pipe(pipe_ends) == 0 && fcntl(pipe_ends[1], F_SETPIPE_SZ, PIPE_BUF) >= 0);
-        inboxes[i] = pipe_ends[0];
-        setup.outboxes[i] = pipe_ends[1];
+    for (unsigned i = 0; i < WORKERS * WORKERS; i++) {
+        int *ends = pipes[i / WORKERS][i % WORKERS];
+        REQUIRE(inbox_pipe(ends) == 0 && fcntl(ends[1], F_SETPIPE_SZ, PIPE_BUF) >= 0);
     }
     for (unsigned i = 0; i < WORKERS; i++) {
         REQUIRE(handoff_pair(channel) == 0);
         setup.index = i;
         setup.channel = channel[1];
-        setup.inbox = inboxes[i];
+        for (unsigned other = 0; other < WORKERS; other++) {
+            setup.inboxes[other] = pipes[other][i][0];
+            setup.outboxes[other] = pipes[i][other][1];
+        }
         REQUIRE((loops[i] = worker_open(&setup)) != NULL);
         if (__lsan_register_root_region != NULL)
             __lsan_register_root_region(loops[i], sizeof *loops[i]);

@@ -189,8 +189,8 @@ START_TEST(test_a_worker_has_what_it_needs_and_nothing_of_the_master)
     kill(hub_worker(&hub, 1), SIGKILL); /* its successor comes from a master that has done some work */
     hub_await_statistic(&hub, "worker_deaths", 1);
     hub_await_statistic(&hub, "workers", 3);
-    for (unsigned i = 0; i < 3; i++) /* the standard ones, its channel and inbox, three pipes to write, and epoll */
-        ck_assert_uint_eq(count_descriptors(hub_worker(&hub, i), folder), 3 + 2 + 3 + 1);
+    for (unsigned i = 0; i < 3; i++) /* the standard ones, its channel, a pipe from and to each other, and epoll */
+        ck_assert_uint_eq(count_descriptors(hub_worker(&hub, i), folder), 3 + 1 + 2 + 2 + 1);
     hub_stop(&hub);
     unlink(id_file);
     rmdir(folder);

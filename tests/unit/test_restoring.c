@@ -148,7 +148,7 @@ static void tear_down(void)
 /* ---- the hub after */
 
 static struct workers workers;
-static int pipes[WORKERS_MAX][2];
+static int pipes[WORKERS_MAX][WORKERS_MAX][2];
 
 static void make_hub(unsigned count, uint64_t store_size)
 {
@@ -162,15 +162,17 @@ static void make_hub(unsigned count, uint64_t store_size)
         legacy.part[0].fds[i] = dup(connections[i]->fd);
     restore_clients(&legacy, &workers);
     ck_assert_uint_eq(workers.saved_count, 2);
-    for (unsigned i = 0; i < count; i++)
-        ck_assert_int_eq(inbox_pipe(pipes[i]), 0);
+    for (unsigned i = 0; i < count * count; i++)
+        ck_assert_int_eq(inbox_pipe(pipes[i / count][i % count]), 0);
 }
 
 static void end_hub(void)
 {
-    for (unsigned i = 0; i < workers.shared.workers; i++) {
-        close(pipes[i][0]);
-        close(pipes[i][1]);
+    const unsigned count = workers.shared.workers;
+
+    for (unsigned i = 0; i < count * count; i++) {
+        close(pipes[i / count][i % count][0]);
+        close(pipes[i / count][i % count][1]);
     }
     shared_destroy(&workers.shared);
 }
@@ -178,14 +180,13 @@ static void end_hub(void)
 static struct worker *restore_in(unsigned index)
 {
     static struct saved_part parts[2];
-    struct worker_setup setup = {.shared = &workers.shared,
-                                 .index = index,
-                                 .channel = channel[1],
-                                 .inbox = pipes[index][0],
-                                 .limits = options.limits};
+    struct worker_setup setup = {
+        .shared = &workers.shared, .index = index, .channel = channel[1], .limits = options.limits};
 
-    for (unsigned i = 0; i < workers.shared.workers; i++)
-        setup.outboxes[i] = pipes[i][1];
+    for (unsigned i = 0; i < workers.shared.workers; i++) {
+        setup.inboxes[i] = pipes[i][index][0];
+        setup.outboxes[i] = pipes[index][i][1];
+    }
     struct worker *fresh = worker_open(&setup);
     ck_assert_ptr_nonnull(fresh);
     fresh->now += 1234567; /* its clock is its own */

@@ -18,16 +18,19 @@ int inbox_pipe(int ends[2])
     return 0;
 }
 
-void inbox_discard(int read_end)
+void inbox_discard(const int ends[2])
 {
     char bytes[4096];
-    while (read(read_end, bytes, sizeof bytes) > 0)
+
+    for (unsigned i = 0; i < 2; i++)
+        (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    while (read(ends[0], bytes, sizeof bytes) > 0)
         ;
 }
 
-int outbox_open(struct outbox *outbox, unsigned self, int write_end)
+int outbox_open(struct outbox *outbox, int write_end)
 {
-    *outbox = (struct outbox){.pipe = write_end, .self = self};
+    *outbox = (struct outbox){.pipe = write_end};
     if (write_end < 0)
         return 0;
     outbox->bytes = malloc(OUTBOX_SIZE);
@@ -39,9 +42,12 @@ void outbox_close(struct outbox *outbox)
     free(outbox->bytes);
 }
 
-int inbox_open(struct inbox *inbox, int read_end)
+int inbox_open(struct inbox *inbox, unsigned from, int read_end)
 {
-    *inbox = (struct inbox){.pipe = read_end, .bytes = malloc(INBOX_BUFFER)};
+    *inbox = (struct inbox){.pipe = read_end, .from = from};
+    if (read_end < 0)
+        return 0;
+    inbox->bytes = malloc(INBOX_BUFFER);
     return inbox->bytes == NULL ? -ENOMEM : 0;
 }
 
@@ -52,9 +58,24 @@ void inbox_close(struct inbox *inbox)
 
 static size_t record_size(const struct record *record)
 {
-    INVARIANT(record->kind >= RECORD_DELIVER && record->kind <= RECORD_BARRIER_PASSED, record->kind, record->from);
-    INVARIANT(record->count <= FRAME_MAX_IDS, record->count, record->from);
     return sizeof *record + record->count * sizeof record->ids[0];
+}
+
+/* Whether another worker can have meant this. Each kind has its count of ids. */
+static bool makes_sense(const struct record *record)
+{
+    switch ((enum record_kind)record->kind) {
+    case RECORD_DELIVER:
+        return record->count >= 1 && record->count <= FRAME_MAX_IDS;
+    case RECORD_UNDELIVERED:
+        return record->count == 2;
+    case RECORD_WAKE:
+        return record->count == 0;
+    case RECORD_BARRIER:
+    case RECORD_BARRIER_PASSED:
+        return record->count == 1;
+    }
+    return false;
 }
 
 /* ---- writing ---- */
@@ -76,14 +97,13 @@ struct record *outbox_begin(struct outbox *outbox)
         return NULL;
     struct record *record = (struct record *)(outbox->bytes + outbox->fill);
     memset(record, 0, sizeof *record);
-    record->from = (uint8_t)outbox->self;
     outbox->pending = record;
     return record;
 }
 
 void outbox_commit(struct outbox *outbox, struct record *record, unsigned count)
 {
-    INVARIANT(outbox->pending == record, outbox->fill);
+    INVARIANT(outbox->pending == record && count <= FRAME_MAX_IDS, outbox->fill, count);
     record->count = (uint16_t)count;
     outbox->fill += (uint32_t)record_size(record);
     outbox->pending = NULL;
@@ -151,8 +171,16 @@ void outbox_drop(struct outbox *outbox, void (*handle)(void *context, const stru
 
 /* ---- reading ---- */
 
+void inbox_deafen(struct inbox *inbox)
+{
+    inbox->deaf = true;
+    inbox->head = inbox->fill = 0;
+}
+
 size_t inbox_read(struct inbox *inbox)
 {
+    if (inbox->deaf)
+        return 0;
     memmove(inbox->bytes, inbox->bytes + inbox->head, inbox->fill - inbox->head);
     inbox->fill -= inbox->head;
     inbox->head = 0;
@@ -163,10 +191,17 @@ size_t inbox_read(struct inbox *inbox)
     return (size_t)got;
 }
 
-bool inbox_has_record(const struct inbox *inbox)
+bool inbox_has_record(struct inbox *inbox)
 {
     uint32_t there = inbox->fill - inbox->head;
-    return there >= sizeof(struct record) && there >= record_size((const struct record *)(inbox->bytes + inbox->head));
+    const struct record *record = (const struct record *)(inbox->bytes + inbox->head);
+
+    if (there < sizeof *record)
+        return false;
+    if (makes_sense(record))
+        return there >= record_size(record);
+    inbox_deafen(inbox); /* where the next record begins cannot be known */
+    return false;
 }
 
 const struct record *inbox_next(struct inbox *inbox)

@@ -1,9 +1,11 @@
 /*
- * mailbox.h: records between workers, through one pipe a worker.
+ * mailbox.h: records between workers, through one pipe from each worker to each other.
  *
- * Every worker reads its own pipe, its inbox, and writes to the pipes of all others. It collects records in an outbox
- * for each other worker and writes them once a turn of the loop: whole records, in pieces of at most PIPE_BUF bytes,
- * which pipe(7) writes atomically. Records from one worker to another arrive in the order in which they were added.
+ * A worker has an inbox and an outbox for each other worker. It collects records in an outbox and writes them once a
+ * turn of the loop: whole records, in pieces of at most PIPE_BUF bytes. They arrive in the order in which they were
+ * added. Only two processes have the ends of a pipe, so what comes out is from the worker at its other end, and no
+ * other worker can fill it, or block it. A record that makes no sense makes its reader deaf to that worker, until that
+ * has a successor.
  *
  * Nobody blocks on a pipe. What does not fit stays in the outbox. Records that deliver always find room: the credit of
  * each pair of workers (backpressure.h) limits them to less than an outbox holds. For each other kind the code that
@@ -29,8 +31,7 @@ enum record_kind {
 
 /* What stands in the pipe: this, then count ids in host byte order. */
 struct record {
-    uint8_t kind;
-    uint8_t from; /* the worker that wrote it */
+    uint16_t kind;
     uint16_t count;
     uint32_t length; /* DELIVER: in bytes; whole MESSAGE frames as they go to receivers */
     union {
@@ -63,8 +64,7 @@ static inline uint32_t record_cost(uint32_t length, unsigned count)
 
 /* The records under way from this worker to one other. Private to the worker that writes. */
 struct outbox {
-    int pipe; /* the other's write end; -1 for oneself */
-    unsigned self;
+    int pipe; /* -1 for oneself */
     bool blocked;
     bool lost_wake;         /* a wake did not fit: WAKE_ALL follows as soon as there is room */
     uint32_t head, fill;    /* bytes [head, fill) are to be written */
@@ -72,22 +72,28 @@ struct outbox {
     uint8_t *bytes;         /* [OUTBOX_SIZE] */
 };
 
-/* The records that came. Private to the worker that reads. */
+/* The records that came from one other worker. Private to the worker that reads. */
 struct inbox {
-    int pipe;            /* the read end */
+    int pipe;            /* -1 for oneself */
+    unsigned from;       /* the worker that writes */
+    bool deaf;           /* nothing is read: it wrote what makes no sense, or is dead */
     uint32_t head, fill; /* bytes [head, fill) are to be handled */
     uint8_t *bytes;      /* [INBOX_BUFFER] */
 };
 
-/* Makes a pipe for one worker, non-blocking. Returns 0 or a negative errno value. */
+/* Makes a pipe from one worker to another, non-blocking. Returns 0 or a negative errno value. */
 int inbox_pipe(int ends[2]);
 
-/* For the master: discards what is left in the pipe of a dead worker. */
-void inbox_discard(int read_end);
+/*
+ * For the master: discards what is left in a pipe to or from a dead worker, which may have made its end one that
+ * blocks.
+ */
+void inbox_discard(const int ends[2]);
 
-int outbox_open(struct outbox *outbox, unsigned self, int write_end);
+/* -1 instead of an end: nobody is at the other one. */
+int outbox_open(struct outbox *outbox, int write_end);
 void outbox_close(struct outbox *outbox);
-int inbox_open(struct inbox *inbox, int read_end);
+int inbox_open(struct inbox *inbox, unsigned from, int read_end);
 void inbox_close(struct inbox *inbox);
 
 static inline bool outbox_empty(const struct outbox *outbox)
@@ -111,13 +117,19 @@ void outbox_flush(struct outbox *outbox);
 /* Hands each record that is not written yet to `handle`, then forgets them: the worker that they are for is dead. */
 void outbox_drop(struct outbox *outbox, void (*handle)(void *context, const struct record *record), void *context);
 
-/* Reads once, as much as there is and as there is room for. Returns the number of bytes, 0 when there was nothing. */
+/*
+ * Reads once, as much as there is and as there is room for. Returns the number of bytes, 0 when there was nothing, and
+ * to a deaf inbox.
+ */
 size_t inbox_read(struct inbox *inbox);
+
+/* Reads no more, and forgets what was read. */
+void inbox_deafen(struct inbox *inbox);
 
 /* The next record, or NULL when no whole one is there. It stays where it is until the next inbox_read(). */
 const struct record *inbox_next(struct inbox *inbox);
 
 /* Whether there is a whole record. */
-bool inbox_has_record(const struct inbox *inbox);
+bool inbox_has_record(struct inbox *inbox);
 
 #endif

@@ -21,12 +21,12 @@
 /* ---- limits of the system ---- */
 
 /*
- * The most clients that one process can have, after the limit was raised as far as needed and allowed. *descriptors
- * becomes the limit.
+ * The most clients that one process can have, after the limit was raised as far as needed and allowed. The master has
+ * all pipes. *descriptors becomes the limit.
  */
-static uint32_t clients_a_process(uint32_t clients, rlim_t *descriptors)
+static uint32_t clients_a_process(uint32_t clients, unsigned workers, rlim_t *descriptors)
 {
-    rlim_t wanted = (rlim_t)clients + SPARE_DESCRIPTORS;
+    rlim_t wanted = (rlim_t)clients + SPARE_DESCRIPTORS + workers_descriptors(workers);
     struct rlimit limit;
 
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -39,9 +39,8 @@ static uint32_t clients_a_process(uint32_t clients, rlim_t *descriptors)
         getrlimit(RLIMIT_NOFILE, &limit);
     }
     *descriptors = limit.rlim_cur;
-    return limit.rlim_cur >= wanted             ? clients
-           : limit.rlim_cur > SPARE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - SPARE_DESCRIPTORS
-                                                : 1;
+    uint64_t possible = limit.rlim_cur > SPARE_DESCRIPTORS ? limit.rlim_cur - SPARE_DESCRIPTORS : 1;
+    return possible < clients ? (uint32_t)possible : clients;
 }
 
 /* Each client is in one worker, so the hub can have this many for each worker. */
@@ -49,7 +48,7 @@ void accepting_raise_limits(struct accepting *accepting, struct options *options
 {
     rlim_t descriptors;
 
-    accepting->clients_a_worker = clients_a_process(options->max_connections, &descriptors);
+    accepting->clients_a_worker = clients_a_process(options->max_connections, options->workers, &descriptors);
     uint64_t possible = (uint64_t)accepting->clients_a_worker * options->workers;
 
     if (possible >= options->max_connections)
@@ -84,7 +83,7 @@ static uint64_t most_of(const struct accepting *accepting, unsigned index)
     return accepting->share + accepting->workers->processes[index].beyond_share;
 }
 
-static uint64_t total_load(const struct accepting *accepting)
+uint64_t accepting_clients(const struct accepting *accepting)
 {
     const struct workers *workers = accepting->workers;
     uint64_t total = 0;
@@ -322,7 +321,7 @@ void accepting_take(struct accepting *accepting, unsigned listener)
         take_streams(accepting);
         return;
     }
-    uint64_t room = total_load(accepting);
+    uint64_t room = accepting_clients(accepting);
     room = room < workers->options->max_connections ? workers->options->max_connections - room : 0;
 
     for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++) {

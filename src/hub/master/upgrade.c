@@ -240,19 +240,12 @@ static void advance_probe(struct upgrade *upgrade)
 
 /* ---- WAIT and FREEZE ---- */
 
-static uint64_t all_clients(const struct workers *workers)
-{
-    uint64_t clients = 0;
-    for (unsigned i = 0; i < workers->shared.workers; i++)
-        clients += statistics_get(&shared_scoreboard(&workers->shared, i)->statistics.connections);
-    return clients;
-}
-
 /* The master holds all sockets at the same time. */
-static bool has_descriptors(const struct workers *workers)
+static bool has_descriptors(const struct upgrade *upgrade)
 {
     struct rlimit limit;
-    uint64_t wanted = all_clients(workers) + 8 * (uint64_t)WORKERS_MAX;
+    uint64_t wanted = accepting_clients(upgrade->accepting) + workers_descriptors(upgrade->workers->shared.workers) +
+                      8 * (uint64_t)WORKERS_MAX;
     return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted;
 }
 
@@ -271,7 +264,7 @@ static void advance_wait(struct upgrade *upgrade)
     const struct workers *workers = upgrade->workers;
     bool all = (unsigned)__builtin_popcountll(workers_ready(workers)) == workers->shared.workers;
 
-    if (!has_descriptors(workers))
+    if (!has_descriptors(upgrade))
         upgrade_give_up(upgrade, "the master may not have so many descriptors as there are clients (RLIMIT_NOFILE)");
     else if (all && !workers_busy(workers))
         begin_freeze(upgrade);

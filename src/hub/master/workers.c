@@ -146,7 +146,7 @@ static unsigned add_own_clients(const struct workers *workers, unsigned index, i
 /* In the child: closes what the master has for itself, and what belongs to others: ends of pipes, channels, clients. */
 static void keep_own_ends(const struct workers *workers, const struct worker_setup *setup)
 {
-    unsigned count = 2 + setup->shared->workers;
+    unsigned count = 1 + 2 * setup->shared->workers;
     int *own = calloc(count + (size_t)workers->adopted[setup->index], sizeof *own);
 
     if (own == NULL)
@@ -155,8 +155,8 @@ static void keep_own_ends(const struct workers *workers, const struct worker_set
     close(workers->signals);
 
     own[0] = setup->channel;
-    own[1] = setup->inbox;
-    memcpy(own + 2, setup->outboxes, setup->shared->workers * sizeof *own);
+    memcpy(own + 1, setup->inboxes, setup->shared->workers * sizeof *own);
+    memcpy(own + 1 + setup->shared->workers, setup->outboxes, setup->shared->workers * sizeof *own);
     if (setup->saved_count > 0)
         count += add_own_clients(workers, setup->index, own + count);
     descriptors_keep(own, count);
@@ -186,7 +186,6 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
                                  /* A first worker starts together with all others. */
                                  .up = successor ? workers_running(workers) | UINT64_C(1) << index : everybody(workers),
                                  .channel = channel,
-                                 .inbox = workers->processes[index].pipe[0],
                                  .limits = workers->options->limits,
                                  .sandbox = workers->options->sandbox};
     char name[24]; /* the kernel keeps 15 bytes */
@@ -195,8 +194,10 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
         setup.saved = workers->saved;
         setup.saved_count = workers->saved_count;
     }
-    for (unsigned i = 0; i < workers->shared.workers; i++)
-        setup.outboxes[i] = workers->processes[i].pipe[1];
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        setup.inboxes[i] = workers->pipes[i][index][0];
+        setup.outboxes[i] = workers->pipes[index][i][1];
+    }
     log_channel = channel;
     log_send(send_line);
     /* Whatever it wrote there would come without a limit. A tool that watches it may have something to say. */
@@ -265,13 +266,17 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
 
 int workers_make_pipes(struct workers *workers)
 {
+    int result = 0;
+
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         workers->processes[i].channel = workers->processes[i].pid = workers->processes[i].save_file = -1;
-        int result = inbox_pipe(workers->processes[i].pipe);
-        if (result < 0)
-            return result;
+        for (unsigned k = 0; k < workers->shared.workers && result == 0; k++) {
+            workers->pipes[i][k][0] = workers->pipes[i][k][1] = -1;
+            if (k != i)
+                result = inbox_pipe(workers->pipes[i][k]);
+        }
     }
-    return 0;
+    return result;
 }
 
 /* Those of the program before, which are about to leave, count against the same limit. */
@@ -387,7 +392,12 @@ void workers_send_limits(struct workers *workers)
 static void reclaim(struct workers *workers, unsigned index)
 {
     struct worker_process *process = &workers->processes[index];
-    inbox_discard(process->pipe[0]);
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        if (i == index)
+            continue;
+        inbox_discard(workers->pipes[i][index]);
+        inbox_discard(workers->pipes[index][i]);
+    }
     store_reset_holder(&workers->shared, index);
     /* The successor cannot do this: others may send records to it before its first step. */
     for (unsigned i = 0; i < workers->shared.workers; i++)

@@ -23,12 +23,11 @@ enum process_state {
     PROCESS_WAITING /* dead and forgotten; to be forked again */
 };
 
-/* One worker. The pipe outlives the process. */
+/* One worker. */
 struct worker_process {
     enum process_state state;
     pid_t pid;
-    int channel; /* its events are about its index, see workers_watch() */
-    int pipe[2];
+    int channel;           /* its events are about its index, see workers_watch() */
     uint64_t pending_down; /* dead workers that it was not told about yet, a bit each */
     uint64_t pending_up;   /* successors that it was not told about yet, a bit each */
     uint64_t unacked;      /* of a dead one: the workers that have not forgotten it yet, a bit each */
@@ -92,6 +91,7 @@ struct workers {
     uint64_t adopted[WORKERS_MAX]; /* how many of them each has */
     int failure;                   /* the hub cannot go on: its exit status; 0 otherwise */
     struct worker_process processes[WORKERS_MAX];
+    int pipes[WORKERS_MAX][WORKERS_MAX][2]; /* from each worker to each other; they outlive the processes */
 };
 
 /*
@@ -99,6 +99,12 @@ struct workers {
  * WORKERS_MAX it is the channel of a worker. Returns 0 or a negative errno value.
  */
 int workers_watch(const struct workers *workers, int fd, uint32_t about, int operation);
+
+/* The descriptors that the pipes of this many workers are in the master. */
+static inline unsigned workers_descriptors(unsigned workers)
+{
+    return 2 * workers * (workers - 1);
+}
 
 /* Makes the workers' pipes. Returns 0 or a negative errno value: there are no descriptors for them. */
 int workers_make_pipes(struct workers *workers);

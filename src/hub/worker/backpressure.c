@@ -205,6 +205,7 @@ void backpressure_wake(struct worker *worker, uint32_t key)
         for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
             struct connection *sender = &worker->connections[place];
             place = sender->wait_next;
+            worker->work += WORK_LOOK;
             if (key == WAKE_ALL || sender->waits_for == key)
                 resume(worker, sender);
         }
@@ -274,6 +275,8 @@ static void credit_worker(struct worker *worker, unsigned from)
 {
     uint64_t cost = worker->credit_due[from];
 
+    if (worker->returns[from].count > RETURNS_MOST)
+        return; /* it sends, and does not take the answers */
     if (worker->large.count > 0) {
         if (worker->visits < worker->credit_visit[from])
             return;
@@ -284,6 +287,20 @@ static void credit_worker(struct worker *worker, unsigned from)
     if (worker->credit_due[from] == 0)
         worker->credit_due_to &= ~(UINT64_C(1) << from);
     count(&shared_scoreboard(worker->shared, worker->index)->credit_returned[from], cost);
+}
+
+/* A record goes out while the credit is not used up, so that this much is due at most. */
+#define DUE_MOST (CREDIT_MOST + CREDIT_EXTRA + FRAME_MAX_SIZE + RECORD_COST * FRAME_MAX_IDS)
+
+bool backpressure_take_credit(struct worker *worker, unsigned from, const struct record *record)
+{
+    uint64_t cost = record_cost(record->length, record->count);
+
+    if (worker->credit_due[from] + cost > DUE_MOST)
+        return false;
+    worker->credit_due[from] += cost;
+    worker->credit_due_to |= UINT64_C(1) << from;
+    return true;
 }
 
 void backpressure_give_credit(struct worker *worker)

@@ -57,6 +57,9 @@ void backpressure_look(struct worker *worker);
 /* Lets those look at the store again that have waited for it the longest: a bounded number. */
 void backpressure_wake_store(struct worker *worker);
 
+/* A record of worker `from` that delivers takes its credit. False if it has none: it must not have sent this. */
+bool backpressure_take_credit(struct worker *worker, unsigned from, const struct record *record);
+
 /* Returns credit, and wakes the senders of other workers that wait for it. */
 void backpressure_give_credit(struct worker *worker);
 

@@ -11,7 +11,7 @@
 
 /* The data of an event: the place of a connection, or one of these. */
 #define EVENT_CHANNEL (UINT64_C(1) << 32)
-#define EVENT_INBOX (UINT64_C(2) << 32)
+#define EVENT_INBOX (UINT64_C(2) << 32)  /* plus the index of the worker that writes it */
 #define EVENT_OUTBOX (UINT64_C(3) << 32) /* plus the index of the worker that reads it */
 
 /* Changes what is watched; `operation` as in epoll_ctl(2). Returns 0 or a negative errno value. */

@@ -62,6 +62,7 @@ static void forget_worker(struct worker *worker, unsigned dead)
     log_line(LOG_DEBUG, "worker=%u forgets worker=%u, which is dead", worker->index, dead);
     worker->up &= ~(UINT64_C(1) << dead);
     relay_take_all_records(worker);
+    relay_hear(worker, dead, false);
     relay_drop_records(worker, dead);
     atomic_store(&shared_scoreboard(worker->shared, worker->index)->credit_returned[dead], 0);
     worker->credit_due[dead] = 0;
@@ -128,6 +129,7 @@ static void obey(struct worker *worker, const struct handoff *message)
     case HANDOFF_UP:
         log_line(LOG_DEBUG, "worker=%u knows worker=%u again", worker->index, message->worker);
         worker->up |= UINT64_C(1) << message->worker;
+        relay_hear(worker, message->worker, true);
         orders_acknowledge(worker, HANDOFF_UP, message->worker);
         break;
     case HANDOFF_LIMITS:

@@ -60,9 +60,16 @@ static void append(struct worker *worker, struct segment_list *list, uint32_t se
     else
         worker->segments[list->last].next = segment;
     list->last = segment;
+    list->count++;
 }
 
 /* ---- queueing ---- */
+
+/* The worker that read or made what is in these blocks: it alone can write them. */
+static unsigned writer_of(const struct worker *worker, const struct segment *segment)
+{
+    return store_block(segment->at) / worker->store.blocks;
+}
 
 static void enter(struct worker *worker, struct connection *connection, struct connection_list *line)
 {
@@ -199,7 +206,7 @@ static uint64_t place_to_compact(struct worker *worker, const struct connection 
     struct store *store = &worker->store;
     const struct segment *compacted = &worker->segments[connection->compacted_segment];
 
-    if (connection->compacted_segment != NO_SEGMENT && compacted->origin == ORIGIN_COMPACTED) {
+    if (connection->compacted_segment != NO_SEGMENT && compacted->origin != ORIGIN_READ) {
         uint64_t end = compacted->at + compacted->length;
         if (end % BLOCK_SIZE != 0 && BLOCK_SIZE - end % BLOCK_SIZE >= length) {
             store_reference(store, end, length);
@@ -224,8 +231,9 @@ static void compact_queue(struct worker *worker, struct connection *connection)
                 return;
             memcpy(store_bytes(store, at), store_bytes(store, segment->at), segment->length);
             store_release(store, segment->at, segment->length);
+            if (segment->origin == ORIGIN_READ)
+                segment->origin = ORIGIN_COPIED + writer_of(worker, segment);
             segment->at = at;
-            segment->origin = ORIGIN_COMPACTED;
         }
         connection->compacted_segment = next;
     }
@@ -383,15 +391,22 @@ static void shorten(struct worker *worker, struct segment *segment, uint32_t siz
     store_release(&worker->store, at, length);
 }
 
+uint32_t output_message_size(const struct worker *worker, const struct segment *segment, uint32_t at)
+{
+    uint32_t left = segment->length - at;
+    uint32_t size = frame_size(frame_load_word(store_bytes(&worker->store, segment->at + at)));
+    bool whole = size >= FRAME_DELIVERY_HEADER_SIZE && size <= left;
+
+    return whole && left - size >= FRAME_DELIVERY_HEADER_SIZE ? size : left;
+}
+
 /* Takes off the messages that are wholly written, when `written` bytes of the segment are. */
 static void skip_written(struct worker *worker, struct segment *segment, uint32_t written)
 {
-    const uint8_t *bytes = store_bytes(&worker->store, segment->at);
     uint32_t size, at = 0, messages = 0;
 
     for (;; at += size, messages++) {
-        size = frame_size(frame_load_word(bytes + at));
-        INVARIANT(size <= segment->length - at, size, segment->length, at);
+        size = output_message_size(worker, segment, at);
         if (size > written - at)
             break;
     }
@@ -399,14 +414,23 @@ static void skip_written(struct worker *worker, struct segment *segment, uint32_
         shorten(worker, segment, at, messages);
 }
 
-/* Puts a segment of messages on the list of returns of their sender's worker. */
-static void append_return(struct worker *worker, uint32_t index)
+/*
+ * Puts a segment of messages on the list of returns of their sender's worker. What `writer` wrote goes back to it,
+ * whatever sender it names. If nobody has a foreign sender's stream any more, it is dropped there: see
+ * peers_undelivered_later().
+ */
+static void append_return(struct worker *worker, uint32_t index, unsigned writer, uint64_t receiver)
 {
     const struct shared *shared = worker->shared;
-    uint64_t sender = frame_load_id(store_bytes(&worker->store, worker->segments[index].at) + FRAME_WORD_SIZE);
-    int owner = routes_is_foreign(shared, sender) ? mirror_owner(shared, sender)
-                                                  : (int)routes_worker(shared, routes_slot(shared, sender));
-    /* If nobody has the sender's stream any more, it is dropped there: see peers_undelivered_later(). */
+    struct segment *segment = &worker->segments[index];
+    uint64_t sender = frame_load_id(store_bytes(&worker->store, segment->at) + FRAME_WORD_SIZE);
+    int owner = (int)writer;
+
+    if (routes_is_foreign(shared, sender))
+        owner = mirror_owner(shared, sender);
+    else if (writer == worker->index) /* or it was another worker of the program before */
+        owner = (int)routes_worker(shared, routes_slot(shared, sender));
+    segment->receiver = receiver;
     append(worker, &worker->returns[owner < 0 ? worker->index : (unsigned)owner], index);
 }
 
@@ -420,9 +444,10 @@ bool output_return_queue(struct worker *worker, struct connection *connection, u
             store_release(&worker->store, segment->at, segment->length);
             free_segment(worker, index);
         } else {
+            unsigned writer =
+                segment->origin == ORIGIN_READ ? writer_of(worker, segment) : (unsigned)segment->origin - ORIGIN_COPIED;
             skip_written(worker, segment, connection->written);
-            segment->receiver = connection->id;
-            append_return(worker, index);
+            append_return(worker, index, writer, connection->id);
         }
         connection->written = 0;
     }
@@ -435,9 +460,9 @@ bool output_return(struct worker *worker, uint64_t at, uint32_t length, uint64_t
     uint32_t index = take_segment(worker);
     if (index == NO_SEGMENT)
         return false;
-    worker->segments[index] = (struct segment){.at = at, .length = length, .number = number, .receiver = receiver};
+    worker->segments[index] = (struct segment){.at = at, .length = length, .number = number};
     store_reference(&worker->store, at, length);
-    append_return(worker, index);
+    append_return(worker, index, writer_of(worker, &worker->segments[index]), receiver);
     return true;
 }
 
@@ -460,6 +485,7 @@ void output_forget(struct worker *worker, struct segment_list *list)
     const struct segment *segment = &worker->segments[index];
 
     list->first = segment->next;
+    list->count--;
     if (list->first == NO_SEGMENT)
         list->last = NO_SEGMENT;
     if (segment->length > 0)

@@ -41,6 +41,12 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
 uint32_t output_congested_for(const struct worker *worker, const struct connection *connection);
 
 /*
+ * The size of the message at `at` of a segment of messages. Another worker can change what it wrote, at any time: the
+ * size is always within the segment, with room for the header of the next message, or reaches to its end.
+ */
+uint32_t output_message_size(const struct worker *worker, const struct segment *segment, uint32_t at);
+
+/*
  * Takes up to `most` segments out of the queue. The hub's own frames are forgotten. Messages that were not wholly
  * written go on the list of returns. Returns whether the queue is empty.
  */

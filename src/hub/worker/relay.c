@@ -2,6 +2,7 @@
 #include "hub/worker/relay.h"
 
 #include "hub/common/invariant.h"
+#include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/events.h"
@@ -9,6 +10,7 @@
 #include "hub/worker/peer_owed.h"
 #include "hub/worker/peers.h"
 #include "hub/worker/reply.h"
+#include "hub/worker/room.h"
 
 #include <errno.h>
 #include <string.h>
@@ -116,9 +118,11 @@ static void tell_missing(struct worker *worker, struct connection *sender, const
         reply_undelivered(worker, sender, missing->ids, missing->count, batch->number, batch->messages);
 }
 
-static void send_records(struct worker *worker, const struct batch *batch, uint64_t targets)
+static void send_records(struct worker *worker, struct connection *sender, const struct batch *batch, uint64_t targets)
 {
     worker->touched |= targets;
+    if (targets != 0)
+        sender->sent_to |= targets;
     for (; targets != 0; targets &= targets - 1) {
         unsigned target = (unsigned)__builtin_ctzll(targets);
         struct outbox *outbox = &worker->outboxes[target];
@@ -158,7 +162,7 @@ void relay_batch(struct worker *worker, struct connection *sender, const struct 
         if (!queued)
             add_missing(&missing, id);
     }
-    send_records(worker, batch, targets);
+    send_records(worker, sender, batch, targets);
     if (sender->flags & CONNECTION_PEER)
         peer_of(worker, sender)->targets |= targets;
     if (foreign.count > 0)
@@ -191,7 +195,7 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
     return sender->waits_for != NO_KEY;
 }
 
-/* ---- records from other workers ---- */
+/* ---- records from other workers: whatever they say, each field is judged here, and none ends this worker ---- */
 
 /* Tells a sender of this worker, or one of another hub whose stream this worker has. */
 static void tell_sender(struct worker *worker, uint64_t id, uint64_t receiver, uint64_t number, uint32_t messages)
@@ -204,11 +208,34 @@ static void tell_sender(struct worker *worker, uint64_t id, uint64_t receiver, u
         peers_undelivered_later(worker, id, receiver, number, messages);
 }
 
-/* Whether the bytes of the record lie in the arena of the worker that wrote it. */
-static bool is_of_its_writer(const struct worker *worker, const struct record *record)
+/* Whether this id is, or was, one of a client of worker `from`. */
+static bool is_client_of(const struct worker *worker, unsigned from, uint64_t id)
 {
-    uint64_t arena = (uint64_t)worker->shared->blocks_per_worker * BLOCK_SIZE, start = arena * record->from;
-    return record->length > 0 && record->at >= start && record->at < start + arena &&
+    const struct shared *shared = worker->shared;
+    return !routes_is_foreign(shared, id) && routes_worker(shared, routes_slot(shared, id)) == from;
+}
+
+/*
+ * Another worker can tell only those clients that have sent something to it, of its own clients and of messages that
+ * there were, and not of more at once than relay_returns() does.
+ */
+static void take_undelivered(struct worker *worker, unsigned from, const struct record *record)
+{
+    const struct connection *sender = find_connection(worker, record->ids[0]);
+
+    if (record->messages > RETURNS_A_TURN || !is_client_of(worker, from, record->ids[1]))
+        return;
+    if (sender != NULL && (sender->flags & CONNECTION_PEER || !(sender->sent_to >> from & 1) ||
+                           record->number > sender->messages || record->messages > sender->messages - record->number))
+        return;
+    tell_sender(worker, record->ids[0], record->ids[1], record->number, record->messages);
+}
+
+/* Whether the bytes of the record lie in the arena of the worker that wrote it, and can be a message. */
+static bool is_of_its_writer(const struct worker *worker, unsigned from, const struct record *record)
+{
+    uint64_t arena = (uint64_t)worker->shared->blocks_per_worker * BLOCK_SIZE, start = arena * from;
+    return record->length >= FRAME_DELIVERY_HEADER_SIZE && record->at >= start && record->at < start + arena &&
            record->length <= start + arena - record->at;
 }
 
@@ -217,7 +244,8 @@ static bool deliver_to(struct worker *worker, const struct record *record, uint6
 {
     struct connection *receiver = find_connection(worker, id);
 
-    if (receiver == NULL || !connection_takes_more(receiver))
+    if (receiver == NULL || !connection_takes_more(receiver) ||
+        (receiver->flags & (CONNECTION_CONGESTED | CONNECTION_PEER) && !room_for_record(worker, receiver)))
         return false;
     if (receiver->stamp == worker->stamp)
         return true; /* named twice */
@@ -237,12 +265,12 @@ static bool named_before(const struct record *record, unsigned index)
     return false;
 }
 
-static void deliver(struct worker *worker, const struct record *record)
+/* A record of a worker that keeps to its credit, see backpressure_take_credit(). */
+static void deliver(struct worker *worker, unsigned from, const struct record *record)
 {
-    INVARIANT(is_of_its_writer(worker, record), record->from, record->at, record->length);
+    if (!is_of_its_writer(worker, from, record) || !backpressure_take_credit(worker, from, record))
+        return;
     store_borrow(&worker->store, record->at, record->length);
-    worker->credit_due[record->from] += record_cost(record->length, record->count);
-    worker->credit_due_to |= UINT64_C(1) << record->from;
     worker->stamp++;
     worker->work += record->count * WORK_QUEUE;
     for (unsigned i = 0; i < record->count; i++) {
@@ -262,48 +290,89 @@ static void pass_barrier(struct worker *worker, unsigned from, uint64_t id)
     connection_advance_end(worker, connection);
 }
 
-static void handle_record(struct worker *worker, const struct record *record)
+static void handle_record(struct worker *worker, unsigned from, const struct record *record)
 {
-    INVARIANT(record->from < worker->shared->workers && record->from != worker->index, record->from);
+    worker->work += WORK_LOOK;
     switch ((enum record_kind)record->kind) {
     case RECORD_DELIVER:
-        deliver(worker, record);
+        deliver(worker, from, record);
         break;
     case RECORD_UNDELIVERED:
-        INVARIANT(record->count == 2, record->count);
-        tell_sender(worker, record->ids[0], record->ids[1], record->number, record->messages);
+        take_undelivered(worker, from, record);
         break;
     case RECORD_WAKE:
+        worker->work += record->key == WAKE_ALL ? WAIT_BUCKETS * (uint32_t)sizeof(struct bucket) : 0;
         backpressure_wake(worker, record->key);
         break;
     case RECORD_BARRIER:
-        INVARIANT(record->count == 1, record->count);
-        /* Without a free segment nothing is answered, and the client is closed by DEADLINE_CLOSING. */
-        (void)output_return_barrier(worker, record->from, record->ids[0]);
+        /* Without an answer the client is closed by DEADLINE_CLOSING. */
+        if (worker->returns[from].count < RETURNS_MOST)
+            (void)output_return_barrier(worker, from, record->ids[0]);
         break;
     case RECORD_BARRIER_PASSED:
-        INVARIANT(record->count == 1, record->count);
-        pass_barrier(worker, record->from, record->ids[0]);
+        pass_barrier(worker, from, record->ids[0]);
         break;
+    }
+}
+
+/* Handles the records of one worker that were read, until all have cost this much work. */
+static void take_records(struct worker *worker, struct inbox *inbox, uint64_t until)
+{
+    const struct record *record;
+
+    while (worker->work < until && (record = inbox_next(inbox)) != NULL)
+        handle_record(worker, inbox->from, record);
+    if (inbox_has_record(inbox))
+        return;
+    worker->arrived &= ~(UINT64_C(1) << inbox->from);
+    if (inbox->deaf) {
+        log_line(LOG_ERR, "worker %u reads no more records of worker %u: one of them makes no sense", worker->index,
+                 inbox->from);
+        relay_hear(worker, inbox->from, false);
     }
 }
 
 void relay_take_records(struct worker *worker, uint32_t most)
 {
-    const struct record *record;
-
-    for (worker->work = 0; worker->work < most && (record = inbox_next(&worker->inbox)) != NULL;)
-        handle_record(worker, record);
+    worker->work = 0;
+    if (worker->arrived == 0)
+        return;
+    uint32_t share = most / (uint32_t)__builtin_popcountll(worker->arrived);
+    for (uint64_t left = worker->arrived; left != 0; left &= left - 1)
+        take_records(worker, &worker->inboxes[__builtin_ctzll(left)], (uint64_t)worker->work + share);
     worker->turn_work += worker->work;
+}
+
+void relay_read(struct worker *worker, unsigned from)
+{
+    if (inbox_read(&worker->inboxes[from]) > 0)
+        worker->arrived |= UINT64_C(1) << from;
 }
 
 void relay_take_all_records(struct worker *worker)
 {
-    for (size_t got = 1, total = 0; got > 0 && total <= INBOX_CAPACITY; total += got) {
-        relay_take_records(worker, UINT32_MAX);
-        got = inbox_read(&worker->inbox);
+    for (unsigned i = 0; i < worker->shared->workers; i++) {
+        struct inbox *inbox = &worker->inboxes[i];
+        if (i == worker->index)
+            continue;
+        for (size_t got = 1, total = 0; got > 0 && total <= INBOX_CAPACITY; total += got) {
+            take_records(worker, inbox, UINT64_MAX);
+            got = inbox_read(inbox);
+        }
+        take_records(worker, inbox, UINT64_MAX);
     }
-    relay_take_records(worker, UINT32_MAX);
+}
+
+void relay_hear(struct worker *worker, unsigned from, bool heard)
+{
+    struct inbox *inbox = &worker->inboxes[from];
+
+    inbox_deafen(inbox);
+    inbox->deaf = !heard;
+    worker->arrived &= ~(UINT64_C(1) << from);
+    /* The pipe is in the set since the start, so this takes no memory, and cannot be refused. */
+    int result = events_watch(worker, inbox->pipe, EVENT_INBOX | from, heard ? EPOLLIN : 0, EPOLL_CTL_MOD);
+    INVARIANT(result == 0, (unsigned long long)-result);
 }
 
 /* ---- records to other workers ---- */
@@ -339,14 +408,10 @@ void relay_flush(struct worker *worker)
 static uint32_t count_messages(const struct worker *worker, const struct segment *segment, uint32_t most,
                                uint32_t *size)
 {
-    const uint8_t *bytes = store_bytes(&worker->store, segment->at);
     uint32_t messages = 0, at = 0;
 
-    for (; at < segment->length && messages < most; messages++) {
-        uint32_t length = frame_size(frame_load_word(bytes + at));
-        INVARIANT(length <= segment->length - at, length, segment->length, at);
-        at += length;
-    }
+    for (; at < segment->length && messages < most; messages++)
+        at += output_message_size(worker, segment, at);
     *size = at;
     return messages;
 }

@@ -23,10 +23,16 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 void relay_take_records(struct worker *worker, uint32_t most);
 
 /*
- * Reads and handles all records in the pipe, up to its capacity. So all that another worker wrote before it died, or
+ * Reads and handles all records in the pipes, up to their capacity. So all that another worker wrote before it died, or
  * before all workers stopped, is handled.
  */
 void relay_take_all_records(struct worker *worker);
+
+/* Reads the records of worker `from` that there are. relay_take_records() handles them. */
+void relay_read(struct worker *worker, unsigned from);
+
+/* Hears worker `from` again, or no more. */
+void relay_hear(struct worker *worker, unsigned from, bool heard);
 
 /* Writes the records of this turn to the pipes of the other workers, as many as these take. */
 void relay_flush(struct worker *worker);

@@ -115,6 +115,12 @@ bool room_overshot(const struct worker *worker, const struct connection *connect
                                                   : connection->queued / 2 > worker->limits.high_watermark;
 }
 
+bool room_for_record(const struct worker *worker, const struct connection *connection)
+{
+    return !(connection->flags & CONNECTION_PEER) && connection->queued <= worker->limits.store_share &&
+           connection->segment_count / 2 <= worker->room.queue_entries;
+}
+
 bool room_recovered(const struct worker *worker, const struct connection *connection)
 {
     uint32_t low = worker->room.queue_bytes / 2;

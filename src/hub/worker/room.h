@@ -55,6 +55,12 @@ bool room_is_wanted(const struct worker *worker);
 /* Whether a client's queue is over its limit, after it was written as far as the socket takes it. */
 bool room_exceeded(const struct worker *worker, const struct connection *connection);
 
+/*
+ * Whether a receiver that is congested may have another record of another worker. Those that were under way are within
+ * this, so it is for workers that send although the receiver is congested. A stream to another hub gets none.
+ */
+bool room_for_record(const struct worker *worker, const struct connection *connection);
+
 /* The same, before it was written. */
 bool room_overshot(const struct worker *worker, const struct connection *connection);
 

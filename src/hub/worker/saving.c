@@ -74,8 +74,8 @@ static bool anything_returned(const struct worker *worker)
 /* Whether all that records have caused is done, and what they have caused elsewhere is in the pipes. */
 static bool is_quiet(const struct worker *worker)
 {
-    return !inbox_has_record(&worker->inbox) && worker->touched == 0 && worker->watched == 0 &&
-           worker->closing.count == 0 && !anything_returned(worker);
+    return worker->arrived == 0 && worker->touched == 0 && worker->watched == 0 && worker->closing.count == 0 &&
+           !anything_returned(worker);
 }
 
 static void handle_records(struct worker *worker)

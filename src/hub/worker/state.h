@@ -130,6 +130,7 @@ struct connection {
     uint64_t messages;            /* MESSAGE frames taken from it: the number of the next one */
     uint64_t stamp;               /* of the last batch that was queued for it; finds receivers that are named twice */
     uint64_t after_visit;         /* it is read again after this one of worker->visits, or once no queue is large */
+    uint64_t sent_to;             /* other workers to which messages of it went, a bit each */
     uint64_t barriers;            /* the workers that have not passed its barrier yet, a bit each */
     uint64_t bytes_in, bytes_out; /* for readers */
     int fd;
@@ -188,12 +189,13 @@ struct segment {
 
 /* Of a segment in a queue. */
 enum {
-    ORIGIN_READ,     /* it lies where it was read or made, in blocks that others may use as well */
-    ORIGIN_COMPACTED /* it was copied to blocks that only this queue uses; see compact_queue() in output.c */
+    ORIGIN_READ,  /* it lies where it was read or made, in blocks that others may use as well */
+    ORIGIN_COPIED /* and more: it was copied to blocks that only this queue uses, see compact_queue() in output.c, from
+                     those of the worker with this index */
 };
 
 struct segment_list {
-    uint32_t first, last;
+    uint32_t first, last, count;
 };
 
 /* What each may have of the store in this turn; see room.h. */
@@ -206,6 +208,9 @@ struct room {
 
 #define WAIT_BUCKETS 1024u
 
+/* The most that waits to be returned to one worker, before it gets no more credit. */
+#define RETURNS_MOST 16384u
+
 struct worker {
     const struct shared *shared;
     unsigned index;
@@ -213,7 +218,8 @@ struct worker {
     struct statistics *statistics;
     struct routes routes;
     struct store store;
-    struct inbox inbox;
+    struct inbox inboxes[WORKERS_MAX];
+    uint64_t arrived; /* inboxes with records that are not handled, a bit each */
     struct outbox outboxes[WORKERS_MAX];
     uint64_t up;      /* the other workers that are up, a bit each */
     uint64_t touched; /* outboxes with records of this turn, a bit each */

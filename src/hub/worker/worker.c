@@ -103,11 +103,10 @@ static bool open_memory(struct worker *worker, const struct worker_setup *setup)
         return fail(setup, "memory for its slots", -error);
     if ((error = store_open(&worker->store, setup->shared, setup->index, setup->successor)) < 0)
         return fail(setup, "memory for its part of the store", -error);
-    if ((error = inbox_open(&worker->inbox, setup->inbox)) < 0)
-        return fail(setup, "memory for its inbox", -error);
     for (unsigned i = 0; i < setup->shared->workers; i++) {
-        if ((error = outbox_open(&worker->outboxes[i], setup->index, i == setup->index ? -1 : setup->outboxes[i])) < 0)
-            return fail(setup, "memory for its outboxes", -error);
+        if ((error = inbox_open(&worker->inboxes[i], i, setup->inboxes[i])) < 0 ||
+            (error = outbox_open(&worker->outboxes[i], setup->outboxes[i])) < 0)
+            return fail(setup, "memory for its inboxes and outboxes", -error);
     }
     worker->connections = (void *)(setup->shared->clients + (size_t)worker->routes.first * CLIENT_SIZE);
     /* Whatever a predecessor wrote there. This leaves untouched what nobody has touched yet. */
@@ -130,14 +129,14 @@ static bool open_epoll(struct worker *worker, const struct worker_setup *setup)
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (worker->epoll < 0)
         return fail(setup, "epoll_create1(2)", errno);
-    if ((result = events_watch(worker, setup->channel, EVENT_CHANNEL, EPOLLIN, EPOLL_CTL_ADD)) < 0 ||
-        (result = events_watch(worker, setup->inbox, EVENT_INBOX, EPOLLIN, EPOLL_CTL_ADD)) < 0)
-        return fail(setup, "epoll_ctl(2) of its channel and inbox", -result);
+    if ((result = events_watch(worker, setup->channel, EVENT_CHANNEL, EPOLLIN, EPOLL_CTL_ADD)) < 0)
+        return fail(setup, "epoll_ctl(2) of its channel", -result);
     /* All are in the set from now on, so that no later call needs memory. */
     for (unsigned i = 0; i < setup->shared->workers; i++) {
         if (i != setup->index &&
-            (result = events_watch(worker, setup->outboxes[i], EVENT_OUTBOX | i, 0, EPOLL_CTL_ADD)) < 0)
-            return fail(setup, "epoll_ctl(2) of its outboxes", -result);
+            ((result = events_watch(worker, setup->inboxes[i], EVENT_INBOX | i, EPOLLIN, EPOLL_CTL_ADD)) < 0 ||
+             (result = events_watch(worker, setup->outboxes[i], EVENT_OUTBOX | i, 0, EPOLL_CTL_ADD)) < 0))
+            return fail(setup, "epoll_ctl(2) of its inboxes and outboxes", -result);
     }
     return true;
 }
@@ -157,9 +156,10 @@ struct worker *worker_open(const struct worker_setup *setup)
 void worker_close(struct worker *worker)
 {
     closing_all(worker);
-    for (unsigned i = 0; i < worker->shared->workers; i++)
+    for (unsigned i = 0; i < worker->shared->workers; i++) {
         outbox_close(&worker->outboxes[i]);
-    inbox_close(&worker->inbox);
+        inbox_close(&worker->inboxes[i]);
+    }
     store_close(&worker->store);
     munmap(worker->segments, SEGMENTS * sizeof *worker->segments);
     if (worker->peers != NULL) {
@@ -193,7 +193,7 @@ static void publish_gauges(struct worker *worker)
 
 static bool has_more_to_do(const struct worker *worker)
 {
-    if (inbox_has_record(&worker->inbox))
+    if (worker->arrived != 0)
         return true;
     if (worker->pending_writes.count + worker->large.count + worker->resumed.count + worker->in_turn.count +
             worker->closing.count >
@@ -348,8 +348,8 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
         handle_client(worker, &worker->connections[about], event->events);
     else if (about == EVENT_CHANNEL)
         orders_receive(worker);
-    else if (about == EVENT_INBOX)
-        inbox_read(&worker->inbox);
+    else if (about < EVENT_OUTBOX)
+        relay_read(worker, (unsigned)(about - EVENT_INBOX));
     else
         worker->touched |= UINT64_C(1) << (about - EVENT_OUTBOX);
 }

@@ -15,8 +15,8 @@ struct worker_setup {
     bool successor;            /* of a worker that died */
     uint64_t up;               /* the workers that are up, a bit each */
     int channel;               /* to the master: see handoff.h */
-    int inbox;                 /* the read end of its own pipe */
-    int outboxes[WORKERS_MAX]; /* the write ends of all pipes */
+    int inboxes[WORKERS_MAX];  /* the read ends of the pipes from each other worker; -1 for itself */
+    int outboxes[WORKERS_MAX]; /* the write ends of those to each other worker; -1 for itself */
     struct limits limits;
     uint32_t sandbox;         /* enum sandbox_mode */
     struct saved_part *saved; /* [saved_count]: clients of the program before, see restoring.h */
