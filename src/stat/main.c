@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -24,7 +25,8 @@
 #endif
 
 #define LINK_STATUS_FILE RUNSTATEDIR "/relayhub-link/status" /* where relayhub-link writes it */
-#define CHECK_UNKNOWN 3                                      /* of Nagios: it cannot be told */
+#define WARNING 80u                                          /* per cent, or the critical level if that is lower */
+#define CHECK_UNKNOWN 3                                      /* of monitoring plugins: it cannot be told */
 
 enum form { TEXT, JSON, PROMETHEUS, CHECK, WATCH, LISTEN };
 
@@ -61,17 +63,17 @@ static void print_help(void)
          "  --interval SECONDS   how often; default: 1\n"
          "  --clients N          also up to N clients, in text or JSON; default: 0\n"
          "  --sort ORDER         which first: queued, in, out, messages or pause; default: queued\n"
-         "  --check              one line, and the exit status of a Nagios plugin\n"
+         "  --check              one line, and the exit status of a monitoring plugin\n"
          "  --warning PERCENT    of clients or store in use; default: 80\n"
          "  --critical PERCENT   the same; default: 95\n"
          "  --nodes N            of the others have to be up, with --link-status; default: 1\n"
-         "  --help, --version    print this or the version, and exit");
+         "  -h, --help, --version  print this or the version, and exit");
 }
 
-static int bad(const struct settings *settings, const char *name, const char *takes, const char *text)
+static int bad(const char *name, const char *takes, const char *text)
 {
     fprintf(stderr, "relayhub-stat: --%s takes %s, not '%s'\n", name, takes, text);
-    return settings->form == CHECK ? CHECK_UNKNOWN : EX_USAGE;
+    return EX_USAGE;
 }
 
 /* A number from `least` to `most`, or -1. */
@@ -90,7 +92,7 @@ static int set_order(struct settings *settings, const char *text)
             return EX_OK;
         }
     }
-    return bad(settings, "sort", "queued, in, out, messages or pause", text);
+    return bad("sort", "queued, in, out, messages or pause", text);
 }
 
 /* An option with a number. */
@@ -112,14 +114,27 @@ static int set_number(struct settings *settings, int option, const char *text)
     else if (option == 'n' && value >= 0)
         settings->check.nodes = (unsigned)value;
     else if (option == 'i')
-        return bad(settings, "interval", "seconds from 0.1 to 3600", text);
+        return bad("interval", "seconds from 0.1 to 3600", text);
     else if (option == 'c')
-        return bad(settings, "clients", "a number", text);
+        return bad("clients", "a number", text);
     else if (option == 'n')
-        return bad(settings, "nodes", "a number from 0 to 64", text);
+        return bad("nodes", "a number from 0 to 64", text);
     else
-        return bad(settings, option == 'W' ? "warning" : "critical", "a percentage from 0 to 100", text);
+        return bad(option == 'W' ? "warning" : "critical", "a percentage from 0 to 100", text);
     return EX_OK;
+}
+
+/* A check stays one, whatever else is asked for: its status tells a mistake in its own way. */
+static int set_form(struct settings *settings, enum form form)
+{
+    enum form before = settings->form;
+
+    if (before != CHECK)
+        settings->form = form;
+    if (before == TEXT || before == form)
+        return EX_OK;
+    fputs("relayhub-stat: --json, --prometheus, --listen, --watch and --check exclude each other\n", stderr);
+    return EX_USAGE;
 }
 
 static int set_option(struct settings *settings, int option, const char *text)
@@ -132,21 +147,16 @@ static int set_option(struct settings *settings, int option, const char *text)
         settings->link_path = text;
         return EX_OK;
     case 'j':
-        settings->form = JSON;
-        return EX_OK;
+        return set_form(settings, JSON);
     case 'p':
-        settings->form = PROMETHEUS;
-        return EX_OK;
+        return set_form(settings, PROMETHEUS);
     case 'k':
-        settings->form = CHECK;
-        return EX_OK;
+        return set_form(settings, CHECK);
     case 'w':
-        settings->form = WATCH;
-        return EX_OK;
+        return set_form(settings, WATCH);
     case 'l':
-        settings->form = LISTEN;
         settings->listen = text;
-        return EX_OK;
+        return set_form(settings, LISTEN);
     case 's':
         return set_order(settings, text);
     default:
@@ -154,12 +164,12 @@ static int set_option(struct settings *settings, int option, const char *text)
     }
 }
 
-/* Returns EX_OK, or the status to exit with; -1: all is done. */
+/* Returns EX_OK, or the status to exit with; -1: all is done. All is read, to find out what a mistake is one of. */
 static int read_arguments(struct settings *settings, int argc, char *argv[])
 {
     int option, status = EX_OK;
 
-    while (status == EX_OK && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h') {
             print_help();
             return -1;
@@ -168,13 +178,24 @@ static int read_arguments(struct settings *settings, int argc, char *argv[])
             puts("relayhub-stat " PACKAGE_VERSION);
             return -1;
         }
-        status = option == '?' ? EX_USAGE : set_option(settings, option, optarg);
+        if (option == '?' || set_option(settings, option, optarg) != EX_OK)
+            status = EX_USAGE;
     }
-    if (status == EX_OK && optind < argc) {
+    if (optind < argc) {
         fprintf(stderr, "relayhub-stat takes options only, not '%s'\n", argv[optind]);
         status = EX_USAGE;
     }
-    return status;
+    if (settings->check.warning == UINT_MAX)
+        settings->check.warning = settings->check.critical < WARNING ? settings->check.critical : WARNING;
+    if (settings->check.warning > settings->check.critical) {
+        fprintf(stderr, "relayhub-stat: --warning %u is over --critical %u\n", settings->check.warning,
+                settings->check.critical);
+        status = EX_USAGE;
+    }
+    if (status == EX_OK)
+        return EX_OK;
+    fputs("relayhub-stat: see relayhub-stat --help\n", stderr);
+    return settings->form == CHECK ? CHECK_UNKNOWN : status;
 }
 
 /* Seconds that a node which is up may have too few streams for, before --check warns. */
@@ -193,20 +214,21 @@ static int show(const struct settings *settings)
     struct nodes nodes;
     int status = EX_OK;
 
-    if (!reader_open(&reader, settings->path, reason)) {
-        if (settings->form == CHECK)
-            printf("RELAYHUB CRITICAL - %s\n", reason);
-        else
-            fprintf(stderr, "relayhub-stat: %s\n", reason);
-        return settings->form == CHECK ? 2 : EX_UNAVAILABLE;
-    }
-    nodes_take(&nodes, &reader, link_path(settings));
     /* A stream that has ended is opened again soon: only one that stays away is worth a warning. */
-    for (int i = 0; settings->form == CHECK && settings->link_path != NULL && i < STREAMS_PATIENCE; i++) {
-        if (!nodes_are_short(&nodes, &reader))
-            break;
-        sleep(1);
+    for (int i = 0;; i++) {
+        if (!reader_open(&reader, settings->path, settings->clients > 0, reason)) {
+            if (settings->form == CHECK)
+                printf("RELAYHUB CRITICAL - %s\n", reason);
+            else
+                fprintf(stderr, "relayhub-stat: %s\n", reason);
+            return settings->form == CHECK ? 2 : EX_UNAVAILABLE;
+        }
         nodes_take(&nodes, &reader, link_path(settings));
+        if (settings->form != CHECK || settings->link_path == NULL || i == STREAMS_PATIENCE ||
+            !nodes_are_short(&nodes, &reader))
+            break;
+        reader_close(&reader);
+        sleep(1);
     }
     if (settings->form == JSON)
         show_json(stdout, &reader, &nodes, settings->clients, settings->order);
@@ -223,7 +245,7 @@ static int show(const struct settings *settings)
 int main(int argc, char *argv[])
 {
     struct settings settings = {
-        .path = STATISTICS_FILE, .interval = 1, .check = {.warning = 80, .critical = 95, .nodes = 1}};
+        .path = STATISTICS_FILE, .interval = 1, .check = {.warning = UINT_MAX, .critical = 95, .nodes = 1}};
 
     standard_fds_fill();
     int status = read_arguments(&settings, argc, argv);

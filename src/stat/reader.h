@@ -14,21 +14,29 @@
 
 struct reader {
     const char *path;
-    int file; /* or -1 */
-    const char *bytes;
+    int file;    /* or -1 */
+    char *bytes; /* a copy: a file that is mapped could be made shorter by its owner, which ends a program that reads it
+                  */
     size_t size;
+    uint64_t taken; /* milliseconds of CLOCK_MONOTONIC */
     struct statistics_header header;
 };
 
 #define READER_REASON 256u
 
-/* Maps the file. False with a line in `reason`: there is none, it is no such file, or its hub does not live any more.
+/*
+ * Reads the file, with `clients` also what it says of these. False with a line in `reason`: there is none, it is no
+ * such file, or its hub does not live any more. The file may be anybody's: no number in it is followed beyond what was
+ * read, no count beyond what a hub may have, and texts consist of letters, digits and plain signs.
  */
-bool reader_open(struct reader *reader, const char *path, char reason[READER_REASON]);
+bool reader_open(struct reader *reader, const char *path, bool clients, char reason[READER_REASON]);
 void reader_close(struct reader *reader);
 
-/* Whether the hub still lives. If not, its file may be open, but says nothing new. */
-bool reader_is_alive(const struct reader *reader);
+/* Whether the hub stands still, though its processes are there: its master has been silent for too long. */
+bool reader_stands_still(const struct reader *reader);
+
+/* How many workers that are there have been silent for as long. */
+unsigned reader_silent_workers(const struct reader *reader);
 
 /* Whether the next field of a part exists, from *index on; it is copied to *field. */
 bool reader_next(const struct reader *reader, enum statistics_part part, uint32_t *index,
@@ -38,7 +46,8 @@ bool reader_next(const struct reader *reader, enum statistics_part part, uint32_
 struct statistics_field reader_find(const struct reader *reader, enum statistics_part part, const char *name);
 
 /*
- * A number: element `element` of a field, of worker or client `which`; 0 for the hub. A flag is 0 or 1. For what a
+ * A number: element `element` of a field, of worker or client `which`; 0 for the hub. A flag is 0 or 1. A clock is how
+ * many milliseconds ago that was. For what a
  * worker has with another node, `which` counts the places of all workers, those of worker 0 first: header.nodes of
  * each.
  */

@@ -27,14 +27,14 @@ struct check {
 };
 
 /*
- * One line for a monitoring system, and the exit status that the plugins of Nagios have: 0 good, 1 warning, 2 critical.
+ * One line for a monitoring system, and the exit status that its plugins have: 0 good, 1 warning, 2 critical.
  * `nodes` NULL: other nodes do not matter.
  */
 int show_check(FILE *to, const struct reader *reader, const struct nodes *nodes, const struct check *check);
 
 #define NUMBER_TEXT 32u
 
-/* A value as people read it; a time is the local one. Returns its buffer. */
+/* A value as people read it; a time is the local one, and a clock how many seconds ago. Returns its buffer. */
 const char *number_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT]);
 
 /* What a part of `all` is in per cent. */

@@ -28,15 +28,24 @@ static void put_name(FILE *to, bool *first, const char *name)
     fputc(':', to);
 }
 
+static void put_value(FILE *to, uint32_t kind, uint64_t value)
+{
+    char text[NUMBER_TEXT];
+    fputs(number_text(kind == KIND_CLOCK ? kind : KIND_GAUGE, value, text), to);
+}
+
 static void put_values(FILE *to, const struct reader *reader, const struct statistics_field *field, uint32_t which)
 {
     if (field->count == 1 && field->kind != KIND_HISTOGRAM) {
-        fprintf(to, "%" PRIu64, reader_value(reader, field, which, 0));
+        put_value(to, field->kind, reader_value(reader, field, which, 0));
         return;
     }
     fputc('[', to);
-    for (uint32_t i = 0; i < field->count; i++)
-        fprintf(to, "%s%" PRIu64, i > 0 ? "," : "", reader_value(reader, field, which, i));
+    for (uint32_t i = 0; i < field->count; i++) {
+        if (i > 0)
+            fputc(',', to);
+        put_value(to, field->kind, reader_value(reader, field, which, i));
+    }
     fputc(']', to);
 }
 

@@ -14,7 +14,7 @@ static void name_of(const char *of, const char *value, uint32_t kind, char name[
 {
     if (kind == KIND_TIME)
         snprintf(name, NAME, "relayhub_%s%s_time_seconds", of, value);
-    else if (kind == KIND_HISTOGRAM)
+    else if (kind == KIND_HISTOGRAM || kind == KIND_CLOCK)
         snprintf(name, NAME, "relayhub_%s%s_seconds", of, value);
     else if (kind == KIND_COUNTER && strncmp(value, "bytes_", 6) == 0)
         snprintf(name, NAME, "relayhub_%s%s_bytes_total", of, value + 6);
@@ -54,6 +54,12 @@ static void put_histogram(FILE *to, const struct reader *reader, const struct st
     }
 }
 
+static void put_value(FILE *to, uint32_t kind, uint64_t value)
+{
+    char text[NUMBER_TEXT];
+    fprintf(to, " %s\n", number_text(kind == KIND_CLOCK ? kind : KIND_GAUGE, value, text));
+}
+
 static void put_field(FILE *to, const struct reader *reader, const struct statistics_field *field)
 {
     char name[NAME];
@@ -68,13 +74,16 @@ static void put_field(FILE *to, const struct reader *reader, const struct statis
     }
     put_head(to, name, field->help, type_of(field->kind));
     if (field->part == PART_HUB && field->count == 1) {
-        fprintf(to, "%s %" PRIu64 "\n", name, reader_value(reader, field, 0, 0));
+        fputs(name, to);
+        put_value(to, field->kind, reader_value(reader, field, 0, 0));
         return;
     }
-    for (uint32_t worker = 0; worker < reader->header.workers; worker++)
-        fprintf(to, "%s{worker=\"%u\"} %" PRIu64 "\n", name, worker,
-                field->part == PART_HUB ? reader_value(reader, field, 0, worker)
-                                        : reader_value(reader, field, worker, 0));
+    for (uint32_t worker = 0; worker < reader->header.workers; worker++) {
+        fprintf(to, "%s{worker=\"%u\"}", name, worker);
+        put_value(to, field->kind,
+                  field->part == PART_HUB ? reader_value(reader, field, 0, worker)
+                                          : reader_value(reader, field, worker, 0));
+    }
 }
 
 static void put_hub_values(FILE *to, const struct reader *reader, const struct nodes *nodes)
@@ -122,8 +131,8 @@ void show_prometheus(FILE *to, const struct reader *reader, const struct nodes *
 {
     struct statistics_field field;
 
-    put_head(to, "relayhub_up", "1: the hub runs", "gauge");
-    fprintf(to, "relayhub_up %d\n", reader != NULL);
+    put_head(to, "relayhub_up", "1: the hub runs, and does not stand still", "gauge");
+    fprintf(to, "relayhub_up %d\n", reader != NULL && !reader_stands_still(reader));
     if (reader == NULL)
         return;
     put_head(to, "relayhub_version_info", "the version of the hub", "gauge");

@@ -28,6 +28,8 @@ const char *number_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT])
         snprintf(text, NUMBER_TEXT, "never");
     else if (kind == KIND_TIME && localtime_r(&when, &parts) != NULL)
         strftime(text, NUMBER_TEXT, "%Y-%m-%d %H:%M:%S", &parts);
+    else if (kind == KIND_CLOCK)
+        snprintf(text, NUMBER_TEXT, "%" PRIu64 ".%03u", value / 1000, (unsigned)(value % 1000));
     else
         snprintf(text, NUMBER_TEXT, "%" PRIu64, value);
     return text;
@@ -147,7 +149,7 @@ static void show_clients(FILE *to, const struct reader *reader, uint32_t most, e
 void show_text(FILE *to, const struct reader *reader, const struct nodes *nodes, uint32_t clients,
                enum client_order order)
 {
-    fprintf(to, "%s\n", reader->header.program);
+    fprintf(to, "%s%s\n", reader->header.program, reader_stands_still(reader) ? " (it stands still)" : "");
     show_part(to, reader, PART_HUB);
     fprintf(to, "\n%-20s", "worker");
     for (uint32_t i = 0; i < reader->header.workers; i++)
@@ -205,18 +207,24 @@ int show_check(FILE *to, const struct reader *reader, const struct nodes *nodes,
     uint64_t clients = reader_clients(reader), most = reader_hub(reader, "connections_most");
     uint64_t used = reader_workers(reader, "store_blocks_used"), blocks = reader_hub(reader, "store_blocks");
     uint64_t ready = reader_hub(reader, "workers_ready");
+    unsigned silent = reader_silent_workers(reader);
     unsigned full = per_cent(clients, most), store = per_cent(used, blocks);
     unsigned highest = full > store ? full : store;
     int status = highest >= check->critical ? 2 : highest >= check->warning ? 1 : 0;
 
-    if (ready == 0)
+    if (ready == 0 || silent == reader->header.workers || reader_stands_still(reader))
         status = 2;
     else if (status == 0 &&
-             (ready < reader->header.workers ||
+             (ready < reader->header.workers || silent > 0 ||
               (nodes != NULL && (!cluster_is_whole(nodes, check->nodes) || nodes_are_short(nodes, reader)))))
         status = 1;
     fprintf(to, "RELAYHUB %s - %" PRIu64 " of %u workers ready, %" PRIu64 " of %" PRIu64 " clients, store %u%% full",
             words[status], ready, reader->header.workers, clients, most, store);
+    if (reader_stands_still(reader))
+        fprintf(to, ", the hub stands still: its master was last seen at work %" PRIu64 " seconds ago",
+                reader_hub(reader, "silent") / 1000);
+    else if (silent > 0)
+        fprintf(to, ", %u workers stand still", silent);
     if (nodes != NULL)
         check_nodes(to, reader, nodes, check->nodes);
     fprintf(to, " | clients=%" PRIu64 ";;;0;%" PRIu64 " store=%u%%;%u;%u messages=%" PRIu64 "c deaths=%" PRIu64 "c\n",

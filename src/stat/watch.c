@@ -15,13 +15,14 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 /* What rates are made of: the sums at one moment. */
 struct moment {
-    double when;
+    uint64_t when; /* milliseconds */
     uint64_t messages, deliveries, undelivered, bytes_in, bytes_out, accepted;
 };
 
@@ -33,17 +34,10 @@ static void note_end(int number)
     ended = 1;
 }
 
-static double seconds(clockid_t which)
-{
-    struct timespec now;
-    clock_gettime(which, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static struct moment take(const struct reader *reader)
 {
     return (struct moment){
-        .when = seconds(CLOCK_MONOTONIC),
+        .when = reader->taken,
         .messages = reader_workers(reader, "messages"),
         .deliveries = reader_workers(reader, "deliveries"),
         .undelivered = reader_workers(reader, "undelivered"),
@@ -74,31 +68,44 @@ static uint64_t rate(uint64_t now, uint64_t before, double gone)
     return now > before && gone > 0 ? (uint64_t)((double)(now - before) / gone + 0.5) : 0;
 }
 
+/* A line of the screen, as much as there is room for. */
+__attribute__((format(printf, 2, 3))) static void put(int line, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    mvprintw(line, 0, "%.*s", COLS, text);
+}
+
 /* ---- the parts of the screen; each returns the line after it ---- */
 
 static int draw_hub(const struct reader *reader, const struct moment *now, const struct moment *before)
 {
     char a[16], b[16], c[16], d[16], e[16], f[16];
-    double gone = now->when - before->when;
-    uint64_t up = (uint64_t)(seconds(CLOCK_REALTIME) - (double)reader_hub(reader, "started"));
+    double gone = (double)(now->when - before->when) / 1000;
+    uint64_t up = reader_hub(reader, "uptime") / 1000;
     uint64_t used = reader_workers(reader, "store_blocks_used"), blocks = reader_hub(reader, "store_blocks");
 
-    mvprintw(0, 0, "%s  pid %" PRIu64 "  up %" PRIu64 "d %02u:%02u:%02u", reader->header.program,
-             reader_hub(reader, "pid"), up / 86400, (unsigned)(up / 3600 % 24), (unsigned)(up / 60 % 60),
-             (unsigned)(up % 60));
-    mvprintw(1, 0, "clients %" PRIu64 " of %" PRIu64 "   new %s/s   workers %" PRIu64 " of %u   deaths %" PRIu64,
-             reader_clients(reader), reader_hub(reader, "connections_most"),
-             brief(rate(now->accepted, before->accepted, gone), a), reader_hub(reader, "workers_ready"),
-             reader->header.workers, reader_hub(reader, "worker_deaths"));
-    mvprintw(2, 0, "messages %s/s   deliveries %s/s   undelivered %s/s   in %sB/s   out %sB/s",
-             brief(rate(now->messages, before->messages, gone), b),
-             brief(rate(now->deliveries, before->deliveries, gone), c),
-             brief(rate(now->undelivered, before->undelivered, gone), d),
-             brief(rate(now->bytes_in, before->bytes_in, gone), e),
-             brief(rate(now->bytes_out, before->bytes_out, gone), f));
-    mvprintw(3, 0, "store %u%% of %" PRIu64 " MiB   congested %" PRIu64 "   waiting for the store %" PRIu64,
-             per_cent(used, blocks), blocks / 256, reader_workers(reader, "congested"),
-             reader_workers(reader, "waiting_for_store"));
+    if (reader_stands_still(reader))
+        put(4, "the hub stands still: its master was last seen at work %" PRIu64 " seconds ago",
+            reader_hub(reader, "silent") / 1000);
+    put(0, "%s  pid %" PRIu64 "  up %" PRIu64 "d %02u:%02u:%02u", reader->header.program, reader_hub(reader, "pid"),
+        up / 86400, (unsigned)(up / 3600 % 24), (unsigned)(up / 60 % 60), (unsigned)(up % 60));
+    put(1, "clients %" PRIu64 " of %" PRIu64 "   new %s/s   workers %" PRIu64 " of %u   deaths %" PRIu64,
+        reader_clients(reader), reader_hub(reader, "connections_most"),
+        brief(rate(now->accepted, before->accepted, gone), a), reader_hub(reader, "workers_ready"),
+        reader->header.workers, reader_hub(reader, "worker_deaths"));
+    put(2, "messages %s/s   deliveries %s/s   undelivered %s/s   in %sB/s   out %sB/s",
+        brief(rate(now->messages, before->messages, gone), b),
+        brief(rate(now->deliveries, before->deliveries, gone), c),
+        brief(rate(now->undelivered, before->undelivered, gone), d),
+        brief(rate(now->bytes_in, before->bytes_in, gone), e), brief(rate(now->bytes_out, before->bytes_out, gone), f));
+    put(3, "store %u%% of %" PRIu64 " MiB   congested %" PRIu64 "   waiting for the store %" PRIu64,
+        per_cent(used, blocks), blocks / 256, reader_workers(reader, "congested"),
+        reader_workers(reader, "waiting_for_store"));
     return 5;
 }
 
@@ -115,15 +122,15 @@ static int draw_workers(const struct reader *reader, int line)
     char a[16], b[16], c[16], d[16], e[16];
 
     attron(A_REVERSE);
-    mvprintw(line++, 0, "%-6s %8s %6s %8s %8s %8s %8s %9s %8s", "WORKER", "PID", "STARTS", "CLIENTS", "BLOCKS",
-             "CONGEST", "TURNS", "TURN p99", "MOST us");
+    put(line++, "%-6s %8s %6s %8s %8s %8s %8s %9s %8s", "WORKER", "PID", "STARTS", "CLIENTS", "BLOCKS", "CONGEST",
+        "TURNS", "TURN p99", "MOST us");
     attroff(A_REVERSE);
     for (uint32_t i = 0; i < reader->header.workers && line < LINES - 4; i++)
-        mvprintw(line++, 0, "%-6u %8" PRIu64 " %6" PRIu64 " %8s %8s %8s %8s %9" PRIu64 " %8s", i,
-                 reader_value(reader, &pid, 0, i), reader_value(reader, &starts, 0, i),
-                 brief(of_worker(reader, "connections", i), a), brief(of_worker(reader, "store_blocks_used", i), b),
-                 brief(of_worker(reader, "congested", i), c), brief(of_worker(reader, "turns", i), d),
-                 quantile(reader, "turn_time", i, 99), brief(quantile(reader, "turn_time", i, 100), e));
+        put(line++, "%-6u %8" PRIu64 " %6" PRIu64 " %8s %8s %8s %8s %9" PRIu64 " %8s", i,
+            reader_value(reader, &pid, 0, i), reader_value(reader, &starts, 0, i),
+            brief(of_worker(reader, "connections", i), a), brief(of_worker(reader, "store_blocks_used", i), b),
+            brief(of_worker(reader, "congested", i), c), brief(of_worker(reader, "turns", i), d),
+            quantile(reader, "turn_time", i, 99), brief(quantile(reader, "turn_time", i, 100), e));
     return line + 1;
 }
 
@@ -157,7 +164,7 @@ static void draw_node(const struct reader *reader, const struct nodes *nodes, co
 
     if (node != NULL)
         snprintf(text, sizeof text, "%u", node->number);
-    mvprintw(line, 0, "%.*s", COLS, text);
+    put(line, "%s", text);
     for (uint32_t index = 0; nodes_next(reader, &index, &field);) {
         const char *shown = node == NULL   ? field.name
                             : node->in_hub ? value_text(field.kind, nodes_value(reader, &field, node->number), text)
@@ -182,7 +189,7 @@ static int draw_nodes(const struct reader *reader, const struct nodes *nodes, in
     if (!nodes->any || line + 1 >= end)
         return line;
     if (nodes->count == 0) {
-        mvprintw(line++, 0, "%.*s", COLS, "other node none is known");
+        put(line++, "other node none is known");
     } else {
         attron(A_REVERSE);
         draw_node(reader, nodes, NULL, line++);
@@ -191,9 +198,7 @@ static int draw_nodes(const struct reader *reader, const struct nodes *nodes, in
     for (unsigned i = 0; i < nodes->count && line < end; i++)
         draw_node(reader, nodes, &nodes->node[i], line++);
     if (!nodes->link_runs) {
-        char text[512];
-        snprintf(text, sizeof text, "the link does not run: %s: %s", nodes->link_path, nodes->link_reason);
-        mvprintw(line++, 0, "%.*s", COLS, text);
+        put(line++, "the link does not run: %s: %s", nodes->link_path, nodes->link_reason);
     }
     return line + 1;
 }
@@ -203,68 +208,63 @@ static void draw_clients(const struct reader *reader, const struct clients *clie
     char address[CLIENT_ADDRESS], state[CLIENT_STATE], a[16], b[16], c[16];
 
     attron(A_REVERSE);
-    mvprintw(line++, 0, "%-20s %-21s %2s %6s %6s %6s %-12s", "CLIENT", "ADDRESS", "W", "QUEUED", "IN/s", "OUT/s",
-             "STATE");
+    put(line++, "%-20s %-21s %2s %6s %6s %6s %-12s", "CLIENT", "ADDRESS", "W", "QUEUED", "IN/s", "OUT/s", "STATE");
     attroff(A_REVERSE);
     for (uint32_t i = 0; i < clients->count && line < LINES - 1; i++) {
         const struct client_sample *sample = &clients->samples[i];
-        mvprintw(line++, 0, "%-20" PRIu64 " %-21.21s %2u %6s %6s %6s %.*s", sample->id,
-                 client_address(reader, sample->place, address), client_worker(reader, sample->place),
-                 brief(sample->queued, a), brief(sample->in_rate, b), brief(sample->out_rate, c),
-                 COLS > 68 ? COLS - 68 : 0, client_state(reader, sample->place, state));
+        put(line++, "%-20" PRIu64 " %-21.21s %2u %6s %6s %6s %s", sample->id,
+            client_address(reader, sample->place, address), client_worker(reader, sample->place),
+            brief(sample->queued, a), brief(sample->in_rate, b), brief(sample->out_rate, c),
+            client_state(reader, sample->place, state));
     }
-    mvprintw(LINES - 1, 0, "sorted by %s   keys: s other order, q quit", client_orders[order]);
+    put(LINES - 1, "sorted by %s   keys: s other order, q quit", client_orders[order]);
 }
 
 /* ---- the loop ---- */
 
 struct screen {
     const char *path, *link_path;
-    struct reader reader;
-    bool connected;
+    bool connected; /* the last time: what follows is of that hub */
     struct moment before;
     struct clients clients;
     enum client_order order;
 };
 
-/* Opens the file again when the hub that wrote it is gone, perhaps for a successor. */
-static void connect_again(struct screen *screen, char reason[READER_REASON])
+static void draw_all(struct screen *screen, const struct reader *reader)
 {
-    if (screen->connected && !reader_is_alive(&screen->reader)) {
-        reader_close(&screen->reader);
-        screen->connected = false;
-    }
-    if (screen->connected)
-        return;
-    clients_free(&screen->clients);
-    screen->connected = reader_open(&screen->reader, screen->path, reason);
-    if (screen->connected)
-        screen->before = take(&screen->reader);
-}
-
-static void draw(struct screen *screen)
-{
-    char reason[READER_REASON] = "";
-
-    connect_again(screen, reason);
-    erase();
-    if (!screen->connected) {
-        mvprintw(0, 0, "%.*s", COLS, reason);
-        refresh();
-        return;
-    }
-    struct moment now = take(&screen->reader);
+    struct moment now = take(reader);
     struct clients clients;
-    if (clients_take(&clients, &screen->reader, &screen->clients, screen->order)) {
+    struct nodes nodes;
+
+    if (!screen->connected)
+        screen->before = now;
+    if (clients_take(&clients, reader, &screen->clients, screen->order)) {
         clients_free(&screen->clients);
         screen->clients = clients;
     }
-    struct nodes nodes;
-    nodes_take(&nodes, &screen->reader, screen->link_path);
-    int line = draw_workers(&screen->reader, draw_hub(&screen->reader, &now, &screen->before));
-    line = draw_nodes(&screen->reader, &nodes, line);
-    draw_clients(&screen->reader, &screen->clients, screen->order, line);
+    nodes_take(&nodes, reader, screen->link_path);
+    int line = draw_workers(reader, draw_hub(reader, &now, &screen->before));
+    line = draw_nodes(reader, &nodes, line);
+    draw_clients(reader, &screen->clients, screen->order, line);
     screen->before = now;
+}
+
+/* The file is opened each time, since the hub may be gone, perhaps for a successor. */
+static void draw(struct screen *screen)
+{
+    char reason[READER_REASON];
+    struct reader reader;
+    bool connected = reader_open(&reader, screen->path, true, reason);
+
+    erase();
+    if (connected) {
+        draw_all(screen, &reader);
+        reader_close(&reader);
+    } else {
+        put(0, "%s", reason);
+        clients_free(&screen->clients);
+    }
+    screen->connected = connected;
     refresh();
 }
 
@@ -305,12 +305,13 @@ int watch(const char *path, const char *link_path, double interval, enum client_
 {
     struct screen screen = {.path = path, .link_path = link_path, .order = order};
     char reason[READER_REASON];
+    struct reader reader;
 
-    connect_again(&screen, reason);
-    if (!screen.connected) {
+    if (!reader_open(&reader, path, false, reason)) {
         fprintf(stderr, "relayhub-stat: %s\n", reason);
         return EX_UNAVAILABLE;
     }
+    reader_close(&reader);
     if (!isatty(STDOUT_FILENO)) {
         fputs("relayhub-stat: --watch needs a terminal\n", stderr);
         return EX_USAGE;
@@ -335,8 +336,6 @@ int watch(const char *path, const char *link_path, double interval, enum client_
     } while (there && key != 'q' && !ended);
     endwin();
     clients_free(&screen.clients);
-    if (screen.connected)
-        reader_close(&screen.reader);
     if (!there)
         fputs("relayhub-stat: the terminal is gone\n", stderr);
     return there ? EX_OK : EX_IOERR;

@@ -14,7 +14,7 @@ trap 'clean_up; rm -rf "$memory"' EXIT
 file=$memory/statistics
 
 start_counting_hub() { # OPTION...
-    "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --statistics-file "$file" "$@" 2>"$dir/hub.err" &
+    ${BEFORE_HUB:-} "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --statistics-file "$file" "$@" 2>"$dir/hub.err" &
     hub_pid=$!
     RELAYHUB_HUB=$(await_line "$dir/hub.err" '.*listening on \(127.0.0.1:[0-9]*\)') || fail "the hub does not listen"
     await_line "$dir/hub.err" '.*\(ready\).*' >/dev/null || fail "the hub is not ready"
@@ -97,6 +97,17 @@ expect 64 'takes options only' stat nonsense
 expect 64 'requires an argument' stat --link-status
 expect 3 '--warning takes' stat --check --warning 101
 expect 3 '--nodes takes a number from 0 to 64' stat --check --nodes 65
+# A mistake ends a check with 3 wherever it stands, and everything else with 64.
+for arguments in '--check --frob' '--frob --check' '--warning x --check' '--check --interval' '--check x' '--check --json' \
+    '--json --check' '--check --listen 1:1' '--check --warning 96' '--check --warning 50 --critical 40'; do
+    # shellcheck disable=SC2086 # the words are meant to be split
+    expect 3 'see relayhub-stat --help' stat $arguments
+done
+for arguments in '--frob' '--json --prometheus' '--watch --json' '--warning 50 --critical 40' '-x'; do
+    # shellcheck disable=SC2086
+    expect 64 'see relayhub-stat --help' stat $arguments
+done
+expect 0 '--prometheus' stat -h
 expect 0 '--nodes' stat --help
 expect 0 '--prometheus' stat --help
 expect 0 'relayhub-stat ' stat --version
@@ -119,6 +130,28 @@ await_value closed_by_client 2
 stat --clients 5 | grep -E "^$id +127.0.0.1:[0-9]+ +[01] +0 +0 +[0-9]+ +[0-9]+ open$" >/dev/null ||
     fail "the listener is not shown: $(stat --clients 5)"
 [ "$(stat | awk '$1 == "accepted" { print $2 }')" = 3 ] || fail "accepted is wrong: $(stat)"
+# The time of the last sign of life, of the master and of a worker.
+shown() {
+    stat | awk -v name="$1" '$1 == name { print int($2) }'
+}
+await_silence() { # NAME -lt|-ge
+    for _ in $(seq 400); do
+        [ "$(shown "$1")" "$2" 4 ] && return 0
+        sleep 0.05
+    done
+    fail "$1 is $(shown "$1"), not $2 4"
+}
+[ "$(shown uptime)" -lt 300 ] || fail "the hub runs for $(shown uptime) seconds"
+for name in silent worker_silent; do
+    await_silence $name -lt
+    stopped=$hub_pid
+    [ $name = silent ] || stopped=$(shown worker_pid)
+    kill -STOP "$stopped"
+    await_silence $name -ge
+    kill -CONT "$stopped"
+    await_silence $name -lt
+done
+
 turns=$(value turns)
 stat --json >/dev/null
 [ "$(value turns)" = "$turns" ] || fail "a reader costs the hub turns"
@@ -144,6 +177,55 @@ if command -v promtool >/dev/null; then
     [ ! -s "$dir/promtool" ] || fail "promtool: $(cat "$dir/promtool")"
 fi
 grep -qx 'relayhub_up 1' "$dir/metrics" || fail "no relayhub_up"
+
+# Samples of metrics as series of promtool, each with the values that follow VALUE: series FILE "+0x20"
+series() {
+    sed -n 's/^\([a-z_]*\){\(.*\)} \(.*\)/\1{\2,job="relayhub",instance="hub"}|\3/p; s/^\([a-z_]*\) \(.*\)/\1{job="relayhub",instance="hub"}|\2/p' "$1" |
+        while IFS='|' read -r name value; do
+            printf "      - {series: '%s', values: '%s%s'}\n" "$name" "$value" "$2"
+        done
+}
+
+# The alerts of the installed rules on what a hub served: expect_alerts "NAME..." FILE [GROWTH]
+expect_alerts() {
+    command -v promtool >/dev/null || return 0
+    {
+        printf 'rule_files: ["%s"]\nevaluation_interval: 30s\ntests:\n  - interval: 30s\n    input_series:\n' "$alerts"
+        series "$2" "${3:-+0x20}"
+        echo '    promql_expr_test:'
+        echo "      - expr: 'count by (alertname) (ALERTS{alertstate=\"firing\"})'"
+        printf '        eval_time: 9m\n        exp_samples:\n'
+        for alert in $1; do
+            printf "          - {labels: '{alertname=\"%s\"}', value: 1}\n" "$alert"
+        done
+    } >"$dir/rules.yml"
+    promtool test rules "$dir/rules.yml" >"$dir/promtool" 2>&1 || fail "alerts \"$1\": $(cat "$dir/promtool")"
+}
+
+alerts=$(cd "$(dirname "$0")/../../src" && pwd)/relayhub-alerts.yml
+if command -v promtool >/dev/null; then
+    promtool check config "${alerts%/*}/relayhub-prometheus.yml" >"$dir/promtool" 2>&1 || fail "the example: $(cat "$dir/promtool")"
+fi
+expect_alerts '' "$dir/metrics"
+sed 's/^relayhub_up 1/relayhub_up 0/' "$dir/metrics" >"$dir/served"
+expect_alerts RelayhubDown "$dir/served"
+sed 's/^relayhub_workers_ready 2/relayhub_workers_ready 1/' "$dir/metrics" >"$dir/served"
+expect_alerts RelayhubWorkersMissing "$dir/served"
+blocks=$(sed -n 's/^relayhub_store_blocks //p' "$dir/metrics")
+sed "s/^\(relayhub_store_blocks_used.*\) [0-9]*\$/\1 $((blocks / 2))/" "$dir/metrics" >"$dir/served"
+expect_alerts RelayhubStoreShort "$dir/served"
+grep '^relayhub_cut_off_total{worker="1"}' "$dir/metrics" >"$dir/served"
+expect_alerts RelayhubReceiversCutOff "$dir/served" +1x20
+
+# The page names what is served, and nothing else.
+page=$(dirname "$0")/../../man/relayhub-stat.1
+documented() { # FILE: the names in it and those in the page, of nodes and the link or not
+    grep -o '^# TYPE [a-z_]*' "$1" | sed 's/.* //' | sort >"$dir/names.served"
+    sed -n 's/^\.It Li \(relayhub_[a-z_]*\)$/\1/p' "$page" | sort >"$dir/names.page"
+}
+documented "$dir/metrics"
+same=$(comm -3 "$dir/names.served" "$dir/names.page" | grep -v 'relayhub_node_\|relayhub_link_')
+[ -z "$same" ] || fail "in the page or served, but not both: $same"
 grep -qx 'relayhub_accepted_total 3' "$dir/metrics" || fail "no relayhub_accepted_total"
 [ "$(sed -n 's/^relayhub_messages_total{.*} //p' "$dir/metrics" | awk '{ sum += $1 } END { print sum }')" = 2 ] || fail "no relayhub_messages_total"
 grep -q '^relayhub_turn_time_seconds_bucket{worker="1",le="+Inf"} [1-9]' "$dir/metrics" || fail "no histogram"
@@ -169,6 +251,69 @@ if ldd "$RELAYHUB_STAT" | grep -q libmicrohttpd && command -v curl >/dev/null; t
     [ "$(curl -s -o /dev/null -w '%{http_code} %{content_type}' "http://127.0.0.1:$port/metrics")" = '200 text/plain; version=0.0.4; charset=utf-8' ] || fail "the type of the scrape"
     [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/")" = 404 ] || fail "no 404"
     [ "$(curl -s -o /dev/null -w '%{http_code}' -d x "http://127.0.0.1:$port/metrics")" = 405 ] || fail "no 405"
+    if command -v python3 >/dev/null; then
+        # More connections than it serves, which send a byte now and then.
+        python3 - "$port" >"$dir/slow" 2>"$dir/slow.err" <<'END' &
+import select, socket, sys, time
+def connect():
+    return socket.create_connection(('127.0.0.1', int(sys.argv[1])), 30)
+def is_closed(client):
+    try:
+        return bool(select.select([client], [], [], 0)[0]) and client.recv(1) == b''
+    except OSError:
+        return True
+def trickle_until(condition):
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        for client in clients:
+            try:
+                client.send(b'G')
+            except OSError:
+                pass
+        time.sleep(0.2)
+clients = [connect() for _ in range(30)]
+first, begun = clients[0], time.monotonic()
+print('held', flush=True)
+trickle_until(lambda: is_closed(first))
+print('closed' if time.monotonic() - begun < 30 else 'kept', flush=True)
+clients = [connect() for _ in range(100)]
+print('crowded', flush=True)
+trickle_until(lambda: False)
+END
+        slow=$!
+        pids="$pids $slow"
+        for state in held closed crowded; do
+            for _ in $(seq 800); do # one is closed after 10 seconds
+                grep -qx $state "$dir/slow" && break
+                sleep 0.05
+            done
+            grep -qx $state "$dir/slow" || fail "slow connections are not $state: $(cat "$dir/slow")"
+            curl -s -m 8 "http://127.0.0.1:$port/metrics" | grep -qx 'relayhub_up 1' || fail "no scrape while slow connections are $state"
+        done
+        kill $slow
+    fi
+    # All addresses are those of both families; where one of them cannot be had, that is said.
+    if grep -q . /proc/net/if_inet6 2>/dev/null; then
+        other=$((port + 1))
+        "$RELAYHUB_STAT" --file "$file" --listen "*:$other" 2>"$dir/all.err" &
+        all=$!
+        pids="$pids $all"
+        for host in 127.0.0.1 '[::1]'; do
+            rm -f "$dir/scraped"
+            for _ in $(seq 200); do
+                curl -s -m 8 "http://$host:$other/metrics" >"$dir/scraped" && break
+                sleep 0.05
+            done
+            [ -s "$dir/all.err" ] || grep -qx 'relayhub_up 1' "$dir/scraped" || fail "* is not served at $host"
+        done
+        kill $all
+        "$RELAYHUBD" --foreground --workers 1 --listen "*:$port" 2>"$dir/half.err" &
+        half=$!
+        pids="$pids $half"
+        await_line "$dir/half.err" "\(.*listening on \[::\]:$port.*\)" >/dev/null || fail 'half of * is not listened on'
+        await_line "$dir/half.err" "\(.*not listening on 0.0.0.0:$port, .*Address already in use.*\)" >/dev/null || fail 'it is not said that half of * is missing'
+        kill $half
+    fi
     expect 69 'Address already in use' stat --listen "127.0.0.1:$port"
     expect 69 '--listen takes' stat --listen nonsense
 fi
@@ -226,23 +371,93 @@ fi
 start_counting_hub --node 1 --link "$dir/link1"
 cp "$file" "$memory/copy"
 if command -v python3 >/dev/null; then
-    python3 - "$RELAYHUB_STAT" "$memory/copy" <<'END' || fail "a file with mistakes"
-import fcntl, random, subprocess, sys
+    python3 - "$RELAYHUB_STAT" "$memory/copy" <<'END' || fail "a file that lies"
+import fcntl, os, random, struct, subprocess, sys, time
 random.seed(1)
+program, path = sys.argv[1], sys.argv[2] + '.bad'
 good = open(sys.argv[2], 'rb').read()
-for round in range(150):
-    bad = bytearray(good[:random.choice([len(good), 20000, 5000, 100])])
-    for _ in range(random.choice([0, 1, 3, 30])):
-        bad[random.randrange(min(len(bad), random.choice([128, 16384])))] = random.choice([0, 1, 0x7f, 0xff, random.randrange(256)])
-    with open(sys.argv[2] + '.bad', 'wb') as file:
+# struct statistics_header: where each number is, and its size
+NUMBERS = dict(field_size=(12, 4), fields=(16, 4), fields_at=(20, 4), workers=(24, 4), clients=(28, 4), hub_at=(32, 8),
+               workers_at=(40, 8), worker_size=(48, 8), clients_at=(56, 8), client_size=(64, 8), size=(72, 8),
+               nodes=(112, 4), node_size=(116, 4), nodes_at=(120, 8))
+FIELD = struct.calcsize('32s16s96s6I')
+count, fields_at = struct.unpack_from('=II', good, 16)
+hub_at, = struct.unpack_from('=Q', good, 32)
+places = {}
+for at in range(fields_at, fields_at + count * FIELD, FIELD):
+    places.setdefault(good[at:at + 32].rstrip(b'\0').decode(), at)
+
+
+def set_value(bad, name, value, element=0):
+    struct.pack_into('=Q', bad, hub_at + struct.unpack_from('=I', good, places[name] + 152)[0] + 8 * element, value)
+
+
+def run(bad, forms=('--json', '--prometheus', '--check', '--clients'), wanted=(0, 1, 2, 69)):
+    output = b''
+    with open(path, 'wb') as file:
         file.write(bad)
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        for form in ['--json', '--prometheus', '--check']:
-            ended = subprocess.run([sys.argv[1], '--file', sys.argv[2] + '.bad', form, '--clients', '3'],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
-            if ended.returncode not in (0, 1, 2, 69):
+        for form in forms:
+            ended = subprocess.run([program, '--file', path] + ([form] if form != '--clients' else [form, '3']),
+                                   capture_output=True, timeout=60)
+            if ended.returncode not in wanted:
                 sys.exit('%s: status %d' % (form, ended.returncode))
+            if any(byte < 32 and byte != 10 or byte > 126 for byte in ended.stdout + ended.stderr):
+                sys.exit('%s prints %r' % (form, ended.stdout))
+            output += ended.stdout
+    return output
+
+
+for name, (at, size) in NUMBERS.items():
+    for number in (0, 1, 1 << 31, (1 << 8 * size) - 1):
+        bad = bytearray(good)
+        bad[at:at + size] = struct.pack('=Q' if size == 8 else '=I', number)
+        run(bad, ('--json', '--clients'))
+for at in places.values():  # of one value: part, kind, offset, size and count
+    bad = bytearray(good)
+    struct.pack_into('=I', bad, at + 144 + 4 * random.randrange(5), random.choice([0, 1, 1 << 31, (1 << 32) - 1]))
+    run(bad, ('--json', '--prometheus'))
+for round in range(40):
+    bad = bytearray(good[:random.choice([len(good), 20000, 5000, 100])])
+    for _ in range(random.choice([0, 1, 3, 30])):
+        bad[random.randrange(min(len(bad), random.choice([128, 16384])))] = random.choice([0, 1, 0x7f, 0xff, random.randrange(256)])
+    run(bad)
+
+# Texts: no control sequence, and no line or label of their own.
+bad = bytearray(good)
+evil = b'a\x1b[2J\n"} 1\nforged 1\n\\'
+for at in (80, places['pid'], places['accepted'] + 48):
+    bad[at:at + len(evil)] = evil
+if b'\nforged' in run(bad, wanted=(0, 1, 2)):
+    sys.exit('a text became a line')
+
+# A hub that stands still, and a worker.
+bad = bytearray(good)
+set_value(bad, 'silent', int((time.monotonic() - 60) * 1000))
+for form, wanted, text in (('--check', 2, b'RELAYHUB CRITICAL - 2 of 2 workers ready'),
+                           ('--check', 2, b'stands still: its master was last seen at work 6'),
+                           ('--prometheus', 0, b'\nrelayhub_up 0\n'), ('--clients', 0, b' (it stands still)\n')):
+    if text not in run(bad, (form,), (wanted,)):
+        sys.exit('%s of a hub that stands still' % form)
+set_value(bad, 'silent', int((time.monotonic() - 1) * 1000))
+set_value(bad, 'worker_silent', int((time.monotonic() - 60) * 1000))
+set_value(bad, 'worker_silent', int((time.monotonic() - 1) * 1000), 1)
+if b'RELAYHUB WARNING' not in run(bad, ('--check',), (1,)):
+    sys.exit('a worker that stands still')
+
+# A file that becomes shorter all the time while it is read.
+with open(path, 'r+b') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    for round in range(40):
+        reader = subprocess.Popen([program, '--file', path, '--json', '--clients', '100'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while reader.poll() is None:
+            for size in (len(good), 20000, 4096, 200, 0):
+                os.truncate(path, size)
+                if size == len(good):
+                    os.pwrite(file.fileno(), good, 0)
+        if reader.returncode not in (0, 69):
+            sys.exit('a file that is made shorter: status %d' % reader.returncode)
 END
 fi
 printf 'something else' >"$memory/other"
@@ -306,6 +521,9 @@ stat --link-status "$link_file" >"$dir/text"
 grep -q '^other node  *5  *7$' "$dir/text" || fail "the nodes: $(cat "$dir/text")"
 [ "$(column link_bytes_sent 5) $(column link_bytes_received 5)" = '18446744073709551615 -' ] || fail "node 5: $(cat "$dir/text")"
 prom --link-status "$link_file"
+documented "$dir/metrics"
+same=$(comm -3 "$dir/names.served" "$dir/names.page")
+[ -z "$same" ] || fail "in the page or served, but not both: $same"
 grep -qx 'relayhub_node_link_streams_ended_total{node="7"} 6' "$dir/metrics" || fail "node 7: $(cat "$dir/metrics")"
 grep -q '^relayhub_node_link_received_bytes_total{node="5"}' "$dir/metrics" && fail "node 5: $(cat "$dir/metrics")"
 stat --json --link-status "$link_file" | grep -qF '"link_runs":true,"nodes":[{"node":5,"link":{"up":1,"up_since":1795852151,"bytes_sent":18446744073709551615}},{"node":7,"link":{"up":0,"up_since":0,"bytes_sent":32,"bytes_received":10,"bytes_waiting":3,"bytes_again":4,"sessions_ended":5,"streams_ended":6}}]' ||
@@ -346,7 +564,7 @@ if [ -x "${RELAYHUB_LINK:-}" ] && command -v nats-server >/dev/null; then
     nats_port=$((30000 + $$ % 1000)) # below those that the kernel gives out
     nats-server -a 127.0.0.1 -p "$nats_port" >"$dir/nats.log" 2>&1 &
     pids="$pids $!"
-    "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --node 2 --link "$dir/link2" 2>"$dir/hub2.err" &
+    ${BEFORE_HUB:-} "$RELAYHUBD" --foreground --workers 2 --listen 127.0.0.1:0 --node 2 --link "$dir/link2" 2>"$dir/hub2.err" &
     other_pid=$!
     pids="$pids $other_pid"
     await_line "$dir/hub2.err" '.*\(ready\).*' >/dev/null || fail 'hub 2 is not ready'
@@ -387,6 +605,9 @@ if [ -x "${RELAYHUB_LINK:-}" ] && command -v nats-server >/dev/null; then
     [ "$(column not_acknowledged 2) $(column congested 2) $(column link_bytes_waiting 2)" = '0 0 0' ] || fail "node 2: $(cat "$dir/text")"
     grep -q '^the link' "$dir/text" && fail "the link runs: $(cat "$dir/text")"
     prom --link-status "$dir/status1"
+    expect_alerts '' "$dir/metrics"
+    sed 's/^\(relayhub_node_streams.*\) 2$/\1 1/' "$dir/metrics" >"$dir/served"
+    expect_alerts RelayhubNodeStreamsMissing "$dir/served"
     for line in 'relayhub_node 1' 'relayhub_link_up 1' 'relayhub_node_streams{node="2"} 2' 'relayhub_node_clients{node="2"} 3' \
         'relayhub_node_not_acknowledged{node="2"} 0' 'relayhub_node_link_up{node="2"} 1' \
         'relayhub_node_link_sessions_ended_total{node="2"} 0'; do
@@ -450,6 +671,17 @@ expect 64 'needs a terminal' stat --watch
 terminal send-keys -t 0 "'$RELAYHUB_STAT' --file '$file' --watch --interval 0.2; echo status=\$?" Enter
 await_screen '^clients 1 of 10000 .*workers 2 of 2'
 await_screen '^[0-9]+ +127\.0\.0\.1:[0-9]+ +[01] +0 +[0-9]+ +[0-9]+ open *$'
+# At any width a line is one line: none goes on in the next.
+for width in 77 40 20; do
+    terminal resize-window -t 0 -x $width -y 24
+    for _ in $(seq 200); do
+        sleep 0.05
+        [ "$(screen | grep -c .)" -eq 10 ] && screen | tail -n 1 | grep -q '^sorted by' && break
+    done
+    [ "$(screen | grep -c .)" -eq 10 ] || fail "at $width columns a line goes on in the next: $(screen)"
+done
+terminal resize-window -t 0 -x 80 -y 24
+await_screen '^clients 1 of 10000 .*workers 2 of 2'
 screen | awk 'length > 80 { exit 1 }' || fail "a line is too long: $(screen)"
 screen | grep -qE 'other node|link' && fail "a hub that stands alone shows nodes: $(screen)"
 terminal send-keys -t 0 s
@@ -471,6 +703,32 @@ await_screen '^status=0 again'
 terminal send-keys -t 0 'echo typed' Enter
 await_screen '^typed'
 stop_hub
+
+# ---- a clock that was set, and a file that is made shorter under the screen
+
+if command -v flock >/dev/null && command -v python3 >/dev/null; then
+    start_counting_hub
+    cp "$file" "$memory/short"
+    stop_hub
+    python3 - "$memory/short" <<'END'
+import struct, sys, time # the time of the start is one that is still to come
+with open(sys.argv[1], 'r+b') as file:
+    head = file.read(16384)
+    count, at = struct.unpack_from('=II', head, 16)
+    while not head[at:].startswith(b'started\0'):
+        at += struct.calcsize('32s16s96s6I')
+    file.seek(struct.unpack_from('=Q', head, 32)[0] + struct.unpack_from('=I', head, at + 152)[0])
+    file.write(struct.pack('=Q', int(time.time()) + 1000 * 86400))
+END
+    exec 7>>"$memory/short"
+    flock -x 7
+    terminal send-keys -t 0 "clear; '$RELAYHUB_STAT' --file '$memory/short' --watch --interval 0.2; echo status=\$?" Enter
+    await_screen ' up 0d 00:0'
+    : >"$memory/short"
+    await_screen 'no hub wrote it'
+    exec 7>&-
+    leave_watch
+fi
 
 # ---- other nodes on a terminal
 

@@ -3,9 +3,9 @@
  *
  * The beginning of the shared memory describes itself: a header, a description of each value, the values of the hub,
  * those of each worker, also of what it has with other nodes, and what it knows of its clients. With --statistics-file
- * these bytes lie in a file, which readers such as relayhub-stat(1) map read-only. So a reader costs the hub nothing,
- * and it needs no more of this page than the structs below: it finds a value by its name. Numbers are in the byte order
- * of the machine.
+ * these bytes lie in a file, which readers such as relayhub-stat(1) read. So a reader costs the hub nothing, and it
+ * needs no more of this page than the structs below: it finds a value by its name. Numbers are in the byte order of the
+ * machine.
  *
  * A value is written by one process, without a lock, and is read while it changes: each number is whole, but two
  * numbers may be of different moments.
@@ -23,7 +23,9 @@
 #define STATISTICS_MAGIC "rlyhstat"
 #define STATISTICS_VERSION 1u
 #define STATISTICS_WORKERS 64u /* as many as a hub may have */
-#define STATISTICS_NODES 64u   /* other nodes that one worker shows; as many as one link knows (NODES_MOST) */
+#define STATISTICS_STALE                                                                                               \
+    10u /* seconds: a hub that has been silent for longer stands still; a master looks often enough */
+#define STATISTICS_NODES 64u /* other nodes that one worker shows; as many as one link knows (NODES_MOST) */
 
 /* A reader leaves out the parts that it does not know. */
 enum statistics_part { PART_HUB = 1, PART_WORKER, PART_CLIENT, PART_NODE };
@@ -34,7 +36,8 @@ enum statistics_kind {
     KIND_TIME,      /* seconds since 1970; 0: never */
     KIND_HISTOGRAM, /* `count` counters; the values of the first are below 16, of each next one below twice that */
     KIND_FLAG,      /* whether a bit of `mask` is set */
-    KIND_ADDRESS    /* of a client: 16 bytes, IPv4 as ::ffff:a.b.c.d (RFC 4291) */
+    KIND_ADDRESS,   /* of a client: 16 bytes, IPv4 as ::ffff:a.b.c.d (RFC 4291) */
+    KIND_CLOCK /* milliseconds of CLOCK_MONOTONIC, which nobody sets; 0: never. Readers show how long ago it was. */
 };
 
 /* A value: where it lies in its part, and what it means. */
@@ -73,6 +76,8 @@ struct statistics_header {
     X(pid, GAUGE, "", "process id of the master")                                                                      \
     X(node, GAUGE, "", "the number of this hub among those that act as one; 0: it stands alone")                       \
     X(started, TIME, "seconds", "when the hub was started")                                                            \
+    X(uptime, CLOCK, "seconds", "seconds since the hub was started")                                                   \
+    X(silent, CLOCK, "seconds", "seconds since the master was last seen at work")                                      \
     X(reread, TIME, "seconds", "when the configuration was read again")                                                \
     X(workers_ready, GAUGE, "workers", "workers that are ready for clients")                                           \
     X(worker_deaths, COUNTER, "workers", "workers that died")                                                          \
@@ -91,6 +96,7 @@ struct statistics_header {
 #define HUB_WORKER_STATISTICS(X)                                                                                       \
     X(worker_pid, GAUGE, "", "process id of a worker; 0: it is dead")                                                  \
     X(worker_started, TIME, "seconds", "when a worker was started")                                                    \
+    X(worker_silent, CLOCK, "seconds", "seconds since a worker was last seen at work; 0: it is dead")                  \
     X(worker_generation, COUNTER, "starts", "how often a worker was started")                                          \
     X(worker_first_client, GAUGE, "", "the place of a worker's first client")
 

@@ -8,6 +8,7 @@
 
 #define LOOKS 8u          /* in a worker timeout, so that a worker is killed at most a quarter of it later */
 #define WATCHDOG_LOOKS 4u /* in the time of the watchdog */
+#define LONGEST (STATISTICS_STALE * 1000 / 4) /* between two looks, which show readers that the hub lives */
 
 void heartbeat_begin(struct heartbeat *heartbeat)
 {
@@ -22,6 +23,8 @@ void heartbeat_begin(struct heartbeat *heartbeat)
                  heartbeat->watchdog / 1000.0);
     if (heartbeat->watchdog > 0 && heartbeat->watchdog / WATCHDOG_LOOKS < interval)
         interval = heartbeat->watchdog / WATCHDOG_LOOKS;
+    if (interval > LONGEST)
+        interval = LONGEST;
     if (heartbeat->interval == interval)
         return;
     heartbeat->interval = interval > 0 ? interval : 1;
@@ -67,6 +70,7 @@ static bool look_after(const struct heartbeat *heartbeat, unsigned index)
         process->turns = turns;
         process->asked = false;
         process->silent = 0;
+        statistics_set(&workers->shared.hub->worker_silent[index], workers->now);
         return true;
     }
     if (!process->asked) {
@@ -88,6 +92,7 @@ void heartbeat_look(struct heartbeat *heartbeat)
 
     if (workers->now < heartbeat->next)
         return;
+    statistics_set(&workers->shared.hub->silent, workers->now);
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         if (workers->processes[i].state != PROCESS_RUNNING)
             continue;

@@ -128,6 +128,19 @@ static int add(struct listeners *listeners, int fd)
     return 0;
 }
 
+/* Warns of an address of a host where clients find nobody, or another program. */
+static void log_missing(const struct addrinfo *address, int error)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    if (getnameinfo(address->ai_addr, address->ai_addrlen, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        log_line(LOG_WARNING,
+                 strchr(host, ':') ? "not listening on [%s]:%s, one of the addresses that --listen names: %s"
+                                   : "not listening on %s:%s, one of the addresses that --listen names: %s",
+                 host, port, strerror(error));
+}
+
 /* Opens each address that a host has. `optional`: that this machine has none of them is no failure. */
 static bool open_host(struct listeners *listeners, const char *host, const char *port, bool optional)
 {
@@ -140,13 +153,16 @@ static bool open_host(struct listeners *listeners, const char *host, const char 
         return false;
     }
     int opened = 0, error = 0;
+    const struct addrinfo *missing = NULL;
     for (struct addrinfo *address = list; address != NULL; address = address->ai_next) {
         int fd = open_socket(address);
         if (fd >= 0 && add(listeners, fd) == 0)
             opened++;
         else
-            error = errno;
+            missing = address, error = errno;
     }
+    if (opened > 0 && missing != NULL && error != EAFNOSUPPORT)
+        log_missing(missing, error);
     freeaddrinfo(list);
     if (opened > 0)
         return true;

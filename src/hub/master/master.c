@@ -231,6 +231,8 @@ static void note_start(void)
     statistics_set(&hub->pid, (uint64_t)getpid());
     statistics_set(&hub->node, workers.shared.node);
     statistics_set(&hub->started, (uint64_t)time(NULL));
+    statistics_set(&hub->uptime, workers.now);
+    statistics_set(&hub->silent, workers.now);
     statistics_set(&hub->connections_most, options->max_connections);
     statistics_set(&hub->store_blocks, shared_blocks(&workers.shared));
     for (unsigned i = 0; i < workers.shared.workers; i++)

@@ -259,6 +259,7 @@ static bool start_worker(struct workers *workers, unsigned index, bool successor
     process->started = workers->now;
     statistics_set(&workers->shared.hub->worker_pid[index], (uint64_t)pid);
     statistics_set(&workers->shared.hub->worker_started[index], (uint64_t)time(NULL));
+    statistics_set(&workers->shared.hub->worker_silent[index], workers->now);
     statistics_add(&workers->shared.hub->worker_generation[index], 1);
     log_line(LOG_NOTICE, "worker %u started, pid %d", index, (int)pid);
     return true;
@@ -497,6 +498,7 @@ static void worker_died(struct workers *workers, unsigned index, int status)
     process->pid = -1;
     process->state = PROCESS_DYING;
     statistics_set(&workers->shared.hub->worker_pid[index], 0);
+    statistics_set(&workers->shared.hub->worker_silent[index], 0);
     reset_gauges(&workers->shared, index, !again);
     if (!again) {
         routes_reset_range(&workers->shared, index);
