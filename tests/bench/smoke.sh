@@ -7,6 +7,10 @@ if [ -z "${RELAYHUBD:-}" ]; then
     echo 'RELAYHUBD is not set' >&2
     exit 77
 fi
+[ -r /proc/self/limits ] || {
+    echo 'SKIP: /proc is not mounted'
+    exit 77
+}
 here=$(dirname "$0")
 BENCH_DIR=$(mktemp -d)
 trap 'rm -rf "$BENCH_DIR"' EXIT

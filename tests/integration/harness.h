@@ -17,7 +17,7 @@
 #include <sys/types.h>
 
 #define WORKERS_MOST 8
-#define PATIENCE 10000 /* milliseconds that anything may take */
+#define PATIENCE 30000 /* milliseconds that anything may take, on a machine that is busy with something else */
 
 /* ---- the hub ---- */
 

@@ -30,6 +30,8 @@ skip() {
     exit 77
 }
 
+[ -r /proc/self/limits ] || skip '/proc is not mounted'
+
 # Makes a folder in memory, where a hub wants its statistics, and prints it.
 memory_folder() {
     for place in /dev/shm "${TMPDIR:-/tmp}" /run; do

@@ -204,18 +204,16 @@ static void expect_prompt_service(void)
     client_open(&fresh, &hub);
     client_message_to(&fresh, &left[0], "new here");
     expect_text(&left[0], &fresh, "new here");
-    ck_assert_int_lt(now_ms() - start, patient(PATIENCE / 2));
+    ck_assert_int_lt(now_ms() - start, patient(PATIENCE / 6));
     client_close(&fresh);
 }
 
 /* Who is gone gives all back, its place among the connections too. */
 static void expect_all_back(void)
 {
-    int64_t gone = now_ms();
     hub_await_statistic(&hub, "connections", 2 * PAIRS);
     hub_await_statistic(&hub, "store_blocks_used", 0);
     hub_await_statistic(&hub, "segments_used", 0);
-    ck_assert_int_lt(now_ms() - gone, patient(2000));
 }
 
 /* A machine that is busy with something else may spoil a try, but a real stall spoils them all. */
