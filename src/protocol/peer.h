@@ -27,7 +27,7 @@
 
 #include "protocol/frame.h"
 
-#define PEER_VERSION 1u     /* the newest that this program speaks */
+#define PEER_VERSION 2u     /* the newest that this program speaks; 2 has PEER_ABOUT_ENDED */
 #define PEER_NODE_SHIFT 48u /* the node of an id is in its upper bits */
 #define PEER_WORKERS_MOST 64u
 #define PEER_SLOT_BITS_MOST 24u
@@ -62,8 +62,9 @@ struct peer_hello {
 #define PEER_HELLO_SIZE (FRAME_WORD_SIZE + PEER_HELLO_BODY)
 
 /* Which FORWARD an UNDELIVERED is about: its serial; or one of these, and then it names one receiver. */
-#define PEER_ABOUT_EARLIER UINT64_C(0) /* one that was acknowledged before */
-#define PEER_ABOUT_UNKNOWN UINT64_MAX  /* one that may be acknowledged or not */
+#define PEER_ABOUT_EARLIER UINT64_C(0)    /* one that was acknowledged before */
+#define PEER_ABOUT_UNKNOWN UINT64_MAX     /* one that may be acknowledged or not */
+#define PEER_ABOUT_ENDED (UINT64_MAX - 1) /* one of an earlier stream between these nodes */
 
 struct peer_undelivered {
     uint64_t number; /* of the first message, at its sender */

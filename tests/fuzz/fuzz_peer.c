@@ -8,6 +8,7 @@
  */
 #include "loops.h"
 
+#include "hub/worker/output.h"
 #include "hub/worker/peers.h"
 #include "protocol/peer.h"
 
@@ -59,6 +60,8 @@ static void drink(int fd)
     while (fd >= 0 && recv(fd, sink, sizeof sink, MSG_DONTWAIT) > 0) {
     }
 }
+
+static uint64_t sent; /* messages of clients here, once for each receiver */
 
 static void say(int fd, const void *bytes, size_t size)
 {
@@ -152,13 +155,24 @@ static void send_messages(unsigned client, unsigned which, unsigned count, unsig
     frame_store_word(frame, word);
     for (unsigned i = 0; i < count; i++)
         frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, some_id(which % STREAMS, which + i));
+    sent += (uint64_t)times * count;
     for (; times > 0; times--)
         say(clients[client].fd, frame, frame_size(word));
 }
 
+/*
+ * Whatever is said, a turn is not much longer than it may be; and no more is called undelivered than was sent, for each
+ * receiver, so no more memory is used for it.
+ */
 static void turn(unsigned which)
 {
+    uint64_t undelivered = 0;
+
     worker_turn(loops[which], 0);
+    REQUIRE(loops[which]->turn_work <= 2 * WORK_TURN);
+    for (unsigned i = 0; i < WORKERS; i++)
+        undelivered += statistics_get(&loops[i]->statistics->undelivered);
+    REQUIRE(undelivered <= sent);
 }
 
 static void run_script(const uint8_t *data, size_t size)
@@ -251,6 +265,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     REQUIRE(mirror_clients(&shared) == 0);
     for (unsigned i = 0; i < CLIENTS; i++)
         close_fd(&clients[i].fd);
+    for (unsigned turns = 0; turns < 20; turns++)
+        turn_all();
+    for (unsigned i = 0; i < WORKERS; i++) { /* what waits for a stream would wait on */
+        REQUIRE(loops[i]->kept.count <= 8192);
+        while (loops[i]->kept.first != NO_SEGMENT)
+            output_forget(loops[i], &loops[i]->kept);
+    }
     require_rest();
     for (unsigned i = 0; i < WORKERS * MIRROR_STREAMS; i++)
         REQUIRE(atomic_load(&shared.mirror[i / MIRROR_STREAMS].claims[i % MIRROR_STREAMS]) == 0);

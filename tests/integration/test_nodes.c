@@ -870,8 +870,9 @@ START_TEST(test_hostile_peer_takes_no_turns_of_others)
 }
 END_TEST
 
-/* Reads a stream until it is silent, or ends; returns how many UNDELIVERED were in it. */
-static unsigned count_undelivered(int fd)
+/* Reads a stream until it is silent, or ends; returns how many UNDELIVERED were in it, all of a stream that has ended.
+ */
+static unsigned count_undelivered(int fd, bool ended)
 {
     static uint8_t bytes[1 << 20];
     size_t size = 0, at = 0;
@@ -884,16 +885,22 @@ static unsigned count_undelivered(int fd)
     for (; size - at >= FRAME_WORD_SIZE; at += frame_size(frame_load_word(bytes + at))) {
         uint32_t word = frame_load_word(bytes + at);
         ck_assert_uint_le(frame_size(word), size - at);
-        found += bytes[at + frame_header_size(word)] == PEER_UNDELIVERED && frame_type(word) == FRAME_CONTROL;
+        const uint8_t *body = bytes + at + frame_header_size(word);
+        if (frame_type(word) != FRAME_CONTROL || body[0] != PEER_UNDELIVERED)
+            continue;
+        struct peer_undelivered undelivered;
+        peer_load_undelivered(&undelivered, body);
+        ck_assert((undelivered.about == PEER_ABOUT_ENDED) == ended);
+        found++;
     }
     return found;
 }
 
 /*
- * What came on one stream and cannot be written is told on that one, or not at all: when it ended, the other hub has
- * told the sender already.
+ * What came on one stream and cannot be written is told on the stream that is there by then, or on the next one if
+ * there is none.
  */
-START_TEST(test_not_told_on_the_next_stream)
+START_TEST(test_told_on_the_next_stream)
 {
     static uint8_t forward[FRAME_WORD_SIZE + FRAME_ID_SIZE + PEER_FORWARD_FIELDS + FRAME_DELIVERY_HEADER_SIZE + 900000];
     const uint64_t sender = UINT64_C(2) << 48 | UINT64_C(1) << 20 | 1 << 13;
@@ -901,7 +908,7 @@ START_TEST(test_not_told_on_the_next_stream)
 
     hub_start(&hub_a, 2, "--node", "1", "--link", link_a, NULL);
     client_open(&a, &hub_a);
-    for (unsigned streams = 1; streams <= 2; streams++) {
+    for (unsigned times = 1; times <= 3; times++) {
         int fd = carrier_connect(link_a);
         greet(fd, 2);
         send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
@@ -920,23 +927,71 @@ START_TEST(test_not_told_on_the_next_stream)
             }
         }
         await_list(&a, 2);
-        if (streams == 2) {
-            (void)count_undelivered(fd);
+        if (times == 1)
+            client_reset(&a2);
+        if (times > 1) {
+            (void)count_undelivered(fd, false);
             close(fd);
             await_list(&a, 1);
+            if (times == 3) {
+                client_reset(&a2);
+                await_list(&a, 0);
+            }
             fd = carrier_connect(link_a);
             greet(fd, 2);
             send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
             send_control(fd, PEER_JOINED, &sender, 1, NULL, 1);
-            await_list(&a, 2);
         }
-        client_reset(&a2);
-        unsigned told = count_undelivered(fd);
-        ck_assert_msg(streams == 1 ? told >= 1 : told == 0, "%u are told on stream %u", told, streams);
+        if (times == 2) {
+            await_list(&a, 2);
+            client_reset(&a2);
+        }
+        ck_assert_uint_ge(count_undelivered(fd, times > 1), 1);
         close(fd);
         await_list(&a, 0);
     }
     hub_stop(&hub_a);
+}
+END_TEST
+
+/*
+ * What waits in the queue of a receiver, acknowledged, when the streams end, is told once the receiver goes, on the
+ * streams that are there by then.
+ */
+START_TEST(test_receiver_goes_after_its_stream)
+{
+    enum { MESSAGES = 400, LENGTH = 10000 };
+    static uint8_t body[LENGTH];
+    const int small = 4096;
+    struct frame frame;
+    unsigned told = 0;
+    bool known[MESSAGES] = {false};
+
+    start_all(_i);
+    setsockopt(b.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    for (unsigned i = 0; i < MESSAGES; i++)
+        client_message(&a, &b.id, 1, body, sizeof body);
+    hub_await_statistic(&hub_a, "messages", MESSAGES);
+    hub_await_statistic(&hub_a, "not_acknowledged", 0);
+    carrier_end(carrier);
+    await_list(&a, 1);
+    await_list(&b2, 1);
+    join(shapes[_i].workers);
+    await_list(&a, 3);
+    client_reset(&b);
+    for (int64_t end = now_ms() + patient(PATIENCE); told == 0 || !known[MESSAGES - 1];) {
+        ck_assert_msg(now_ms() < end, "%u are told, and not the last one", told);
+        client_receive(&a, &frame);
+        ck_assert_int_eq(frame.type, FRAME_UNDELIVERED);
+        uint64_t number = frame_load_id(frame.body);
+        ck_assert_uint_lt(number, MESSAGES);
+        ck_assert_msg(!known[number], "message %u is told twice", (unsigned)number);
+        known[number] = true;
+        told++;
+    }
+    for (unsigned i = MESSAGES - told; i < MESSAGES; i++) /* all of its queue */
+        ck_assert_msg(known[i], "message %u of the last %u is not told", i, told);
+    stop_hubs();
 }
 END_TEST
 
@@ -1213,7 +1268,8 @@ int main(void)
     tcase_add_test(tests, test_the_same_node);
     tcase_add_test(tests, test_later_version);
     tcase_add_test(tests, test_two_streams_of_one_worker);
-    tcase_add_test(tests, test_not_told_on_the_next_stream);
+    tcase_add_test(tests, test_told_on_the_next_stream);
+    tcase_add_loop_test(tests, test_receiver_goes_after_its_stream, 0, DEFAULT_STORES);
     tcase_add_test(tests, test_hostile_peer_takes_no_turns_of_others);
     tcase_add_loop_test(tests, test_one_answer_for_many_messages, 0, DEFAULT_STORES);
     tcase_add_test(tests, test_window);

@@ -15,10 +15,13 @@
  * Not covered: congestion (congestion.pml has the same wake in one hub; between hubs it is polled), the order of
  * messages (a stream and a pipe keep it), several receivers of a batch, and the death of A or Y, with which the sender's
  * or the receiver's connection ends.
+ * What comes back to X of a stream that has ended waits for the next one, and says so there: A tells it, but not what it
+ * has told at the end of that stream.
  *
  * Mutations: MUTATE_ACK_EARLY (acknowledged before the record is in the pipe), MUTATE_NO_GIVE_UP (the end of a stream
  * tells nobody), MUTATE_NO_MARK (what was told is told again at the end), MUTATE_ANY_STREAM (what comes back to X is told
- * on whichever stream there is).
+ * on whichever stream there is, and it does not say that it is of another one), MUTATE_NO_PAST (A does not know what it
+ * told at the end of a stream).
  */
 #ifndef MESSAGES
 #define MESSAGES 2
@@ -30,7 +33,7 @@
 mtype = { ACKNOWLEDGED, UNDELIVERED };
 
 chan forwards[STREAMS] = [MESSAGES] of { byte };       /* from A to X: the message */
-chan answers[STREAMS] = [2 * MESSAGES] of { mtype, byte, bool };  /* from X to A: what, which message, whether it marks */
+chan answers[STREAMS] = [2 * MESSAGES] of { mtype, byte, byte };  /* from X to A: what, which message, and MARKS or ENDED */
 chan records = [1] of { byte, byte };                  /* from X to Y: the message, its stream */
 chan returns = [MESSAGES] of { byte, byte };           /* from Y to X */
 
@@ -45,13 +48,16 @@ bool present = true;      /* the receiver */
 byte sent;                /* by A */
 byte delivered[MESSAGES], told[MESSAGES];
 byte owed;                /* messages that A keeps, a bit each; */
-byte to_tell;             /* and those of them that it tells of at the end */
+byte to_tell;             /* and those of them that it tells of at the end, */
+byte past;                /* and what it told at an end */
 
 /* X's own memory. */
 byte outbox[MESSAGES], outbox_count, outbox_stream[MESSAGES];
 byte taken, answered, base; /* of this stream; the first message of it */
 
 #define BIT(m) (1 << (m))
+#define MARKS 1 /* it may not be acknowledged */
+#define ENDED 2 /* it came on a stream that has ended */
 
 inline tell(m)
 {
@@ -62,8 +68,7 @@ inline tell(m)
 
 active proctype A()
 {
-    byte m;
-    bool marks;
+    byte m, marks;
 
     do
     :: atomic { a_open && !broken && sent < MESSAGES ->
@@ -77,11 +82,18 @@ active proctype A()
         to_tell = to_tell & ~BIT(m) }
     :: atomic { a_open && answers[stream] ? [UNDELIVERED, m, marks] ->
         answers[stream] ? UNDELIVERED, m, marks;
-        tell(m);
+        if
+#ifndef MUTATE_NO_PAST
+        :: marks == ENDED && (past & BIT(m)) -> skip
+        :: !(marks == ENDED && (past & BIT(m))) -> tell(m)
+#else
+        :: tell(m)
+#endif
+        fi;
 #ifndef MUTATE_NO_MARK
         if
-        :: marks -> to_tell = to_tell & ~BIT(m)
-        :: !marks
+        :: marks == MARKS -> to_tell = to_tell & ~BIT(m)
+        :: marks != MARKS
         fi
 #endif
         }
@@ -97,6 +109,7 @@ active proctype A()
         od;
 #endif
         owed = 0;
+        past = past | to_tell;
         to_tell = 0;
         m = 0 }
     :: atomic { !a_open && !x_open && !x_dead && stream + 1 < STREAMS ->
@@ -121,7 +134,7 @@ active proctype X()
         taken++;
         if
         :: !present ->
-            answers[stream] ! UNDELIVERED, m, true
+            answers[stream] ! UNDELIVERED, m, MARKS
         :: present ->
             outbox[outbox_count] = m;
             outbox_stream[outbox_count] = stream;
@@ -140,17 +153,16 @@ active proctype X()
 #else
     :: atomic { !x_dead && x_open && answered < taken && outbox_count == 0 && nfull(answers[stream]) ->
 #endif
-        answers[stream] ! ACKNOWLEDGED, base + answered, false;
+        answers[stream] ! ACKNOWLEDGED, base + answered, 0;
         answered++ }
-    :: atomic { !x_dead && returns ? [m, from] ->
+    :: atomic { !x_dead && x_open && returns ? [m, from] -> /* without a stream it waits */
         returns ? m, from;
         if
 #ifdef MUTATE_ANY_STREAM
-        :: x_open -> answers[stream] ! UNDELIVERED, m, taken != answered
-        :: !x_open
+        :: answers[stream] ! UNDELIVERED, m, (taken != answered -> MARKS : 0)
 #else
-        :: x_open && from == stream -> answers[stream] ! UNDELIVERED, m, taken != answered
-        :: !(x_open && from == stream)
+        :: from == stream -> answers[stream] ! UNDELIVERED, m, (taken != answered -> MARKS : 0)
+        :: from != stream -> answers[stream] ! UNDELIVERED, m, ENDED
 #endif
         fi;
         m = 0;

@@ -28,19 +28,13 @@ static int open_pair(int *connection)
     return ends[0];
 }
 
-/* A client, and a stream that its messages to the other hub go on. */
-static void set_up(void)
+/* The stream that messages to the other hub go on. */
+static void open_stream(void)
 {
     const struct peer_hello hello = {.version = PEER_VERSION, .node = 2, .workers = 1, .slot_bits = 14};
     uint8_t frame[PEER_HELLO_SIZE];
     int fd;
 
-    log_open(false, false);
-    worker_set_up_node(1);
-    client = open_pair(&fd);
-    connection_open(worker, fd, ADDRESS_NONE);
-    sender = &worker->connections[0];
-    ck_assert_uint_ne(sender->id, 0);
     stream = open_pair(&fd);
     peers_adopt(worker, fd);
     peer = &worker->peers[0];
@@ -49,6 +43,20 @@ static void set_up(void)
     ck_assert_int_eq(send(stream, frame, sizeof frame, 0), sizeof frame);
     worker_turn(worker, 0);
     ck_assert(peer->sends);
+}
+
+/* A client, and a stream. */
+static void set_up(void)
+{
+    int fd;
+
+    log_open(false, false);
+    worker_set_up_node(1);
+    client = open_pair(&fd);
+    connection_open(worker, fd, ADDRESS_NONE);
+    sender = &worker->connections[0];
+    ck_assert_uint_ne(sender->id, 0);
+    open_stream();
 }
 
 static void tear_down(void)
@@ -223,7 +231,7 @@ static const struct lie {
     unsigned receivers;
 } lies[] = {
     {{.number = 3, .messages = 1, .about = 4}, 1},                       /* not sent yet */
-    {{.number = 3, .messages = 1, .about = PEER_ABOUT_UNKNOWN - 1}, 1},  /* never */
+    {{.number = 3, .messages = 1, .about = PEER_ABOUT_ENDED - 1}, 1},    /* never */
     {{.number = 0, .messages = 1, .about = 1}, 1},                       /* acknowledged */
     {{.number = 2, .messages = 1, .about = 2}, 1},                       /* of another FORWARD */
     {{.number = 0, .messages = 4, .about = PEER_ABOUT_EARLIER}, 1},      /* more than all */
@@ -279,6 +287,30 @@ START_TEST(test_all_is_undelivered_once)
 }
 END_TEST
 
+/* What is called undelivered after its stream has ended is told once: then, if it was not told at the end. */
+START_TEST(test_undelivered_after_the_end)
+{
+    struct peer_undelivered late = {.messages = 1, .about = PEER_ABOUT_ENDED};
+    uint64_t receiver = THERE;
+
+    for (unsigned i = 0; i < 4; i++)
+        send_message();
+    acknowledge(2);
+    for (unsigned end = 0; end < 2; end++) {
+        connection_close_later(worker, connection_of(worker, peer));
+        worker_turn(worker, 0);
+        ck_assert_uint_eq(times_told(), end == 0 ? 2 : 0);
+        close(stream);
+        open_stream();
+    }
+    for (late.number = 0; late.number < 4; late.number++) {
+        unsigned count = 1;
+        ck_assert(peer_owed_mark(worker, peer, sender->id, &late, &receiver, &count));
+        ck_assert_msg(count == (late.number < 2), "%u for message %u", count, (unsigned)late.number);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("peer_owed");
@@ -290,5 +322,6 @@ int main(void)
     tcase_add_test(tests, test_answer_for_too_much);
     tcase_add_loop_test(tests, test_lies, 0, LIES);
     tcase_add_test(tests, test_all_is_undelivered_once);
+    tcase_add_test(tests, test_undelivered_after_the_end);
     return run_case(tests, "peer_owed");
 }

@@ -415,23 +415,51 @@ static void skip_written(struct worker *worker, struct segment *segment, uint32_
 }
 
 /*
+ * Milliseconds between two looks at what waits for a stream; and how many of these there may be. What is more, or comes
+ * while the store is short, is not told.
+ */
+#define KEPT_LOOK 100u
+#define KEPT_MOST 8192u
+
+static void keep(struct worker *worker, uint32_t index)
+{
+    append(worker, &worker->kept, index);
+    if (worker->kept.count > KEPT_MOST || room_is_short(worker))
+        output_forget(worker, &worker->kept); /* the oldest one */
+}
+
+static uint64_t sender_of(const struct worker *worker, uint32_t index)
+{
+    return frame_load_id(store_bytes(&worker->store, worker->segments[index].at) + FRAME_WORD_SIZE);
+}
+
+/* Returns a segment of a client of another hub to the worker that has its stream. */
+static void append_foreign(struct worker *worker, uint32_t index)
+{
+    int owner = mirror_owner(worker->shared, sender_of(worker, index));
+
+    if (owner < 0)
+        keep(worker, index);
+    else
+        append(worker, &worker->returns[owner], index);
+}
+
+/*
  * Puts a segment of messages on the list of returns of their sender's worker. What `writer` wrote goes back to it,
- * whatever sender it names. If nobody has a foreign sender's stream any more, it is dropped there: see
- * peers_undelivered_later().
+ * whatever sender it names.
  */
 static void append_return(struct worker *worker, uint32_t index, unsigned writer, uint64_t receiver)
 {
     const struct shared *shared = worker->shared;
-    struct segment *segment = &worker->segments[index];
-    uint64_t sender = frame_load_id(store_bytes(&worker->store, segment->at) + FRAME_WORD_SIZE);
-    int owner = (int)writer;
+    uint64_t sender = sender_of(worker, index);
 
+    worker->segments[index].receiver = receiver;
     if (routes_is_foreign(shared, sender))
-        owner = mirror_owner(shared, sender);
+        append_foreign(worker, index);
     else if (writer == worker->index) /* or it was another worker of the program before */
-        owner = (int)routes_worker(shared, routes_slot(shared, sender));
-    segment->receiver = receiver;
-    append(worker, &worker->returns[owner < 0 ? worker->index : (unsigned)owner], index);
+        append(worker, &worker->returns[routes_worker(shared, routes_slot(shared, sender))], index);
+    else
+        append(worker, &worker->returns[writer], index);
 }
 
 bool output_return_queue(struct worker *worker, struct connection *connection, uint32_t most)
@@ -479,18 +507,40 @@ bool output_keep(struct worker *worker, struct segment_list *list, uint64_t at, 
     return true;
 }
 
-void output_forget(struct worker *worker, struct segment_list *list)
+/* Takes the first segment off a list, with its references. */
+static uint32_t take_off(struct worker *worker, struct segment_list *list)
 {
     uint32_t index = list->first;
-    const struct segment *segment = &worker->segments[index];
 
-    list->first = segment->next;
+    list->first = worker->segments[index].next;
     list->count--;
     if (list->first == NO_SEGMENT)
         list->last = NO_SEGMENT;
+    return index;
+}
+
+void output_forget(struct worker *worker, struct segment_list *list)
+{
+    uint32_t index = take_off(worker, list);
+    const struct segment *segment = &worker->segments[index];
+
     if (segment->length > 0)
         store_release(&worker->store, segment->at, segment->length);
     free_segment(worker, index);
+}
+
+void output_keep_return(struct worker *worker)
+{
+    keep(worker, take_off(worker, &worker->returns[worker->index]));
+}
+
+void output_return_kept(struct worker *worker)
+{
+    if (worker->kept.count == 0 || worker->now - worker->kept_looked < KEPT_LOOK)
+        return;
+    worker->kept_looked = worker->now;
+    for (uint32_t left = worker->kept.count; left > 0 && worker->kept.count > 0; left--)
+        append_foreign(worker, take_off(worker, &worker->kept));
 }
 
 bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id)

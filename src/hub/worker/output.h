@@ -68,4 +68,10 @@ void output_forget(struct worker *worker, struct segment_list *list);
 /* Removes the first `size` bytes, `messages` messages, from the list of returns for worker `sender`. */
 void output_drop_return(struct worker *worker, unsigned sender, uint32_t size, uint32_t messages);
 
+/* Keeps the first return of this worker's own list until there is a stream to its sender, if there is room. */
+void output_keep_return(struct worker *worker);
+
+/* Makes returns again of those that were kept and have a stream now. Call it when time limits are looked at. */
+void output_return_kept(struct worker *worker);
+
 #endif

@@ -96,8 +96,33 @@ bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t s
     return true;
 }
 
+static void note_told(struct worker *worker, unsigned node, const struct peer_forward *forward)
+{
+    struct peer_past *past = worker->past;
+    struct told *last = &past->told[(past->told_count - 1) % TOLD_MOST];
+
+    if (last->sender != forward->sender || last->node != node || last->end != forward->number) {
+        last = &past->told[past->told_count++ % TOLD_MOST];
+        *last = (struct told){.sender = forward->sender, .first = forward->number, .node = (uint16_t)node};
+    }
+    last->end = forward->number + forward->messages;
+}
+
+/* Whether the sender was told of a message when its stream ended. */
+static bool was_told(struct worker *worker, unsigned node, uint64_t sender, uint64_t number)
+{
+    const struct peer_past *past = worker->past;
+    uint32_t count = past->told_count < TOLD_MOST ? past->told_count : TOLD_MOST, i = 0;
+
+    while (i < count && !(past->told[i].sender == sender && past->told[i].node == node &&
+                          number >= past->told[i].first && number < past->told[i].end))
+        i++;
+    worker->work += i * (uint32_t)sizeof past->told[0];
+    return i < count;
+}
+
 /* Tells the sender of one FORWARD, unless it was told before. Returns how many messages that were. */
-static uint64_t give_up(struct worker *worker, const uint8_t *header)
+static uint64_t give_up(struct worker *worker, unsigned node, const uint8_t *header)
 {
     uint64_t receivers[FRAME_MAX_IDS];
     unsigned count = 0;
@@ -113,6 +138,7 @@ static uint64_t give_up(struct worker *worker, const uint8_t *header)
     if (sender == NULL || count == 0)
         return 0;
     reply_undelivered(worker, sender, receivers, count, forward.number, forward.messages);
+    note_told(worker, node, &forward);
     return forward.messages;
 }
 
@@ -123,7 +149,7 @@ void peer_owed_give_up(struct worker *worker, struct peer *peer)
     while (peer->owed.first != NO_SEGMENT) {
         const struct segment *first = &worker->segments[peer->owed.first];
         if (first->length > 0)
-            messages += give_up(worker, header_of(worker, first));
+            messages += give_up(worker, peer->hello.node, header_of(worker, first));
         forget_first(worker, peer);
     }
     count(&worker->statistics->given_up, messages);
@@ -206,16 +232,32 @@ static void mark_unknown(struct worker *worker, struct peer *peer, uint64_t send
     }
 }
 
+/* The same about one receiver on a stream that has ended, for the other side: here it may still be open. */
+static void mark_ended(struct worker *worker, unsigned node, uint64_t sender,
+                       const struct peer_undelivered *undelivered, uint64_t *receiver)
+{
+    for (unsigned i = 0; i < worker->peers_used; i++) {
+        if (worker->peers[i].id != 0 && worker->peers[i].hello.node == node)
+            mark_unknown(worker, &worker->peers[i], sender, undelivered, receiver);
+    }
+}
+
 bool peer_owed_mark(struct worker *worker, struct peer *peer, uint64_t sender,
                     const struct peer_undelivered *undelivered, uint64_t *receivers, unsigned *count)
 {
-    if ((uint64_t)undelivered->messages * *count > peer->answerable)
+    const unsigned node = peer->hello.node;
+
+    if ((uint64_t)undelivered->messages * *count > worker->past->answerable[node])
         return false;
-    if (undelivered->about == PEER_ABOUT_EARLIER || undelivered->about == PEER_ABOUT_UNKNOWN) {
+    if (undelivered->about == PEER_ABOUT_EARLIER || undelivered->about >= PEER_ABOUT_ENDED) {
         if (*count != 1)
             return false;
         if (undelivered->about == PEER_ABOUT_UNKNOWN)
             mark_unknown(worker, peer, sender, undelivered, receivers);
+        else if (undelivered->about == PEER_ABOUT_ENDED && was_told(worker, node, sender, undelivered->number))
+            *count = 0;
+        else if (undelivered->about == PEER_ABOUT_ENDED)
+            mark_ended(worker, node, sender, undelivered, receivers);
     } else {
         if (undelivered->about <= peer->acknowledged || undelivered->about > peer->serial)
             return false;
@@ -224,7 +266,7 @@ bool peer_owed_mark(struct worker *worker, struct peer *peer, uint64_t sender,
             return false;
         *count = unname(worker, segment, receivers, *count);
     }
-    peer->answerable -= (uint64_t)undelivered->messages * *count;
+    worker->past->answerable[node] -= (uint64_t)undelivered->messages * *count;
     return true;
 }
 
@@ -263,7 +305,7 @@ bool peer_owed_forward(struct worker *worker, struct peer *peer, const struct co
     peer->serial++;
     statistics_add(&worker->statistics->forwards, 1);
     peer->owed_cost += peer_forward_cost(word, batch->messages);
-    peer->answerable += (uint64_t)batch->messages * count;
+    worker->past->answerable[peer->hello.node] += (uint64_t)batch->messages * count;
     if (!(stream->flags & CONNECTION_OWED)) {
         stream->flags |= CONNECTION_OWED;
         deadline_set(worker, stream, DEADLINE_OWED);

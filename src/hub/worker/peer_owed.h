@@ -19,7 +19,7 @@ bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t s
 /*
  * The other side says that these receivers do not get what `about` says. Leaves those of them that have to be told, and
  * that are not told a second time when the stream ends. False if it cannot be so: more is called undelivered than was
- * ever sent on the stream, or a FORWARD that was not sent, or is acknowledged. Then nothing has changed.
+ * ever sent to that node, or a FORWARD that was not sent, or is acknowledged. Then nothing has changed.
  */
 bool peer_owed_mark(struct worker *worker, struct peer *peer, uint64_t sender,
                     const struct peer_undelivered *undelivered, uint64_t *receivers, unsigned *count);

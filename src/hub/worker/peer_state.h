@@ -32,7 +32,6 @@ struct peer {
     struct segment_list owed;      /* the headers of those between, and clients that wait for them (of length 0) */
     uint32_t owed_cost;            /* see peer_forward_cost() */
     bool full;                     /* senders wait for its slot, or are refused */
-    uint64_t answerable;           /* messages, once for each receiver, that were sent and not called undelivered */
     uint64_t marked;               /* the FORWARD that was called undelivered last, */
     uint32_t marked_segment;       /* and its header, while it is owed; or NO_SEGMENT */
     uint32_t snapshot;             /* clients of places before this one are known there */
@@ -46,6 +45,22 @@ struct peer {
     uint64_t targets;         /* workers to which records went since, a bit each */
     bool listed;              /* the mirror has its clients */
     struct peer_ids slow;     /* receivers here that it was told are congested */
+};
+
+/*
+ * What a worker remembers beyond the end of a stream, for what is called undelivered later. `told` is what senders were
+ * told when streams ended: the messages of a sender that went to a node, from `first` on and before `end`. When all
+ * places are used the oldest one is, and what it said may be told a second time.
+ */
+#define TOLD_MOST 16384u
+
+struct peer_past {
+    uint64_t answerable[UINT16_MAX + 1]; /* sent to each node and not called undelivered, once for each receiver */
+    uint32_t told_count;                 /* ever */
+    struct told {
+        uint64_t sender, first, end;
+        uint16_t node;
+    } told[TOLD_MOST];
 };
 
 /* What a FORWARD costs of the window: its bytes, and what its senders would have to be told. */

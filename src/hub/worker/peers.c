@@ -284,18 +284,22 @@ static struct peer *peer_from(const struct worker *worker, uint64_t sender)
     return NULL;
 }
 
-void peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
+bool peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
                              uint32_t messages)
 {
     const struct peer *peer = peer_from(worker, sender);
+    struct peer_undelivered undelivered = {
+        .number = plain_number(number), .messages = messages, .about = PEER_ABOUT_EARLIER};
 
-    if (peer == NULL || peer->epoch != number >> PEER_NUMBER_BITS)
-        return; /* see peers_number() */
-    const struct peer_undelivered undelivered = {.number = plain_number(number),
-                                                 .messages = messages,
-                                                 .about = peer->taken == peer->answered ? PEER_ABOUT_EARLIER
-                                                                                        : PEER_ABOUT_UNKNOWN};
-    send_undelivered(worker, peer, sender, &receiver, 1, &undelivered);
+    if (peer == NULL)
+        return false;
+    if (peer->epoch != number >> PEER_NUMBER_BITS) /* see peers_number() */
+        undelivered.about = PEER_ABOUT_ENDED;
+    else if (peer->taken != peer->answered)
+        undelivered.about = PEER_ABOUT_UNKNOWN;
+    if (undelivered.about != PEER_ABOUT_ENDED || peer->hello.version >= 2)
+        send_undelivered(worker, peer, sender, &receiver, 1, &undelivered);
+    return true;
 }
 
 /* ---- in the loop ---- */

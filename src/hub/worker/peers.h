@@ -66,8 +66,9 @@ void peers_relieved(struct worker *worker, struct peer *peer, uint64_t receiver)
 
 /*
  * The number of a message that came on this stream, as it stands in this hub's queues: with the stream's epoch. If the
- * message cannot be written later on, its sender is told on this stream only: when it ends, the other side has told the
- * sender of all that was not acknowledged, and an answer on another stream could be the second one.
+ * message cannot be written later on, its sender is told on the stream that is there then, and if that is another one
+ * it is told so (PEER_ABOUT_ENDED): when the stream ended, the other side has told the sender of all that was not
+ * acknowledged, and does not tell it again.
  */
 uint64_t peers_number(const struct peer *peer, uint64_t number);
 #define PEER_NUMBER_BITS 48u
@@ -81,7 +82,9 @@ bool peers_tell_congested(struct worker *worker, struct peer *peer, uint64_t rec
 /* These receivers do not get what the FORWARD that was taken last, or an earlier one of that sender, has for them. */
 void peers_undelivered_now(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
                            unsigned count, uint64_t number, uint32_t messages);
-void peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
+
+/* The same of what was taken before. False when there is no stream to the sender's worker now. */
+bool peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
                              uint32_t messages);
 
 /* ---- in the loop */

@@ -197,15 +197,15 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 
 /* ---- records from other workers: whatever they say, each field is judged here, and none ends this worker ---- */
 
-/* Tells a sender of this worker, or one of another hub whose stream this worker has. */
-static void tell_sender(struct worker *worker, uint64_t id, uint64_t receiver, uint64_t number, uint32_t messages)
+/* Tells a sender of this worker, or one of another hub. False when there is no stream to that one. */
+static bool tell_sender(struct worker *worker, uint64_t id, uint64_t receiver, uint64_t number, uint32_t messages)
 {
     struct connection *sender = find_connection(worker, id);
 
     if (sender != NULL)
         reply_undelivered(worker, sender, &receiver, 1, number, messages);
-    else if (routes_is_foreign(worker->shared, id))
-        peers_undelivered_later(worker, id, receiver, number, messages);
+    return sender != NULL || !routes_is_foreign(worker->shared, id) ||
+           peers_undelivered_later(worker, id, receiver, number, messages);
 }
 
 /* Whether this id is, or was, one of a client of worker `from`. */
@@ -228,7 +228,7 @@ static void take_undelivered(struct worker *worker, unsigned from, const struct 
     if (sender != NULL && (sender->flags & CONNECTION_PEER || !(sender->sent_to >> from & 1) ||
                            record->number > sender->messages || record->messages > sender->messages - record->number))
         return;
-    tell_sender(worker, record->ids[0], record->ids[1], record->number, record->messages);
+    (void)tell_sender(worker, record->ids[0], record->ids[1], record->number, record->messages);
 }
 
 /* Whether the bytes of the record lie in the arena of the worker that wrote it, and can be a message. */
@@ -421,9 +421,9 @@ static uint64_t sender_of(const struct worker *worker, const struct segment *seg
     return frame_load_id(store_bytes(&worker->store, segment->at) + FRAME_WORD_SIZE);
 }
 
-static void return_here(struct worker *worker, const struct segment *segment, uint32_t messages)
+static bool return_here(struct worker *worker, const struct segment *segment, uint32_t messages)
 {
-    tell_sender(worker, sender_of(worker, segment), segment->receiver, segment->number, messages);
+    return tell_sender(worker, sender_of(worker, segment), segment->receiver, segment->number, messages);
 }
 
 /*
@@ -439,7 +439,7 @@ static void handle_unsent_record(void *context, const struct record *record)
         const struct segment segment = {
             .at = record->at, .length = record->length, .number = record->number, .receiver = record->ids[i]};
         if (!named_before(record, i))
-            return_here(worker, &segment, record->messages);
+            (void)return_here(worker, &segment, record->messages);
     }
 }
 
@@ -473,11 +473,12 @@ static void return_to(struct worker *worker, unsigned target)
     for (uint32_t left = RETURNS_A_TURN; left > 0 && worker->returns[target].first != NO_SEGMENT;) {
         const struct segment *segment = &worker->segments[worker->returns[target].first];
         uint32_t size, messages = count_messages(worker, segment, left, &size);
-        if (target == worker->index)
-            return_here(worker, segment, messages);
-        else if (!return_there(worker, target, segment, messages))
+        if (target != worker->index && !return_there(worker, target, segment, messages))
             break;
-        output_drop_return(worker, target, size, messages);
+        if (target != worker->index || segment->length == 0 || return_here(worker, segment, messages))
+            output_drop_return(worker, target, size, messages);
+        else
+            output_keep_return(worker);
         left -= messages > 0 ? messages : 1;
     }
 }

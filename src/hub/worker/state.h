@@ -272,10 +272,13 @@ struct worker {
     struct deadline_list {
         uint32_t first, last;
     } deadlines[DEADLINES];
-    struct segment_list returns[WORKERS_MAX]; /* what could not be written, by the worker of its sender */
+    struct segment_list returns[WORKERS_MAX]; /* what could not be written, by the worker of its sender; */
+    struct segment_list kept;                 /* and what has to wait for a stream to its sender, */
+    uint32_t kept_looked;                     /* which was looked at then */
 
     /* Streams to other hubs; see peers.h. */
     struct peer *peers;      /* [PEERS_MOST], or NULL if the hub is no node */
+    struct peer_past *past;  /* or NULL */
     unsigned peers_used;     /* those after these were never used */
     unsigned nodes_used;     /* the same of the places for other nodes in the statistics */
     uint64_t peer_epoch;     /* of the next stream; 0: there was none yet */

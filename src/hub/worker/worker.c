@@ -115,8 +115,9 @@ static bool open_memory(struct worker *worker, const struct worker_setup *setup)
     worker->segments = reserve(SEGMENTS * sizeof *worker->segments);
     if (setup->shared->node != 0) {
         worker->peers = reserve(PEERS_MOST * sizeof *worker->peers);
+        worker->past = reserve(sizeof *worker->past);
         worker->changed_slots = reserve(changed_size(worker));
-        if (worker->peers == NULL || worker->changed_slots == NULL)
+        if (worker->peers == NULL || worker->past == NULL || worker->changed_slots == NULL)
             return fail(setup, "memory for streams to other hubs", errno);
     }
     return worker->segments != NULL || fail(setup, "memory for queues", errno);
@@ -164,6 +165,7 @@ void worker_close(struct worker *worker)
     munmap(worker->segments, SEGMENTS * sizeof *worker->segments);
     if (worker->peers != NULL) {
         munmap(worker->peers, PEERS_MOST * sizeof *worker->peers);
+        munmap(worker->past, sizeof *worker->past);
         munmap(worker->changed_slots, changed_size(worker));
     }
     routes_close(&worker->routes);
@@ -268,6 +270,7 @@ static void handle_time(struct worker *worker)
         worker->paused_looked = worker->now;
         backpressure_look(worker);
     }
+    output_return_kept(worker);
     ending_cut_off(worker);
     peers_look(worker);
     cool_store(worker);
@@ -278,7 +281,8 @@ static int next_look(const struct worker *worker)
 {
     if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL || peers_are_told(worker))
         return STORE_TICK;
-    if (deadline_any(worker) || worker->store.lent_count > 0 || worker->stopped || worker->paused > 0)
+    if (deadline_any(worker) || worker->kept.count > 0 || worker->store.lent_count > 0 || worker->stopped ||
+        worker->paused > 0)
         return TICK;
     if (!worker->store.cooling)
         return -1;
