@@ -301,13 +301,22 @@ link_says() {
     inside journalctl --no-pager -o cat -u relayhub-link | grep -q -- "$1"
 }
 
+link_status() {
+    case $(show StatusText relayhub-link) in "$1"*) ;; *) return 1 ;; esac
+}
+
 check_link() {
-    step='link' && set_mark
+    step='link without a hub' && set_mark
+    inside timeout 20 systemctl start relayhub-link || fail 'systemctl start waits for a hub'
+    await 5 link_status 'waits for a hub with --node and --link at /run/relayhub/link: No such file or directory'
+
+    step='link'
     configure 'node 7' 'link /run/relayhub/link'
     inside systemctl start relayhubd || fail 'the hub does not start as a node'
     [ "$(inside stat -c %a /run/relayhub/link)" = 660 ] || fail 'the mode of the socket'
+    await 5 link_status 'node 7 cannot connect to NATS: '
     inside systemctl start nats-server || fail 'nats-server does not start'
-    inside timeout 20 systemctl start relayhub-link || fail "it does not start: $(inside journalctl --no-pager -u relayhub-link)"
+    await 15 link_status 'node 7 of relayhub, by nats://127.0.0.1:4222'
     link_says 'ready, node 7 of relayhub' || fail 'it is not ready'
     await 5 inside relayhub-link --status
     inside systemctl stop relayhub-link nats-server relayhubd
@@ -336,35 +345,73 @@ make_later_packages() {
     done
 }
 
+# Whether the process of a unit runs the file that is there now, and not one that was replaced.
+runs_what_is_there() {
+    [ "$(show ActiveState "$1")" = active ] &&
+        case $(inside readlink "/proc/$(show MainPID "$1")/exe") in *' (deleted)') false ;; esac
+}
+
 check_packages() {
     step='installing the packages' && set_mark
     inside sh -c 'dpkg -i /root/debs/*.deb' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
     await 5 serves
     [ "$(show UnitFileState)" = enabled ] || fail 'the service is not enabled'
-    [ "$(show ActiveState relayhub-stat)" = inactive ] || fail 'relayhub-stat runs, and nobody asked for it'
+    for unit in relayhub-stat.service relayhub-link.service relayhubd.socket; do
+        [ "$(show ActiveState $unit)" = inactive ] || fail "$unit runs, and nobody asked for it"
+        [ "$(show UnitFileState $unit)" = disabled ] || fail "$unit is enabled, and nobody asked for it"
+    done
 
+    # One that was enabled, and one that was only started.
     step='upgrading the packages' && set_mark
     echo 'verbose' >>"$tree/etc/relayhub/relayhubd.conf"
+    inside systemctl enable --now relayhub-link 2>/dev/null || fail 'relayhub-link does not start'
+    inside systemctl start relayhub-stat || fail 'relayhub-stat does not start'
     start_listener
     before=$(show MainPID)
     inside sh -c 'dpkg -i --force-confold /root/later/*.deb' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
     await 10 journal 'upgraded: 1 clients'
     expect_listener 'after the package'
     [ "$(show MainPID)" = "$before" ] || fail 'the hub was restarted'
+    for unit in relayhubd relayhub-stat relayhub-link; do
+        await 5 runs_what_is_there $unit
+    done
     grep -qx verbose "$tree/etc/relayhub/relayhubd.conf" || fail 'the configuration was overwritten'
     inside dpkg -s relayhub | grep -qx 'Version: 9.0' || fail 'it is the version before'
 
     step='removing the packages' && set_mark
-    inside sh -c 'dpkg -r relayhub-link relayhub relayhub-client relayhub-bench librelayhub-dev librelayhub1' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    remove_packages
     wait "$listener" || :
-    [ "$(show ActiveState)" = inactive ] || fail 'the hub still runs'
     [ -e "$tree/etc/relayhub/relayhubd.conf" ] || fail 'the configuration is gone'
-    inside dpkg -P relayhub >"$work/log" 2>&1 || fail "$(cat "$work/log")"
-    for left in "$tree/etc/relayhub" "$tree/var/lib/private/relayhub"; do
+
+    # The socket stays as it is, and so does the hub that it has started.
+    step='the packages and the socket' && set_mark
+    inside sh -c 'dpkg -i --force-confold /root/debs/*.deb' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    inside systemctl disable --now relayhubd.service 2>/dev/null
+    inside systemctl enable --now relayhubd.socket 2>/dev/null
+    start_listener
+    inside sh -c 'dpkg -i --force-confold /root/later/*.deb' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    await 10 journal 'upgraded: 1 clients'
+    expect_listener 'after the package, by the socket'
+    [ "$(show ActiveState relayhubd.socket)" = active ] || fail "the socket is $(show ActiveState relayhubd.socket)"
+    await 5 runs_what_is_there relayhubd
+    remove_packages
+    wait "$listener" || :
+
+    step='purging the packages'
+    inside dpkg -P relayhub relayhub-link >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    for left in "$tree/etc/relayhub" "$tree/var/lib/private/relayhub" "$tree/var/lib/relayhub" "$tree/run/relayhub" "$tree/run/relayhub-link"; do
         [ ! -e "$left" ] || fail "$left is left after the purge"
     done
-    [ "$(show LoadState)" = not-found ] || fail 'the service is still known'
     say 'the packages were installed, upgraded, removed and purged'
+}
+
+# Of a removed package nothing runs, and systemd knows none of its units.
+remove_packages() {
+    inside sh -c 'dpkg -r relayhub-link relayhub relayhub-client relayhub-bench librelayhub-dev librelayhub1' >"$work/log" 2>&1 || fail "$(cat "$work/log")"
+    for unit in relayhubd.service relayhubd.socket relayhub-stat.service relayhub-link.service; do
+        [ "$(show ActiveState $unit)" = inactive ] || fail "$unit is $(show ActiveState $unit)"
+        [ "$(show LoadState $unit)" = not-found ] || fail "systemd still knows $unit"
+    done
 }
 
 # ----
