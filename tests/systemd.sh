@@ -307,6 +307,7 @@ link_status() {
 
 check_link() {
     step='link without a hub' && set_mark
+    inside systemctl stop nats-server
     inside timeout 20 systemctl start relayhub-link || fail 'systemctl start waits for a hub'
     await 5 link_status 'waits for a hub with --node and --link at /run/relayhub/link: No such file or directory'
 

@@ -47,6 +47,16 @@ done
 "$prefix/sbin/relayhubd" --check --config "$prefix/etc/relayhub/relayhubd.conf" >/dev/null ||
     fail 'the installed configuration has mistakes'
 
+# The pages name the file that the program reads.
+file=$("$prefix/sbin/relayhubd" --check 2>&1 | sed -n 's/^relayhubd: \(no configuration file at \)\{0,1\}\(\/[^:]*\): .*/\2/p' | tail -n 1)
+for page in man5/relayhubd.conf.5 man8/relayhubd.8; do
+    grep -qF ".It Pa $file" "$prefix/share/man/$page" || fail "relayhubd reads $file, and $page says $(grep -F relayhubd.conf "$prefix/share/man/$page")"
+done
+! grep -rF '@sysconfdir@' "$prefix" || fail 'a file names no path'
+if [ -e "$prefix/share/man/man8/relayhub-link.8" ]; then
+    grep -qF ".It Pa ${file%/*}/relayhub-link.conf" "$prefix/share/man/man8/relayhub-link.8" || fail 'relayhub-link(8) names another file'
+fi
+
 echo 'max-connections 5' >>"$prefix/etc/relayhub/relayhubd.conf"
 run_make install
 grep -qx 'max-connections 5' "$prefix/etc/relayhub/relayhubd.conf" || fail 'an installation changed the configuration'
