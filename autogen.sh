@@ -1,9 +1,12 @@
 #!/bin/sh
-# Makes the build system. With --deps first installs what building and testing need and is not there yet.
+# Makes the build system. First installs what is not there yet: with --deps what building needs, with --test-deps what the
+# tests need beside that, which is services as well (nats-server).
 set -eu
 cd "$(dirname "$0")"
 
-packages='gcc make autoconf automake pkg-config check libc6-dev libseccomp-dev libsystemd-dev systemd libreadline-dev libncurses-dev libmicrohttpd-dev libnats-dev nats-server tmux python3'
+deps='gcc make autoconf automake pkg-config libc6-dev libseccomp-dev libsystemd-dev libreadline-dev libncurses-dev libmicrohttpd-dev libnats-dev'
+test_deps='check nats-server python3 systemd tmux'
+packages=''
 
 missing_packages() {
     for package in $packages; do
@@ -14,13 +17,13 @@ missing_packages() {
 install_packages() {
     if ! command -v apt-get >/dev/null 2>&1; then
         echo "autogen.sh: there is no apt-get here. Install these packages, or what they are called on this" >&2
-        echo "autogen.sh: system, and run autogen.sh without --deps: $packages" >&2
+        echo "autogen.sh: system, and run autogen.sh without options:$packages" >&2
         exit 1
     fi
     missing=$(missing_packages)
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" -ne 0 ]; then
-        echo "autogen.sh: --deps installs packages and has to be run by root; missing: $missing" >&2
+        echo "autogen.sh: only root can install packages; missing: $missing" >&2
         exit 1
     fi
     echo "autogen.sh: installing $missing"
@@ -30,14 +33,17 @@ install_packages() {
     apt-get -qq -y install --no-install-recommends $missing >/dev/null
 }
 
-case "${1-}" in
---deps) install_packages ;;
-'') ;;
-*)
-    echo 'usage: ./autogen.sh [--deps]' >&2
-    exit 64
-    ;;
-esac
+for option; do
+    case $option in
+    --deps) packages="$packages $deps" ;;
+    --test-deps) packages="$packages $test_deps" ;;
+    *)
+        echo 'usage: ./autogen.sh [--deps] [--test-deps]' >&2
+        exit 64
+        ;;
+    esac
+done
+[ -z "$packages" ] || install_packages
 
 mkdir -p build-aux
 exec autoreconf --install --force --warnings=all

@@ -3,10 +3,14 @@
 set -euo pipefail
 for program in dpkg-buildpackage dh lintian; do
     command -v $program >/dev/null || {
-        echo "make deb needs $program (in Debian: apt-get install dpkg-dev debhelper lintian)" >&2
+        echo "make deb needs $program (in Debian: apt-get install build-essential debhelper lintian)" >&2
         exit 1
     }
 done
+dpkg-checkbuilddeps source/src/debian/control || {
+    echo 'make deb needs these packages (apt-get install build-essential; the others: ./autogen.sh --deps)' >&2
+    exit 1
+}
 version=$(sed -n '1s/.*(\(.*\)).*/\1/p' source/src/debian/changelog)
 rm -rf "relayhub-$version"
 cp -r source "relayhub-$version"

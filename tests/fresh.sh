@@ -2,8 +2,8 @@
 # fresh.sh: `make check-fresh`: the commands of README on a Debian that has nothing else, so that no developer's
 # machine can hide a package that is missing. As root: fresh.sh SUITE...
 #
-# For each suite debootstrap(8) makes a tree of the minimal system with git and ca-certificates. In it the demo command
-# and the test command run, each in a clone of HEAD of its own, and have to compile without a warning. MIRROR names
+# For each suite debootstrap(8) makes a tree of the minimal system with git and ca-certificates. In it the demo command,
+# the test command and `make deb` run, each in a clone of HEAD of its own, and have to compile without a warning. MIRROR names
 # Debian's mirror; otherwise it is the one that apt uses here. Proxies are taken over from apt and the environment.
 #
 # Mounts and processes are in namespaces of their own, which end with this script however it ends.
@@ -51,12 +51,15 @@ inside() {
     : >"$log"
     demo=$(readme_command demo)
     check=$(readme_command check)
+    # What deb.sh tells those who have not got it.
+    install=$(sed -n 's/.*make deb needs .*(in Debian: \(apt-get\) install \(.*\)).*/\1 -qq -y install --no-install-recommends \2 >\/dev\/null/p' "$srcdir/tests/deb.sh")
     use_proxies
     start=$(date +%s)
     make_tree
     say "the tree took $(($(date +%s) - start)) s"
     run_command demo "$demo"
     run_command check "$check"
+    run_command deb "./autogen.sh --deps && ./configure && $install && make deb"
 }
 
 say() {
