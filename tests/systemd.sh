@@ -309,15 +309,15 @@ check_link() {
     step='link without a hub' && set_mark
     inside systemctl stop nats-server
     inside timeout 20 systemctl start relayhub-link || fail 'systemctl start waits for a hub'
-    await 5 link_status 'waits for a hub with --node and --link at /run/relayhub/link: No such file or directory'
+    await 5 link_status 'waiting for the hub at /run/relayhub/link: No such file or directory'
 
     step='link'
     configure 'node 7' 'link /run/relayhub/link'
     inside systemctl start relayhubd || fail 'the hub does not start as a node'
     [ "$(inside stat -c %a /run/relayhub/link)" = 660 ] || fail 'the mode of the socket'
-    await 5 link_status 'node 7 cannot connect to NATS: '
+    await 5 link_status 'waiting for NATS: cannot connect to NATS: '
     inside systemctl start nats-server || fail 'nats-server does not start'
-    await 15 link_status 'node 7 of relayhub, by nats://127.0.0.1:4222'
+    await 15 link_status 'node 7: other nodes that are up: 0'
     link_says 'ready, node 7 of relayhub' || fail 'it is not ready'
     await 5 inside relayhub-link --status
     inside systemctl stop relayhub-link nats-server relayhubd

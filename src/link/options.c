@@ -6,6 +6,7 @@
 #include "link/options.h"
 
 #include "configuration.h"
+#include "protocol/address.h"
 
 #include <ctype.h>
 #include <getopt.h>
@@ -48,6 +49,22 @@ static const struct entry entries[] = {
 };
 enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION };
 
+/*
+ * Whether this is the URL of a server. A user and a password end with the last @, and may have any character. One
+ * without a host would be logged with its password, as that of a server which cannot be reached.
+ */
+static bool is_server(const char *url)
+{
+    const char *scheme = strstr(url, "://"), *at = strrchr(url, '@');
+    char text[TEXT_MOST];
+    struct address address;
+
+    snprintf(text, sizeof text, "%s", at != NULL ? at + 1 : scheme != NULL ? scheme + 3 : url);
+    text[strcspn(text, "/")] = '\0';
+    return address_read(&address, text) && address.host[0] != '\0' &&
+           (address.port[0] == '\0' || address_is_number(address.port));
+}
+
 static bool set_value(struct link_options *options, const struct entry *entry, const char *text)
 {
     char *place = (char *)options + entry->offset, *end;
@@ -56,7 +73,7 @@ static bool set_value(struct link_options *options, const struct entry *entry, c
 
     switch (entry->kind) {
     case SERVER:
-        if (options->server_count == SERVERS_MOST || length == 0 || length >= TEXT_MOST)
+        if (options->server_count == SERVERS_MOST || length >= TEXT_MOST || !is_server(text))
             return false;
         memcpy(options->servers[options->server_count++], text, length + 1);
         return true;
@@ -90,13 +107,17 @@ static void explain(const struct entry *entry, const char *value, char text[CONF
                         : entry->kind == FLAG  ? "no value"
                                                : "a value that is not empty and not too long";
     if (entry->kind == SERVER) /* its text may have a password */
-        snprintf(text, CONFIGURATION_TEXT, "server takes a URL of 1 to %u characters, up to %u times", TEXT_MOST - 1,
-                 SERVERS_MOST);
+        snprintf(
+            text, CONFIGURATION_TEXT,
+            "server takes a URL such as nats://user:password@127.0.0.1:4222, of up to %u characters, up to %u times",
+            TEXT_MOST - 1, SERVERS_MOST);
     else
         snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", entry->name, takes, value);
 }
 
 /* ---- the file ---- */
+
+static bool mistaken; /* something in it, as was printed */
 
 static bool set_from_file(void *context, int line, const char *name, const char *value, char text[CONFIGURATION_TEXT])
 {
@@ -113,10 +134,17 @@ static bool set_from_file(void *context, int line, const char *name, const char 
     return false;
 }
 
+static void print_mistake(void *context, const char *text)
+{
+    (void)context;
+    fprintf(stderr, "relayhub-link: %s\n", text);
+    mistaken = true;
+}
+
 /* Sets options->config to the file that was read. Only the default one may be missing. */
 static bool read_file(struct link_options *options, const char *named)
 {
-    const struct configuration configuration = {.context = options, .set = set_from_file};
+    const struct configuration configuration = {.context = options, .set = set_from_file, .mistake = print_mistake};
     const char *path = named[0] != '\0' ? named : LINK_DEFAULT_CONFIG;
     char text[CONFIGURATION_TEXT];
     enum configuration_result result = configuration_read(&configuration, path, named[0] == '\0', text);
@@ -124,8 +152,8 @@ static bool read_file(struct link_options *options, const char *named)
     if (result == CONFIGURATION_READ)
         snprintf(options->config, sizeof options->config, "%s", path);
     if (result == CONFIGURATION_BAD)
-        fprintf(stderr, "relayhub-link: %s\n", text);
-    return result != CONFIGURATION_BAD;
+        print_mistake(NULL, text);
+    return !mistaken;
 }
 
 /* ---- the command line ---- */

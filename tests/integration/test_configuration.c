@@ -1,5 +1,6 @@
 /* test_configuration.c: the file is read whole or nothing changes, and what SIGHUP changes counts for all. */
 #include "harness.h"
+#include "hub/common/saved.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -281,24 +282,36 @@ static int check(char *text, size_t size, const char *arguments)
 /* What a start would find: folders that are not there, and addresses that this machine does not have. */
 START_TEST(test_check_tries_what_a_start_needs)
 {
-    char text[4000];
+    char text[4000], arguments[PATH_MAX + 64];
 
     ck_assert_int_eq(check(text, sizeof text,
                            "--id-file /nowhere/ids --pid-file /proc --statistics-file /dev/null/x "
                            "--listen 192.0.2.1:7 --listen no-such-host.invalid:7 --listen '*:7'"),
                      EX_USAGE);
     static const char *const wanted[] = {"--id-file: there is no folder /nowhere\n",
-                                         "--pid-file: /proc is a folder\n",
+                                         "--pid-file: this is a folder: /proc\n",
                                          "--statistics-file: there is no folder /dev/null\n",
-                                         "--listen 192.0.2.1:7: Cannot assign requested address\n",
-                                         "--listen no-such-host.invalid:7: ",
+                                         "--listen: cannot listen on 192.0.2.1:7: Cannot assign requested address\n",
+                                         "--listen: cannot listen on no-such-host.invalid:7: ",
                                          ": 5 mistakes\n"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         ck_assert_msg(strstr(text, wanted[i]) != NULL, "'%s' is missing in: %s", wanted[i], text);
 
+    /* Each has its line where it is from the file. An upgrade keeps its files and sockets. */
+    write_file("user no-such-user-here\nlisten 127.0.0.1:7\nlisten 192.0.2.1:7\nid-file \"/no # where/ids\"\n");
+    snprintf(arguments, sizeof arguments, "--config %s", path);
+    ck_assert_int_eq(check(text, sizeof text, arguments), EX_USAGE);
+    static const char *const lines[] = {", line 1: user: there is no user no-such-user-here\n",
+                                        ", line 3: listen: cannot listen on 192.0.2.1:7: Cannot assign",
+                                        ", line 4: id-file: there is no folder /no # where\n", ": 3 mistakes\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        ck_assert_msg(strstr(text, lines[i]) != NULL, "'%s' is missing in: %s", lines[i], text);
+    write_file("listen 192.0.2.1:7\nid-file /nowhere/ids\n");
+    snprintf(arguments, sizeof arguments, "--check-upgrade %u --config %s", SAVED_FORM, path);
+    ck_assert_msg(check(text, sizeof text, arguments) == EX_OK, "%s", text);
+
     /* The port of a hub that runs is no mistake, and clients of that hub do not notice the check. */
     hub_start(&hub, 1, NULL);
-    char arguments[64];
     struct client client;
     snprintf(arguments, sizeof arguments, "--listen 127.0.0.1:%d", hub.port);
     client_open(&client, &hub);
@@ -350,8 +363,8 @@ START_TEST(test_check_says_every_mistake)
     static const char *const between[] = {
         "--low-watermark (2M in line 2) must be below --high-watermark (1025K in line 4)\n",
         "--high-watermark (1025K in line 4) must not be above --store-share (1M in line 3)\n",
-        "--node (0 by default) must not be 0 with --link (in line 5)\n", "--link: there is no folder /nowhere\n",
-        ": 4 mistakes\n"};
+        "--node (0 by default) must not be 0 with --link (in line 5)\n",
+        ", line 5: link: there is no folder /nowhere\n", ": 4 mistakes\n"};
     for (size_t i = 0; i < sizeof between / sizeof between[0]; i++)
         ck_assert_msg(strstr(text, between[i]) != NULL, "'%s' is missing in: %s", between[i], text);
     ck_assert_int_eq(check(text, sizeof text, "--workers none"), EX_USAGE);

@@ -102,15 +102,18 @@ expect_usage() { # TEXT OPTION...
 
 expect_usage '--node-timeout takes seconds from 2 to 3600' --node-timeout 1
 expect_usage '--cluster takes a name without dots, stars and blanks' --cluster a.b
-expect_usage '--server takes a URL of 1 to 255 characters' --server ''
-printf 'server nats://u:secret%0300d@h\n' 0 >"$dir/conf"
-expect_usage 'server takes a URL of 1 to 255 characters' --config "$dir/conf"
-! grep secret "$dir/out" || fail 'a password is printed'
+for url in '' nats://user:secret@ nats://user:secret nats://user:secret@host:port "nats://user:secret$(printf %0300d 0)@host"; do
+    expect_usage '--server takes a URL such as nats://user:password@127.0.0.1:4222' --server "$url"
+    ! grep secret "$dir/out" || fail 'a password is printed'
+done
 expect_usage '--tls-certificate and --tls-key need each other' --tls-key /dev/null
 expect_usage 'it takes options only' something
 expect_usage '--config: cannot read /nonexistent' --config /nonexistent
-printf 'server %s\nnode-time 4\n' "$nats" >"$dir/conf"
+printf 'server %s\nnode-time 4\ncluster "a b"\nserver x:secret#y@:\n' "$nats" >"$dir/conf"
 expect_usage "line 2: there is no option 'node-time'" --config "$dir/conf"
+expect_usage "line 3: cluster takes a name without dots, stars and blanks, not 'a b'" --config "$dir/conf"
+expect_usage 'line 4: server takes a URL such as' --config "$dir/conf"
+! grep secret "$dir/out" || fail 'a password is printed'
 "$RELAYHUB_LINK" --help | grep -q -- '--node-timeout' || fail 'no help'
 "$RELAYHUB_LINK" --version | grep -q '^relayhub-link [0-9]' || fail 'no version'
 "$RELAYHUB_LINK" --status --status-file "$dir/none" 2>/dev/null
@@ -264,8 +267,9 @@ printf 'listen: "127.0.0.1:%s"\nmax_payload: 8192\n' $other >"$dir/small.conf"
 start_by_other -c "$dir/small.conf"
 await_line "$dir/link5.err" ".*\(cannot connect to NATS: nats:..127.0.0.1:$other: Maximum Payload\)" >/dev/null || fail 'no word of max_payload'
 await_line "$dir/link5.err" ".*\(ready, node 5 of relayhub, by nats:..127.0.0.1:$port\)" >/dev/null || fail 'not by the server of large messages'
-kill $link5
+kill $link5 $other_pid
 await_exit 0 $link5 'the link of node 5'
+wait $other_pid
 
 # ---- a hub begins again, with another number, while the link serves it or waits for NATS
 
@@ -339,6 +343,61 @@ grep -q "node 1 is another hub's: give this one a --node of its own" "$dir/link3
 expect_service 'beside a second node 1'
 kill "$third"
 wait "$third"
+
+# ---- a server that refuses the user, whose password has what has a meaning in a file, or that closes each connection
+
+# The time from the first to the fifth of the moments in a file, which a try every 0.2 s makes in 0.8 s.
+expect_growing_pauses() { # FILE WHAT
+    awk 'NR == 1 { first = $1 } NR == 5 { printf "five in %.1f s\n", $1 - first; exit !($1 - first >= 1.45) } END { if (NR < 5) exit 1 }' "$1" || fail "$2: no pauses that grow"
+}
+
+password='a # "b@/:%'
+printf 'listen: "127.0.0.1:%s"\nauthorization { user: link, password: "another" }\n' $other >"$dir/user.conf"
+printf 'cluster quotes\nserver "nats://link:a # \\"b@/:%%@127.0.0.1:%s" # comment\n' $other >"$dir/conf"
+nats-server -c "$dir/user.conf" >"$dir/other.log" 2>&1 &
+other_pid=$!
+pids="$pids $other_pid"
+await_line "$dir/other.log" '.*\(Server is ready\)' >/dev/null || fail 'the other server does not start'
+: >"$dir/link5.err"
+"$RELAYHUB_LINK" --link "$dir/link1" --config "$dir/conf" --status-file "$dir/status5" 2>"$dir/link5.err" &
+link5=$!
+pids="$pids $link5"
+await_line "$dir/link5.err" '.*\(configuration\): .*conf$' >/dev/null || fail 'it does not say which file it has read'
+await_count "$dir/other.log" 'authentication error' 5
+sed -n 's/.* \([0-9]*\):\([0-9]*\):\([0-9.]*\) .*authentication error.*/\1 \2 \3/p' "$dir/other.log" |
+    awk '{ now = $1 * 3600 + $2 * 60 + $3; if (now < before) now += 86400; print before = now }' >"$dir/moments"
+expect_growing_pauses "$dir/moments" 'a server that refuses the user'
+printf 'listen: "127.0.0.1:%s"\nauthorization { user: link, password: "%s" }\n' $other "$(echo "$password" | sed 's/"/\\"/')" >"$dir/user.conf"
+kill -HUP $other_pid
+await_line "$dir/link5.err" ".*\\(ready, node 1 of quotes, by nats:..127.0.0.1:$other\\)" >/dev/null || fail 'it does not come in with its password'
+! grep -E 'a #|"b|link:' "$dir/link5.err" "$dir/status5" || fail 'a part of a password is shown'
+kill $link5
+await_exit 0 $link5 'the link with a password in quotes'
+kill $other_pid
+wait $other_pid
+
+if command -v python3 >/dev/null; then
+    python3 -uc '
+import socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    client, _ = listener.accept()
+    print(time.time())
+    client.sendall(b"INFO {\"server_id\":\"x\",\"version\":\"2.9.0\",\"proto\":1,\"max_payload\":1048576}\r\n")
+    while b"PING" not in client.recv(4096):
+        pass
+    client.sendall(b"PONG\r\n")
+    client.close()' $other >"$dir/moments" &
+    other_pid=$!
+    pids="$pids $other_pid"
+    plain=$nats nats=nats://127.0.0.1:$other
+    start_link 5 --link "$dir/link1" --cluster closes
+    nats=$plain
+    await_count "$dir/moments" . 5
+    expect_growing_pauses "$dir/moments" 'a server that closes each connection'
+    kill "$link_pid" $other_pid
+    wait "$link_pid" $other_pid
+fi
 
 # ---- tls:// does without TLS in no case
 

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,15 +19,15 @@
 #define PACKAGE_VERSION "unknown"
 #endif
 
-static void __attribute__((format(printf, 2, 3))) report(struct options *options, const char *format, ...)
+/* Prints a mistake in the value of an option, and where that is from. */
+static void report(struct options *options, const char *name, unsigned index, const char *what, const char *about)
 {
-    va_list values;
+    int line = options_line(name, index);
 
-    fputs("relayhubd: ", stderr);
-    va_start(values, format);
-    vfprintf(stderr, format, values);
-    va_end(values);
-    fputc('\n', stderr);
+    if (line > 0)
+        fprintf(stderr, "relayhubd: %s, line %d: %s: %s %s\n", options->config, line, name, what, about);
+    else
+        fprintf(stderr, "relayhubd: --%s: %s %s\n", name, what, about);
     options->mistakes++;
 }
 
@@ -43,33 +42,36 @@ static void check_path(struct options *options, const char *name, const char *pa
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
     bool found = stat(folder[0] != '\0' ? folder : "/", &status) == 0;
     if (found ? !S_ISDIR(status.st_mode) : errno == ENOENT || errno == ENOTDIR)
-        report(options, "--%s: there is no folder %s", name, folder);
+        report(options, name, 0, "there is no folder", folder);
     else if (found && stat(path, &status) == 0 && S_ISDIR(status.st_mode))
-        report(options, "--%s: %s is a folder", name, path);
+        report(options, name, 0, "this is a folder:", path);
 }
 
 static void check_addresses(struct options *options)
 {
-    char reason[REASON_TEXT];
+    char reason[REASON_TEXT], text[LISTEN_TEXT + 20];
 
     for (unsigned i = 0; i < options->listen_count; i++) {
+        snprintf(text, sizeof text, "cannot listen on %s:", options->listen[i]);
         if (!listen_check(options->listen[i], reason))
-            report(options, "--listen %s: %s", options->listen[i], reason);
+            report(options, "listen", i, text, reason);
     }
 }
 
 int check_run(struct options *options)
 {
-    const char *path = options->config[0] != '\0' ? options->config : "no configuration file";
+    const char *path =
+        options->config[0] != '\0' ? options->config : "no configuration file at " OPTIONS_DEFAULT_CONFIG;
 
     if (options->user[0] != '\0' && getpwnam(options->user) == NULL)
-        report(options, "--user: there is no user %s", options->user);
-    check_path(options, "pid-file", options->pid_file);
-    check_path(options, "id-file", options->id_file);
-    check_path(options, "statistics-file", options->statistics_file);
-    check_path(options, "link", options->link);
-    if (!options->check_upgrade)
+        report(options, "user", 0, "there is no user", options->user);
+    if (!options->check_upgrade) { /* which keeps its files and sockets */
+        check_path(options, "pid-file", options->pid_file);
+        check_path(options, "id-file", options->id_file);
+        check_path(options, "statistics-file", options->statistics_file);
+        check_path(options, "link", options->link);
         check_addresses(options);
+    }
     if (options->mistakes > 0) {
         fprintf(stderr, "relayhubd: %s: %u mistake%s\n", path, options->mistakes, options->mistakes == 1 ? "" : "s");
         return EX_USAGE;

@@ -87,7 +87,7 @@ enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_V
 
 /* Where each option has its value from, for mistakes between options: a line of the file, or one of these. */
 enum { BY_DEFAULT = 0, ON_COMMAND_LINE = -1 };
-static int source_of[ENTRIES];
+static int source_of[ENTRIES], source_of_listen[LISTEN_MAX];
 
 static void set_defaults(struct options *options)
 {
@@ -254,8 +254,11 @@ static bool set_from_file(void *context, int line, const char *name, const char 
         return false;
     }
     source_of[entry - entries] = line;
-    if ((entry->takes == NULL) == (*value == '\0') && set_value(context, entry, value))
+    if ((entry->takes == NULL) == (*value == '\0') && set_value(context, entry, value)) {
+        if (entry->kind == ADDRESS)
+            source_of_listen[((struct options *)context)->listen_count - 1] = line;
         return true;
+    }
     snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", name,
              entry->takes == NULL ? "no value" : entry->takes, value);
     return false;
@@ -433,12 +436,22 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
     memset(source_of, 0, sizeof source_of);
     if (!read_file(options, &first, reason))
         return OPTIONS_BAD;
-    if (first.listen_count > 0)
+    if (first.listen_count > 0) {
         options->listen_count = 0;
+        memset(source_of_listen, 0, sizeof source_of_listen);
+    }
     result = read_arguments(options, argc, argv, reason);
     if (result == OPTIONS_RUN && !fit_together(options, reason))
         return OPTIONS_BAD;
     return result == OPTIONS_RUN && options->check ? OPTIONS_CHECK : result;
+}
+
+int options_line(const char *name, unsigned index)
+{
+    const struct entry *entry = find_entry(name);
+    int source = entry->kind == ADDRESS ? source_of_listen[index] : source_of[entry - entries];
+
+    return source > 0 ? source : 0;
 }
 
 /* ---- what changed ---- */

@@ -66,6 +66,12 @@ enum options_result { OPTIONS_RUN, OPTIONS_CHECK, OPTIONS_EXIT, OPTIONS_BAD };
 enum options_result options_read(struct options *options, int argc, char *argv[], char reason[REASON_TEXT]);
 
 /*
+ * Returns the line of the configuration file from which an option has its value, or 0. `index` is that of an address to
+ * listen on, and otherwise 0.
+ */
+int options_line(const char *name, unsigned index);
+
+/*
  * Writes the names of the options that differ and that a running hub cannot change, as "--this, --that". False if there
  * are none.
  */
