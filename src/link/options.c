@@ -50,8 +50,9 @@ static const struct entry entries[] = {
 enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION };
 
 /*
- * Whether this is the URL of a server. A user and a password end with the last @, and may have any character. One
- * without a host would be logged with its password, as that of a server which cannot be reached.
+ * Whether this is the URL of a server. A user and a password end with the last @. The library of NATS puts them between
+ * quotes as they are, so that one with a quote or a backslash never works. A URL without a host would be logged with
+ * its password, as that of a server which cannot be reached.
  */
 static bool is_server(const char *url)
 {
@@ -61,7 +62,7 @@ static bool is_server(const char *url)
 
     snprintf(text, sizeof text, "%s", at != NULL ? at + 1 : scheme != NULL ? scheme + 3 : url);
     text[strcspn(text, "/")] = '\0';
-    return address_read(&address, text) && address.host[0] != '\0' &&
+    return strpbrk(url, "\"\\") == NULL && address_read(&address, text) && address.host[0] != '\0' &&
            (address.port[0] == '\0' || address_is_number(address.port));
 }
 
@@ -107,10 +108,10 @@ static void explain(const struct entry *entry, const char *value, char text[CONF
                         : entry->kind == FLAG  ? "no value"
                                                : "a value that is not empty and not too long";
     if (entry->kind == SERVER) /* its text may have a password */
-        snprintf(
-            text, CONFIGURATION_TEXT,
-            "server takes a URL such as nats://user:password@127.0.0.1:4222, of up to %u characters, up to %u times",
-            TEXT_MOST - 1, SERVERS_MOST);
+        snprintf(text, CONFIGURATION_TEXT,
+                 "server takes a URL such as nats://user:password@127.0.0.1:4222 without quotes and backslashes, of up "
+                 "to %u characters, up to %u times",
+                 TEXT_MOST - 1, SERVERS_MOST);
     else
         snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", entry->name, takes, value);
 }
