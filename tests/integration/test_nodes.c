@@ -1192,7 +1192,7 @@ END_TEST
 START_TEST(test_link_needs_a_node)
 {
     char *arguments[] = {"--link", link_a, NULL};
-    expect_start_to_fail(&hub_a, arguments, 64, "--link takes effect with a --node");
+    expect_start_to_fail(&hub_a, arguments, 64, "must not be 0 with --link");
 }
 END_TEST
 
