@@ -71,6 +71,13 @@ static void tear_down(void)
         close(writer.file);
 }
 
+/* As before the first change. */
+static void start_again(void)
+{
+    tear_down();
+    set_up();
+}
+
 static void write_file(void)
 {
     if (writer.file >= 0)
@@ -230,7 +237,7 @@ static void expect_refused(const char *why)
     const char *mistake = open_file();
     ck_assert_msg(mistake != NULL && strstr(mistake, why) != NULL, "%s, and not: %s", why,
                   mistake == NULL ? "taken" : mistake);
-    set_up();
+    start_again();
     write_file();
     ck_assert_ptr_null(open_file());
 }
@@ -281,7 +288,7 @@ START_TEST(test_illegal_states_are_refused)
             expect_refused("state");
         write_file();
         ck_assert_ptr_null(open_file());
-        set_up();
+        start_again();
     }
     first.flags = SAVED_REJECTED | SAVED_SHUT; /* with a queue */
     expect_refused("state");
