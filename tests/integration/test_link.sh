@@ -380,16 +380,18 @@ if command -v python3 >/dev/null; then
     python3 -uc '
 import socket, sys, time
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listens", file=sys.stderr)
 while True:
     client, _ = listener.accept()
     print(time.time())
     client.sendall(b"INFO {\"server_id\":\"x\",\"version\":\"2.9.0\",\"proto\":1,\"max_payload\":1048576}\r\n")
-    while b"PING" not in client.recv(4096):
+    while b"PING" not in (client.recv(4096) or b"PING"):
         pass
     client.sendall(b"PONG\r\n")
-    client.close()' $other >"$dir/moments" &
+    client.close()' $other >"$dir/moments" 2>"$dir/closes.err" &
     other_pid=$!
     pids="$pids $other_pid"
+    await_line "$dir/closes.err" '^\(listens\)' >/dev/null || fail 'the server that closes does not start'
     plain=$nats nats=nats://127.0.0.1:$other
     start_link 5 --link "$dir/link1" --cluster closes
     nats=$plain
