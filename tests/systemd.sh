@@ -320,6 +320,17 @@ check_link() {
     await 15 link_status 'node 7: other nodes that are up: 0'
     link_says 'ready, node 7 of relayhub' || fail 'it is not ready'
     await 5 inside relayhub-link --status
+
+    # As relayhub-link(8) says.
+    step='link whose file only root may read' && set_mark
+    mkdir "$tree/etc/systemd/system/relayhub-link.service.d"
+    sed -n '/^\[Service\]/,/^\.Ed/{/^\.Ed/!p}' "$tree/usr/share/man/man8/relayhub-link.8" >"$tree/etc/systemd/system/relayhub-link.service.d/file.conf"
+    (umask 077 && echo 'cluster others' >"$tree/etc/relayhub/relayhub-link.conf")
+    inside systemctl daemon-reload
+    inside systemctl restart relayhub-link || fail "it does not start: $(inside journalctl --no-pager -u relayhub-link)"
+    await 15 link_says 'ready, node 7 of others'
+    rm -rf "$tree/etc/systemd/system/relayhub-link.service.d" "$tree/etc/relayhub/relayhub-link.conf"
+    inside systemctl daemon-reload
     inside systemctl stop relayhub-link nats-server relayhubd
     [ ! -e "$tree/run/relayhub-link" ] || fail 'something is left in /run'
     [ ! -e "$tree/run/relayhub" ] || fail 'something of the hub is left in /run'
