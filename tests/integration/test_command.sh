@@ -325,13 +325,13 @@ json() {
 
 # A wait for messages that has an end, which each message moves.
 waiting() {
-    listen text '^id \([0-9]*\)$' --wait 1.5
-    sleep 1
+    listen text '^id \([0-9]*\)$' --wait 4
+    sleep 2.5
     expect 0 send "$id" hello
-    sleep 1
+    sleep 2.5
     kill -0 $pid || fail "listen --wait ends though a message came"
     await_exit 75 $pid 'listen --wait'
-    grep -qx 'relayhub: no message came for 1.5 seconds' "$dir/text.err" || fail "listen --wait does not say why it ends"
+    grep -qx 'relayhub: no message came for 4 seconds' "$dir/text.err" || fail "listen --wait does not say why it ends"
 }
 
 # A name that nobody has is called that, as it was typed, and so is what is no id.
