@@ -282,6 +282,8 @@ START_TEST(test_all_streams)
     expect_clients(MIRROR_STREAMS, last);
     mirror_release(&shared, 0, 17);
     expect_clients(MIRROR_STREAMS - 1, last);
+    uint32_t at = 0;
+    ck_assert_uint_eq(mirror_next(&shared, 0, &at, mirror_end(&shared, 0)), UINT64_C(100) << 48 | first_slot());
     ck_assert_uint_eq(mirror_stream_clients(&shared, 0, 18), 1);
 }
 END_TEST

@@ -232,7 +232,7 @@ static const struct lie {
 } lies[] = {
     {{.number = 3, .messages = 1, .about = 4}, 1},                       /* not sent yet */
     {{.number = 3, .messages = 1, .about = PEER_ABOUT_ENDED - 1}, 1},    /* never */
-    {{.number = 0, .messages = 1, .about = 1}, 1},                       /* acknowledged */
+    {{.number = 1, .messages = 1, .about = 1}, 1},                       /* acknowledged */
     {{.number = 2, .messages = 1, .about = 2}, 1},                       /* of another FORWARD */
     {{.number = 0, .messages = 4, .about = PEER_ABOUT_EARLIER}, 1},      /* more than all */
     {{.number = 0, .messages = 1, .about = PEER_ABOUT_EARLIER}, 2},      /* the hub names one at a time */
