@@ -692,6 +692,8 @@ static void attack_words(uint64_t number)
     check_ledgers();
     if (chance(10) == 0)
         check_a_new_client();
+    if (chance(20) == 0)
+        kill(hub.pid, SIGUSR1); /* adds up all that workers say */
     end_child(writer);
     if (stands)
         kill(worker.pid, SIGCONT);

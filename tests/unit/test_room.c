@@ -19,12 +19,13 @@ static void set_up(void)
     worker->limits = (struct limits){.high_watermark = 1u << 20, .low_watermark = 256u << 10};
 }
 
-/* So many blocks and queue entries are free, here and in the worker with the least. */
+/* So many blocks are free here and in the other worker, of which this one holds all the others; and queue entries. */
 static void look(uint32_t blocks, uint32_t entries)
 {
     worker->store.free_blocks = blocks;
+    worker->store.held[1] = BLOCKS - blocks;
+    worker->segments_used = SEGMENTS - entries;
     atomic_store(&shared_scoreboard(&shared, 1)->statistics.store_blocks_used, BLOCKS - blocks);
-    atomic_store(&shared_scoreboard(&shared, 1)->statistics.segments_used, SEGMENTS - entries);
     room_look(worker);
 }
 
@@ -44,11 +45,24 @@ END_TEST
 
 START_TEST(test_what_another_worker_says_is_bounded)
 {
-    worker->store.free_blocks = BLOCKS;
-    atomic_store(&shared_scoreboard(&shared, 1)->statistics.store_blocks_used, UINT64_MAX);
-    atomic_store(&shared_scoreboard(&shared, 1)->statistics.segments_used, UINT64_MAX);
-    room_look(worker);
-    ck_assert_uint_eq(worker->room.queue_bytes + worker->room.queue_entries + worker->room.patience, 0);
+    static const uint64_t wrong[] = {BLOCKS, BLOCKS + 1, UINT32_MAX, UINT64_C(1) << 63, UINT64_MAX};
+
+    for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        look(BLOCKS, SEGMENTS);
+        atomic_store(&shared_scoreboard(&shared, 1)->statistics.store_blocks_used, wrong[i]);
+        atomic_store(&shared_scoreboard(&shared, 1)->statistics.segments_used, wrong[i]);
+        atomic_store(&shared_scoreboard(&shared, 1)->statistics.waiting_for_store, wrong[i]);
+        room_look(worker);
+        ck_assert_uint_eq(worker->room.queue_bytes, 1u << 20); /* nobody here can do anything about it */
+        ck_assert_uint_eq(worker->room.queue_entries, (SEGMENTS - 4096) / 16);
+        ck_assert(!room_is_wanted(worker));
+        worker->store.held[1] = BLOCKS / 4; /* half of all, if the other one holds as much */
+        room_look(worker);
+        ck_assert_uint_eq(worker->room.patience, PATIENCE_FULL);
+        worker->store.held[1] = BLOCKS / 2;
+        room_look(worker);
+        ck_assert_uint_eq(worker->room.queue_bytes + worker->room.patience, 0);
+    }
 }
 END_TEST
 
@@ -106,6 +120,7 @@ START_TEST(test_who_waits_makes_it_wanted)
     look(BLOCKS, SEGMENTS);
     ck_assert(!room_is_wanted(worker));
     atomic_store(&shared_scoreboard(&shared, 1)->statistics.waiting_for_store, 1);
+    worker->store.held[1] = 1;
     room_look(worker);
     ck_assert(room_is_wanted(worker));
 }

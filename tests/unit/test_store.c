@@ -171,6 +171,52 @@ START_TEST(test_lent_piece_comes_back)
 }
 END_TEST
 
+/* Whatever a worker says that it returned, it gets nothing that was not lent, and its end ends what it kept. */
+START_TEST(test_a_worker_that_never_returns)
+{
+    static const uint32_t wrong[] = {0, 2, 0x7fffffff, 0x80000000, UINT32_MAX};
+    uint32_t blocks = a.blocks, pieces = 0;
+
+    for (uint32_t piece; (piece = take(&a, BLOCK_SIZE)) != BLOCK_NONE; pieces++) {
+        ck_assert(!store_is_hoarded(&a, 1) || (a.free_blocks < blocks / 16 && pieces > blocks / 2));
+        lend(&a, piece, 1);
+        atomic_store(shared_references_returned(&shared, piece, 1), wrong[piece % 5]);
+        give(&a, piece);
+    }
+    ck_assert_uint_eq(pieces, blocks);
+    ck_assert(store_is_hoarded(&a, 1) && !store_is_hoarded(&a, 0));
+    ck_assert_uint_eq(a.lent_to[1], blocks);
+    store_reclaim(&a, blocks);
+    ck_assert_uint_eq(a.free_blocks, 0);
+    store_forget_holder(&a, 1);
+    ck_assert(!store_is_hoarded(&a, 1));
+    store_reclaim(&a, blocks);
+    ck_assert_uint_eq(a.free_blocks, blocks);
+}
+END_TEST
+
+/* What is held of each arena is known without asking its owner. */
+START_TEST(test_blocks_held_of_another_arena)
+{
+    uint32_t piece = take(&a, 3 * BLOCK_SIZE);
+
+    for (unsigned i = 0; i < 2; i++) {
+        lend(&a, piece, 1);
+        store_borrow(&b, place_of(piece), sizes[piece]);
+    }
+    ck_assert_uint_eq(b.held[0], 3);
+    store_release(&b, place_of(piece), BLOCK_SIZE);
+    store_release(&b, place_of(piece), BLOCK_SIZE);
+    ck_assert_uint_eq(b.held[0], 2);
+    store_release(&b, place_of(piece) + BLOCK_SIZE, 2 * BLOCK_SIZE);
+    store_release(&b, place_of(piece) + BLOCK_SIZE, 2 * BLOCK_SIZE);
+    ck_assert_uint_eq(b.held[0], 0);
+    give(&a, piece);
+    store_reclaim(&a, 8);
+    ck_assert_uint_eq(a.lent_to[1], 0);
+}
+END_TEST
+
 START_TEST(test_exhausted_store_takes_lent_pieces_back)
 {
     for (int i = 0; i < 2048; i++) {
@@ -964,6 +1010,8 @@ int main(void)
     tcase_add_test(tests, test_exhaustion_and_recovery);
     tcase_add_test(tests, test_holds_inside_a_worker);
     tcase_add_test(tests, test_lent_piece_comes_back);
+    tcase_add_test(tests, test_a_worker_that_never_returns);
+    tcase_add_test(tests, test_blocks_held_of_another_arena);
     tcase_add_test(tests, test_exhausted_store_takes_lent_pieces_back);
     tcase_add_test(tests, test_death_of_one_of_two_holders);
     tcase_add_test(tests, test_search_for_a_run_goes_round);

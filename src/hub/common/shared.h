@@ -1,20 +1,40 @@
 /*
  * shared.h: the memory that all processes of the hub have in common.
  *
- * It is one anonymous memfd. The master maps it before it forks, so every process sees it at the same address. It has
- * these regions. The first is the master's. All others but the last are cut into one part of whole pages a worker,
- * which that worker alone may write (shared_protect()):
+ * It is one anonymous memfd. The master maps it before it forks, so every process sees it at the same address. The
+ * header is the master's. All other regions but the last are cut into one part of whole pages a worker, which that
+ * worker alone can write (shared_protect()). A worker may have been taken over: its part, its records (mailbox.h) and
+ * its messages (handoff.h) are input. A reader takes each word once, and checks it:
  *
- *     header                what describes this and the next two to readers, and what the hub counts: statistics.h
- *     scoreboards           what a worker counts, also of each other hub, and how many of its slots were ever used
- *     clients               what a worker knows of the client of each slot, for itself and for readers: state.h
- *     ids                   one word a slot of the worker: routes.h
- *     congested             one word a slot of the worker: congestion.h
- *     references_given      the message store: references that the owner of a block gave to other workers
- *     references_returned   the message store: how many of them those workers have returned
- *     closed                clients that the worker closed, by their source address: addresses.h
- *     arenas                the message store itself
- *     waiters               one word a slot and a worker, which everybody may write, atomically: congestion.h
+ *     region, word         written by   read by, and what the reader checks
+ *     header               master       everybody: the hub's own values, statistics.h
+ *     scoreboards          the worker   what it counts, also of each other hub, statistics.h:
+ *       all                             readers and SIGUSR1: nothing follows from them
+ *       connections                     LIST: at most the worker's slots, reply.c
+ *       closed                          master: from none to all that the worker was given; it has at most its
+ *                                       share of --max-connections, accepting.c
+ *       turns                           master: a count that stands still is a worker that hangs, heartbeat.c
+ *       store_blocks_used               workers: an arena is no fuller than what this worker holds of it, times
+ *                                       the number of workers, room.c
+ *       waiting_for_store               workers: only if this worker holds some of its arena, room.c
+ *       segments_used                   workers: only senders to that worker wait, backpressure.c
+ *       slots_used                      everybody: at most the range, routes_used(); 0 after a death
+ *       credit_returned                 workers: at most what was sent, backpressure.c; 0 after a death
+ *     clients              the worker   readers; a successor forgets them all, state.h
+ *     ids                  the worker   everybody: an id names its own slot, and LIST lists no more of them than
+ *                                       `connections`, routes.h; none after a death
+ *     congested            the worker   workers: only senders to this receiver wait, congestion.h; none after a
+ *                                       death
+ *     references_given     the owner    the holder, after a death of the owner: replaced by what it really holds,
+ *                                       store.c
+ *     references_returned  the holder   the owner: what was sent to a worker that returns nothing stays; if that
+ *                                       fills the arena, only senders to that worker wait, store_is_hoarded()
+ *     closed               the worker   master: at most what the worker was given of an address, addresses.c; 0
+ *                                       after a death
+ *     arenas               the owner    workers: sizes stay within a segment, and what goes back goes to the
+ *                                       writer, output.c; a receiver gets the bytes as they are
+ *     waiters              everybody    the owner of the key: a wrong bit is one wake too many, and paused
+ *                                       senders look for themselves, backpressure_look()
  *
  * A hub that is one of several has the mirror of the others' clients beside it, with a part a worker: mirror.h.
  *

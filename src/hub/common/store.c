@@ -115,8 +115,10 @@ static bool came_back(struct store *store, uint32_t block)
     uint64_t *lent = &store->lent[block - store->first];
     for (uint64_t left = *lent; left != 0; left &= left - 1) {
         unsigned holder = (unsigned)__builtin_ctzll(left);
-        if (!holder_has(store, block, holder))
+        if (!holder_has(store, block, holder)) {
             *lent &= ~(UINT64_C(1) << holder);
+            store->lent_to[holder]--;
+        }
     }
     return *lent == 0;
 }
@@ -158,6 +160,8 @@ static void adopt_held_blocks(struct store *store)
             continue;
         mark(store, start, 1, true);
         store->lent[start] = holders;
+        for (; holders != 0; holders &= holders - 1)
+            store->lent_to[__builtin_ctzll(holders)]++;
         append_lent(store, start);
     }
 }
@@ -237,6 +241,7 @@ static void give_up_block(struct store *store, uint32_t block)
             append_lent(store, block - store->first);
         return;
     }
+    store->held[block / store->blocks]--;
     _Atomic uint32_t *returned = shared_references_returned(store->shared, block, store->self);
     uint32_t value = atomic_load_explicit(returned, memory_order_relaxed) + store->borrowed[block];
     store->borrowed[block] = 0;
@@ -274,7 +279,9 @@ void store_lend(struct store *store, uint64_t at, uint32_t length, unsigned work
     for (uint32_t block = store_block(at), last = store_last_block(at, length); block <= last; block++) {
         _Atomic uint32_t *given = shared_references_given(store->shared, block, worker);
         atomic_store_explicit(given, atomic_load_explicit(given, memory_order_relaxed) + 1, memory_order_relaxed);
-        store->lent[block - store->first] |= UINT64_C(1) << worker;
+        uint64_t *lent = &store->lent[block - store->first];
+        store->lent_to[worker] += !(*lent >> worker & 1);
+        *lent |= UINT64_C(1) << worker;
     }
 }
 
@@ -284,7 +291,8 @@ void store_borrow(struct store *store, uint64_t at, uint32_t length)
     INVARIANT(!store_is_own(store, store_block(at)) && !store_is_own(store, store_last_block(at, length)), at, length);
     for (uint32_t block = store_block(at), last = store_last_block(at, length); block <= last; block++) {
         store->borrowed[block]++;
-        store->references[block]++;
+        if (store->references[block]++ == 0)
+            store->held[block / store->blocks]++;
     }
 }
 
@@ -364,6 +372,7 @@ void store_forget_holder(struct store *store, unsigned holder)
     uint64_t bit = UINT64_C(1) << holder;
     for (uint32_t start = 0; start < store->blocks; start++)
         store->lent[start] &= ~bit;
+    store->lent_to[holder] = 0;
 }
 
 void store_reconcile(struct store *store, unsigned owner)

@@ -46,6 +46,8 @@ struct store {
     uint64_t *lent;       /* [block of the arena]: workers that may still have references to it, a bit each */
     uint32_t *next_lent;  /* [block of the arena]: the queue of blocks to which only others have references */
     uint32_t lent_head, lent_tail, lent_count;
+    uint32_t lent_to[WORKERS_MAX]; /* blocks with the bit of each worker in `lent` */
+    uint32_t held[WORKERS_MAX];    /* blocks of each other worker that this one references */
 };
 
 /*
@@ -101,6 +103,15 @@ void store_lend(struct store *store, uint64_t at, uint32_t length, unsigned work
 
 /* For the other worker: takes the reference that came with a record. The last store_release() returns it. */
 void store_borrow(struct store *store, uint64_t at, uint32_t length);
+
+/*
+ * Whether the arena is nearly full, and it is so for what `holder` has: nobody else can do anything about it, and
+ * `holder` may never give it back.
+ */
+static inline bool store_is_hoarded(const struct store *store, unsigned holder)
+{
+    return store->free_blocks < store->blocks / 16 && store->lent_to[holder] > store->blocks / 2;
+}
 
 /* Looks at up to `most` lent blocks, and frees those to which no references are left. */
 void store_reclaim(struct store *store, uint32_t most);

@@ -176,6 +176,8 @@ static bool sends_little(const struct worker *worker, const struct connection *s
 static uint32_t credit_of(const struct worker *worker, const struct connection *sender, unsigned target)
 {
     bool little = sends_little(worker, sender);
+    if (store_is_hoarded(&worker->store, target))
+        return 0;
     if (is_short(worker, target))
         return little ? CREDIT_LEAST : 0;
     return little ? worker->credit + CREDIT_EXTRA : worker->credit;
@@ -236,7 +238,9 @@ static bool still_waits(const struct worker *worker, uint32_t key)
         return congestion_is_set(shared, key);
     if (key >= PEER_KEYS || key == congestion_worker_key(shared, worker->index))
         return true; /* what these wait for is not in shared memory */
-    return is_short(worker, key - shared->slots) || under_way(worker, key - shared->slots) >= worker->credit;
+    unsigned target = key - shared->slots;
+    return is_short(worker, target) || store_is_hoarded(&worker->store, target) ||
+           under_way(worker, target) >= worker->credit;
 }
 
 void backpressure_look(struct worker *worker)

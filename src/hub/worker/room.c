@@ -18,31 +18,34 @@ static uint32_t beyond_reserve(uint32_t free_blocks)
     return beyond(free_blocks, RESERVE_BLOCKS);
 }
 
-/* The free blocks and segments of the worker that has least of them, and whether anybody waits for some. */
-static void find_least(struct worker *worker, uint32_t *blocks, uint32_t *segments)
+/*
+ * The free blocks of the arena that has least of them, as far as that is for the clients of this worker to mend; and
+ * whether anybody waits for some. Another worker's figures may be anything, if it was taken over. So its arena counts
+ * as no fuller than if each worker held as much of it as this one does. If an arena is full, the worker that holds most
+ * of it always sees that.
+ */
+static uint32_t find_least(struct worker *worker)
 {
     const struct shared *shared = worker->shared;
-    uint64_t most_blocks = 0, most_segments = 0, waiting = 0;
+    const uint32_t blocks = worker->store.blocks;
+    uint64_t most = 0;
 
+    worker->room.wanted = false;
     for (unsigned i = 0; i < shared->workers; i++) {
         const struct statistics *statistics = &shared_scoreboard(shared, i)->statistics;
-        uint64_t used = atomic_load_explicit(&statistics->store_blocks_used, memory_order_relaxed);
-        uint64_t entries = atomic_load_explicit(&statistics->segments_used, memory_order_relaxed);
-        most_blocks = used > most_blocks ? used : most_blocks;
-        most_segments = entries > most_segments ? entries : most_segments;
-        waiting |= atomic_load_explicit(&statistics->waiting_for_store, memory_order_relaxed);
+        uint64_t used = statistics_get(&statistics->store_blocks_used), held = worker->store.held[i];
+        if (i == worker->index)
+            held = blocks - worker->store.free_blocks - worker->store.lent_count;
+        worker->room.wanted |= held > 0 && statistics_get(&statistics->waiting_for_store) > 0;
+        used = used < held * shared->workers ? used : held * shared->workers;
+        most = used > most ? used : most;
     }
-    worker->room.wanted = waiting > 0;
-    /* Another worker's figures may be anything, if it was taken over. */
-    *blocks = most_blocks < worker->store.blocks ? worker->store.blocks - (uint32_t)most_blocks : 0;
-    *segments = most_segments < SEGMENTS ? SEGMENTS - (uint32_t)most_segments : 0;
+    return most < blocks ? blocks - (uint32_t)most : 0;
 }
 
 void room_look(struct worker *worker)
 {
-    uint32_t blocks, segments;
-
-    find_least(worker, &blocks, &segments);
+    uint32_t blocks = find_least(worker), segments = SEGMENTS - worker->segments_used;
     uint64_t bytes = (uint64_t)beyond_reserve(blocks) * BLOCK_SIZE / QUEUE_SHARE;
     worker->room.queue_bytes = bytes < worker->limits.high_watermark ? (uint32_t)bytes : worker->limits.high_watermark;
     worker->room.queue_entries = beyond(segments, RESERVE_SEGMENTS) / QUEUE_SHARE;
