@@ -197,6 +197,25 @@ START_TEST(test_a_worker_has_what_it_needs_and_nothing_of_the_master)
 }
 END_TEST
 
+#ifndef __SANITIZE_ADDRESS__
+/* What a worker wrote to the hub's standard error would have no limit, and could have any character. */
+START_TEST(test_a_worker_in_the_foreground_writes_to_nobody)
+{
+    char path[64], target[64];
+
+    hub_start(&hub, 2, NULL);
+    for (int fd = 0; fd < 3 && getenv("RELAYHUB_WRAPPER") == NULL; fd++) { /* which runs it without a sandbox */
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)hub_worker(&hub, 1), fd);
+        ssize_t length = readlink(path, target, sizeof target - 1);
+        ck_assert_int_gt(length, 0);
+        target[length] = '\0';
+        ck_assert_str_eq(target, "/dev/null");
+    }
+    hub_stop(&hub);
+}
+END_TEST
+#endif
+
 static unsigned closed; /* of the three standard descriptors, a bit each */
 
 static void close_standard(void)
@@ -503,6 +522,9 @@ int main(void)
     tcase_add_test(tests, test_journal_of_something_else);
     tcase_add_loop_test(tests, test_descriptors_that_are_nobodys_are_closed, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_a_worker_has_what_it_needs_and_nothing_of_the_master);
+#ifndef __SANITIZE_ADDRESS__
+    tcase_add_test(tests, test_a_worker_in_the_foreground_writes_to_nobody);
+#endif
     tcase_add_loop_test(tests, test_no_line_lands_in_a_connection, 0, 8);
     tcase_add_loop_test(tests, test_start_in_the_background_with_descriptors_closed, 0, 8);
     tcase_add_test(tests, test_failure_in_the_background_is_said_where_it_was_started);
