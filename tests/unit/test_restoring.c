@@ -40,7 +40,7 @@ static uint64_t put_message(uint32_t length, uint8_t byte)
     ck_assert(at != STORE_NONE);
     uint8_t *bytes = store_bytes(&worker->store, at);
     frame_store_word(bytes, frame_word(FRAME_MESSAGE, 1, length));
-    frame_store_id(bytes + FRAME_WORD_SIZE, 77);
+    frame_store_id(bytes + FRAME_WORD_SIZE, connections[0]->id);
     memset(bytes + FRAME_DELIVERY_HEADER_SIZE, byte, length);
     return at;
 }
@@ -272,6 +272,18 @@ static void expect_room(struct worker *fresh)
     }
 }
 
+/* Client 0 has sent all that is queued. Only of it another worker may say that something did not arrive. */
+static void expect_sent_to(const struct worker *fresh, unsigned client)
+{
+    uint64_t queues = 0;
+
+    for (unsigned i = 0; i < CLIENTS && client == 0; i++) {
+        unsigned owner = routes_worker(&workers.shared, routes_slot(&workers.shared, connections[i]->id));
+        queues |= connections[i]->queued > 0 && owner != fresh->index ? UINT64_C(1) << owner : 0;
+    }
+    ck_assert_uint_eq(find_connection(fresh, connections[client]->id)->sent_to, queues);
+}
+
 START_TEST(test_each_client_has_what_it_had)
 {
     unsigned found = 0;
@@ -285,6 +297,7 @@ START_TEST(test_each_client_has_what_it_had)
             if (find_connection(fresh, connections[client]->id) == NULL)
                 continue;
             expect_same(fresh, client);
+            expect_sent_to(fresh, client);
             found++;
         }
         /* Whoever watches it sees a turn at least for each client and each block that it has taken. */

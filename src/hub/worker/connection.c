@@ -175,7 +175,6 @@ struct connection *connection_adopt(struct worker *worker, int fd, uint64_t id, 
 {
     struct connection *connection = begin(worker, routes_slot(worker->shared, id), fd, address);
     connection->id = id;
-    connection->sent_to = UINT64_MAX; /* what the program before knew */
     return connection;
 }
 

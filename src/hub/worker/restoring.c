@@ -77,6 +77,12 @@ static void restore_flags(struct connection *connection, uint64_t saved)
         connection->flags |= saved & pairs[i].saved ? pairs[i].flag : 0;
 }
 
+/* Whether a segment has room for the header of its first message, which names the sender. */
+static bool is_queued_right(const struct saved_segment *segment)
+{
+    return segment->number == NOT_A_MESSAGE || segment->length >= FRAME_DELIVERY_HEADER_SIZE;
+}
+
 static bool restore_queue(struct worker *worker, struct connection *connection, const struct saved_part *part,
                           struct saved_connection *saved, const uint32_t *copies)
 {
@@ -85,7 +91,8 @@ static bool restore_queue(struct worker *worker, struct connection *connection, 
     while (saved_next_segment(saved, &segment)) {
         uint32_t copy = copies == NULL ? NEEDED : copies[saved_block(part, segment.at)];
         uint64_t at = (uint64_t)(copy - 1) * BLOCK_SIZE + segment.at % BLOCK_SIZE;
-        if (copy == NEEDED || !output_queue(worker, connection, at, (uint32_t)segment.length, segment.number))
+        if (copy == NEEDED || !is_queued_right(&segment) ||
+            !output_queue(worker, connection, at, (uint32_t)segment.length, segment.number))
             return false;
     }
     connection->written = (uint32_t)saved->written;
@@ -140,6 +147,31 @@ static uint32_t take_part(struct worker *worker, const struct saved_part *part)
     return lost;
 }
 
+/*
+ * Notes which clients have messages in the queues of other workers' clients: only about those may another worker say
+ * that they did not arrive (take_undelivered() in relay.c).
+ */
+static void note_senders(struct worker *worker, const struct saved_part *part)
+{
+    struct saved_reader reader = saved_begin(part);
+    struct saved_connection receiver;
+    struct saved_segment segment;
+
+    while (saved_next(&reader, &receiver)) {
+        unsigned owner = routes_worker(worker->shared, routes_slot(worker->shared, receiver.id));
+        show_progress(worker);
+        while (owner != worker->index && saved_next_segment(&receiver, &segment)) {
+            if (!is_queued_right(&segment) || segment.number == NOT_A_MESSAGE)
+                continue;
+            const uint8_t *message =
+                part->blocks_at + saved_block(part, segment.at) * BLOCK_SIZE + segment.at % BLOCK_SIZE;
+            struct connection *sender = find_connection(worker, frame_load_id(message + FRAME_WORD_SIZE));
+            if (sender != NULL)
+                sender->sent_to |= UINT64_C(1) << owner;
+        }
+    }
+}
+
 uint32_t restoring_take(struct worker *worker, struct saved_part *parts, unsigned count)
 {
     uint32_t lost = 0;
@@ -147,8 +179,10 @@ uint32_t restoring_take(struct worker *worker, struct saved_part *parts, unsigne
     if (count == 0)
         return 0;
     routes_adopt(&worker->routes);
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count; i++)
         lost += take_part(worker, &parts[i]);
+    for (unsigned i = 0; i < count; i++) {
+        note_senders(worker, &parts[i]);
         saved_close(&parts[i]);
     }
     worker->frozen = worker->restored = true;
