@@ -232,6 +232,22 @@ START_TEST(test_sizes_that_lead_elsewhere)
 }
 END_TEST
 
+/* Also one that another hub would have, where there is no other hub. */
+START_TEST(test_a_sender_that_nobody_has)
+{
+    static const uint64_t wrong[] = {0, 1, UINT64_C(7) << NODE_SHIFT, UINT64_C(1) << 63, UINT64_MAX};
+
+    for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        deliver(put_message(0, wrong[i], 0), 12, 1);
+        ck_assert_uint_eq(worker->returns[1].count, 1);
+        relay_returns(worker);
+        ck_assert_uint_eq(worker->returns[1].count, 0);
+        relay_flush(worker);
+        inbox_discard(inboxes[1]);
+    }
+}
+END_TEST
+
 /* Each byte of a record is any: this worker goes on, or reads no more. */
 START_TEST(test_any_bytes)
 {
@@ -245,8 +261,12 @@ START_TEST(test_any_bytes)
         static const uint16_t counts[] = {0, 1, 2, 0, 1, 1};
         record->kind = (uint16_t)(1 + (state >> 8) % 5);
         record->count = counts[record->kind];
-        if (round % 3 == 0)
-            record->at = arena(1) + (state >> 4) % arena(1);
+        if (round % 3 == 0) {
+            uint64_t at = (state >> 4) % (arena(1) - sizeof bytes);
+            memcpy(store_bytes(&worker->store, arena(1) + at), bytes + sizeof bytes / 2, sizeof bytes / 2);
+            record->at = arena(1) + at;
+            record->length = 12 + record->length % 5000;
+        }
         if (round % 2 == 0)
             record->ids[0] = client(round / 2 % 2)->id;
         size_t size = round % 50 == 49 ? state % sizeof bytes : sizeof *record + record->count * sizeof(uint64_t);
@@ -277,6 +297,7 @@ int main(void)
     tcase_add_test(tests, test_a_stream_gets_no_message);
     tcase_add_test(tests, test_barriers_whose_answers_are_not_taken);
     tcase_add_test(tests, test_sizes_that_lead_elsewhere);
+    tcase_add_test(tests, test_a_sender_that_nobody_has);
     tcase_add_test(tests, test_any_bytes);
     return run_case(tests, "records");
 }

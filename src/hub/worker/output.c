@@ -454,7 +454,7 @@ static void append_return(struct worker *worker, uint32_t index, unsigned writer
     uint64_t sender = sender_of(worker, index);
 
     worker->segments[index].receiver = receiver;
-    if (routes_is_foreign(shared, sender))
+    if (shared->mirror != NULL && routes_is_foreign(shared, sender))
         append_foreign(worker, index);
     else if (writer == worker->index) /* or it was another worker of the program before */
         append(worker, &worker->returns[routes_worker(shared, routes_slot(shared, sender))], index);
