@@ -7,6 +7,7 @@
 
 #include "configuration.h"
 
+#include "hub/common/invariant.h"
 #include "hub/common/sandbox.h"
 #include "hub/common/saved.h"
 #include "hub/common/shared.h"
@@ -374,11 +375,20 @@ static enum options_result read_arguments(struct options *options, int argc, cha
 
 /* ---- options that are each valid alone ---- */
 
+/* Returns the entry of a name that is in the table. */
+static const struct entry *entry_of(const char *name)
+{
+    const struct entry *entry = find_entry(name);
+
+    INVARIANT(entry != NULL, 0);
+    return entry;
+}
+
 /* Writes an option, its value if that is a number, and where it comes from: "--low-watermark (256K by default)". */
 static void describe(const struct options *options, const char *name, char text[64])
 {
     static const char *const units[] = {"", "K", "M", "G"};
-    const struct entry *entry = find_entry(name);
+    const struct entry *entry = entry_of(name);
     int source = source_of[entry - entries], length = snprintf(text, 64, "--%s (", name);
     unsigned unit = 0;
 
@@ -448,7 +458,7 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
 
 int options_line(const char *name, unsigned index)
 {
-    const struct entry *entry = find_entry(name);
+    const struct entry *entry = entry_of(name);
     int source = entry->kind == ADDRESS ? source_of_listen[index] : source_of[entry - entries];
 
     return source > 0 ? source : 0;
