@@ -136,7 +136,11 @@ shown() {
 }
 await_silence() { # NAME -lt|-ge
     for _ in $(seq 400); do
-        [ "$(shown "$1")" "$2" 4 ] && return 0
+        seconds=$(shown "$1")
+        case $2 in
+        -lt) [ "$seconds" -lt 4 ] && return 0 ;;
+        -ge) [ "$seconds" -ge 4 ] && return 0 ;;
+        esac
         sleep 0.05
     done
     fail "$1 is $(shown "$1"), not $2 4"
