@@ -212,7 +212,7 @@ int main(int argc, char **argv)
     char **operands = NULL;
 
     int status = read_arguments(argc, argv, &settings, &command, &operands);
-    if (status != EX_OK)
+    if (status != EX_OK || command == NULL)
         return complain(status, "see relayhub --help; a body that begins with - stands after --");
     status = command->run(&settings, operands);
     if (flush_output() != EX_OK)

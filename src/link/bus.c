@@ -157,7 +157,7 @@ struct bus *bus_open(const struct link_options *options, int epoll)
         bus->options = options;
         bus->epoll = epoll;
         bus->pause = PAUSE_LEAST;
-        srand((unsigned)getpid());
+        srandom((unsigned)getpid());
         status = natsOptions_Create(&bus->settings);
     }
     if (status == NATS_OK)
@@ -309,8 +309,8 @@ static void lengthen_pause(struct bus *bus)
 {
     if (bus->next_server != 0)
         return;
-    uint32_t longer = bus->pause + bus->pause / 2 + (uint32_t)rand() % (bus->pause / 2 + 1);
-    bus->pause = longer < PAUSE_MOST ? longer : PAUSE_MOST - (uint32_t)rand() % (PAUSE_MOST / 4);
+    uint32_t longer = bus->pause + bus->pause / 2 + (uint32_t)random() % (bus->pause / 2 + 1);
+    bus->pause = longer < PAUSE_MOST ? longer : PAUSE_MOST - (uint32_t)random() % (PAUSE_MOST / 4);
 }
 
 bool bus_look(struct bus *bus, uint64_t now)

@@ -118,8 +118,12 @@ static char **get_arguments(struct saved_reader *reader)
     char **arguments = count < reader->size ? calloc((size_t)count + 1, sizeof *arguments) : NULL;
 
     for (uint64_t i = 0; arguments != NULL && i < count; i++) {
-        if ((arguments[i] = get_text(reader)) == NULL)
-            return NULL;
+        if ((arguments[i] = get_text(reader)) != NULL)
+            continue;
+        while (i > 0)
+            free(arguments[--i]);
+        free(arguments);
+        return NULL;
     }
     return arguments;
 }

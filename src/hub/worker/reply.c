@@ -87,7 +87,7 @@ static void enter_range(const struct shared *shared, struct walk *walk, unsigned
         walk->end = walk->slot + routes_used(shared, range);
         walk->left = clients_of(shared, range) + COME_MEANWHILE;
     } else {
-        walk->slot = 0;
+        walk->slot = walk->left = 0;
         walk->end = mirror_end(shared, range - shared->workers);
     }
 }
