@@ -1,5 +1,6 @@
 /* shared.c: the layout of the shared memory. See shared.h. */
 #include "hub/common/shared.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
