@@ -8,16 +8,12 @@
  *     floor accept     accepts, hands the connection to a process that serves it, and answers one IDENTITY
  *     floor pairs      writes what it reads from one connection of a pair to the other, in a bare loop of epoll; the
  *                      first two that connect are a pair, and so on, until one of them closes
- *     floor chain PORT two processes between a client and the server at this port, that pass on what they read in a
- *                      bare loop of epoll, through a TCP connection, a UNIX socket and a TCP connection: what the way
- *                      of a message through a hub and its link cannot do without
  *     floor splice | vmsplice | zerocopy
  *                      as relay, but without a copy through user space: see copy.h
  *
  * It prints "listening on ADDRESS:PORT", where the address is the second argument or 127.0.0.1. The first connection
  * that sends is the sender and all others are its receivers; when it closes, all are closed and the next ones may come.
- * All calls block, so there is no waiting for events either, but for pairs and
- * chain.
+ * All calls block, so there is no waiting for events either, but for pairs.
  */
 #include "copy.h"
 #include "protocol/frame.h"
@@ -241,8 +237,7 @@ static bool pair_relay(int fd, int partner)
     return false;
 }
 
-/* Relays for ever; `admit` is called when there may be another pair, because `source` is readable. */
-static _Noreturn void relay_pairs(int source, void (*admit)(int epoll, int source))
+static _Noreturn void relay_pairs(int listener)
 {
     struct epoll_event events[512];
     int epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -251,13 +246,13 @@ static _Noreturn void relay_pairs(int source, void (*admit)(int epoll, int sourc
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     need(epoll, "epoll_create");
-    pair_watch(epoll, source, source);
+    pair_watch(epoll, listener, listener);
     for (;;) {
         int n = epoll_wait(epoll, events, sizeof events / sizeof *events, -1);
         for (int i = 0; i < n; i++) {
             int fd = (int)(events[i].data.u64 >> 32), partner = (int)(events[i].data.u64 & 0xffffffff);
-            if (fd == source)
-                admit(epoll, source);
+            if (fd == listener)
+                pair_accept(epoll, listener);
             else if (!pair_relay(fd, partner))
                 break; /* the other events may be of what was closed */
         }
@@ -319,75 +314,26 @@ static _Noreturn void serve_handed(int channel)
     }
 }
 
-/* Makes two processes of one. Each has its end of a channel between them; true in the new one, which ends with the
- * other. */
-static bool become_two(int *channel)
+static void accept_and_hand_off(int listener)
 {
     int ends[2];
     need(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
     pid_t pid = fork();
     need(pid, "fork");
-    if (pid == 0)
+    if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGTERM);
-    *channel = ends[pid == 0];
-    close(ends[pid != 0]);
-    return pid == 0;
-}
-
-static void accept_and_hand_off(int listener)
-{
-    int channel;
-    if (become_two(&channel)) {
+        close(ends[0]);
         close(listener);
-        serve_handed(channel);
+        serve_handed(ends[1]);
     }
+    close(ends[1]);
     for (;;) {
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)
             continue;
-        hand_off(channel, fd);
+        hand_off(ends[0], fd);
         close(fd);
     }
-}
-
-/* ---- chains */
-
-static int chain_channel;
-static unsigned chain_port; /* of the server */
-
-/* The first process: a client, and a UNIX socket to the second one. */
-static void chain_accept(int epoll, int listener)
-{
-    int ends[2], on = 1, fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0)
-        return;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    need(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
-    hand_off(chain_channel, ends[1]);
-    close(ends[1]);
-    pair_watch(epoll, fd, ends[0]);
-    pair_watch(epoll, ends[0], fd);
-}
-
-/* The second process: that socket, and the server. */
-static void chain_connect(int epoll, int channel)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)chain_port)};
-    int on = 1, from = take_over(channel), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    need(fd, "socket");
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    need(connect(fd, (struct sockaddr *)&address, sizeof address), "connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    pair_watch(epoll, from, fd);
-    pair_watch(epoll, fd, from);
-}
-
-static void relay_chain(const char *port)
-{
-    chain_port = (unsigned)atoi(port);
-    if (become_two(&chain_channel))
-        relay_pairs(chain_channel, chain_connect);
-    relay_pairs(listen_anywhere("127.0.0.1"), chain_accept);
 }
 
 int main(int argc, char **argv)
@@ -398,19 +344,16 @@ int main(int argc, char **argv)
           : strcmp(work, "vmsplice") == 0 ? copy_vmsplice
           : strcmp(work, "zerocopy") == 0 ? copy_zerocopy
                                           : NULL;
-    if (strcmp(work, "chain") == 0 && argc > 2)
-        relay_chain(argv[2]);
-    else if (way != NULL)
+    if (way != NULL)
         relay(listen_anywhere(where), relay_uncopied);
     else if (strcmp(work, "relay") == 0)
         relay(listen_anywhere(where), relay_bytes);
     else if (strcmp(work, "requests") == 0)
         relay(listen_anywhere(where), relay_requests);
     else if (strcmp(work, "pairs") == 0)
-        relay_pairs(listen_anywhere(where), pair_accept);
+        relay_pairs(listen_anywhere(where));
     else if (strcmp(work, "accept") == 0)
         accept_and_hand_off(listen_anywhere(where));
-    fprintf(stderr, "usage: floor relay | requests | pairs | accept | splice | vmsplice | zerocopy [ADDRESS]\n"
-                    "       floor chain PORT\n");
+    fprintf(stderr, "usage: floor relay | requests | pairs | accept | splice | vmsplice | zerocopy [ADDRESS]\n");
     return EXIT_FAILURE;
 }
