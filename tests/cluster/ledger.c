@@ -7,7 +7,14 @@
  * once; or both, which only the end of a stream between hubs may cause: these are counted; or neither, and the sender
  * or the receiver was closed. Anything else is a violation: twice, out of order, or lost without a word. Clients come
  * and go all the time; half of those that go close their sending side only, and the hub has to close the other one.
- * With SIGUSR1 it measures how long it takes until LIST is the same at all hubs.
+ *
+ * Now and then a client that has a message asks for LIST, and the sender should be there. Where it is not, that is
+ * counted, since the end of a stream between hubs may cause it.
+ *
+ * Lines of standard input have it measure something; the hubs are counted from 1:
+ *
+ *     lists     how long it takes until LIST is right at all hubs
+ *     gone N    hub N has just been killed: how long the others' LIST names its clients
  *
  * It prints the sums in one line, and ends with status 1 after a violation.
  */
@@ -15,11 +22,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,23 +63,24 @@ struct client {
     uint32_t *last; /* [CLIENTS_MOST]: the last number from each, plus 1 */
     uint64_t *list;
     size_t list_count;
-    bool listed;
+    bool asks;      /* the rest of its LIST is still to come */
+    unsigned about; /* it asks because of a message from this client, plus 1 */
 };
 
 static struct client *clients[CLIENTS_MOST];
 static unsigned client_count, live[LIVE_MOST], live_count;
 static struct sockaddr_in hubs[HUBS_MOST];
-static unsigned hub_count, clients_a_hub = 20, slow_a_hub = 1;
-static double seconds = 10, settle = 20, rate = 20000; /* messages a second */
+static unsigned hub_count;
+static double seconds = 10, settle = 20, clients_a_hub = 20, slow_a_hub = 1, rate = 20000; /* messages a second */
+static double seed;
 static int64_t begun;
-static uint64_t state = 1;
-static volatile sig_atomic_t list_wanted;
+static uint64_t state; /* of the random numbers */
 static bool finishing; /* nobody comes any more */
 
 static struct {
-    uint64_t sent, entries, arrived, undelivered, both, excused, violations, closed_by_hub, closed_by_us, half_closed,
-        list_checks;
-    int64_t longest_list;
+    unsigned long long sent, entries, arrived, undelivered, both, excused, violations, closed_by_hub, closed_by_us,
+        half_closed, looked_up, unlisted;
+    long long longest_list, longest_gone;
 } tally;
 
 static int64_t now_ms(void)
@@ -95,8 +102,8 @@ static void violate(const char *what, unsigned sender, uint32_t number, unsigned
 {
     if (tally.violations++ < 20)
         printf("violation: %s: message %u of client %u (id %llu, hub %u) to client %u (id %llu, hub %u)\n", what,
-               number, sender, (unsigned long long)clients[sender]->id, clients[sender]->hub, receiver,
-               (unsigned long long)clients[receiver]->id, clients[receiver]->hub);
+               number, sender, (unsigned long long)clients[sender]->id, clients[sender]->hub + 1, receiver,
+               (unsigned long long)clients[receiver]->id, clients[receiver]->hub + 1);
 }
 
 static void *need(void *memory)
@@ -151,13 +158,31 @@ static void open_client(unsigned place, unsigned hub, bool slow)
         close_client(client, false);
 }
 
-/* ---- sending ---- */
-
 static void queue(struct client *client, const void *bytes, size_t size)
 {
     memcpy(client->output + client->output_size, bytes, size);
     client->output_size += size;
 }
+
+static void ask_list(struct client *client)
+{
+    const uint32_t ask = htobe32(frame_word(FRAME_LIST, 0, 0));
+
+    client->list_count = 0;
+    client->asks = true;
+    queue(client, &ask, sizeof ask);
+}
+
+static bool lists(const struct client *client, uint64_t id)
+{
+    for (size_t i = 0; i < client->list_count; i++) {
+        if (client->list[i] == id)
+            return true;
+    }
+    return false;
+}
+
+/* ---- sending ---- */
 
 static void flush_client(struct client *client)
 {
@@ -237,6 +262,11 @@ static void take_message(unsigned index, uint64_t sender_id, const uint8_t *body
     else
         entry->outcome[k] |= ARRIVED;
     client->last[sender] = number + 1;
+    if (below(50) == 0 && !client->asks && !client->leaves && !client->slow && sender != index &&
+        client->output_size < OUTPUT) {
+        client->about = sender + 1;
+        ask_list(client);
+    }
 }
 
 static void take_undelivered(unsigned index, const uint8_t *ids, unsigned count, uint64_t number)
@@ -266,7 +296,13 @@ static void take_list(struct client *client, const uint8_t *ids, unsigned count)
     client->list = need(realloc(client->list, (client->list_count + count + 1) * sizeof *client->list));
     for (unsigned i = 0; i < count; i++)
         client->list[client->list_count++] = frame_load_id(ids + i * FRAME_ID_SIZE);
-    client->listed = count < FRAME_MAX_IDS;
+    client->asks = count == FRAME_MAX_IDS;
+    if (client->asks || client->about == 0)
+        return;
+    const struct client *sender = clients[client->about - 1];
+    client->about = 0;
+    tally.looked_up++;
+    tally.unlisted += sender->fd >= 0 && !sender->leaves && !lists(client, sender->id);
 }
 
 static void take_frame(unsigned index, uint32_t word, const uint8_t *frame)
@@ -317,118 +353,133 @@ static void read_client(unsigned index, size_t most)
 
 /* ---- LIST ---- */
 
-static int compare(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* One client of each hub; and whether there is one of each. */
-static bool choose_listers(unsigned chosen[HUBS_MOST])
-{
-    unsigned found = 0;
-
-    for (unsigned h = 0; h < hub_count; h++) {
-        for (unsigned i = 0; i < live_count; i++) {
-            const struct client *client = clients[live[i]];
-            if (client->hub == h && client->fd >= 0 && client->id != 0 && !client->slow && !client->leaves) {
-                chosen[h] = live[i];
-                found++;
-                break;
-            }
-        }
-    }
-    return found == hub_count;
-}
-
-/* Whether all have the same ids, their own included. */
-static bool lists_agree(const unsigned chosen[HUBS_MOST], size_t *size)
-{
-    for (unsigned h = 0; h < hub_count; h++) {
-        struct client *client = clients[chosen[h]];
-        client->list[client->list_count++] = client->id;
-        qsort(client->list, client->list_count, sizeof *client->list, compare);
-    }
-    const struct client *first = clients[chosen[0]];
-    *size = first->list_count;
-    for (unsigned h = 1; h < hub_count; h++) {
-        const struct client *client = clients[chosen[h]];
-        if (client->list_count != first->list_count ||
-            memcmp(client->list, first->list, first->list_count * sizeof *first->list) != 0)
-            return false;
-    }
-    return true;
-}
-
 static void play(int timeout, bool sending);
 
-/* Which ids a hub lists that nobody has, and which it does not. */
-static void show_difference(unsigned chosen)
+static struct client *find_asker(unsigned hub)
 {
-    const struct client *lister = clients[chosen];
-
-    for (size_t i = 0; i < lister->list_count; i++) {
-        bool known = false;
-        for (unsigned k = 0; k < live_count; k++)
-            known |= clients[live[k]]->fd >= 0 && clients[live[k]]->id == lister->list[i];
-        if (!known)
-            printf("hub %u lists %llu, which is nobody's\n", lister->hub, (unsigned long long)lister->list[i]);
+    for (unsigned i = 0; i < live_count; i++) {
+        struct client *client = clients[live[i]];
+        if (client->hub == hub && client->fd >= 0 && client->id != 0 && !client->slow && !client->leaves &&
+            !client->asks)
+            return client;
     }
-    for (unsigned k = 0; k < live_count; k++) {
-        const struct client *client = clients[live[k]];
-        bool has = client->fd < 0 || client->id == 0;
-        for (size_t i = 0; i < lister->list_count; i++)
-            has |= client->id == lister->list[i];
-        if (!has)
-            printf("hub %u does not list %llu of hub %u\n", lister->hub, (unsigned long long)client->id, client->hub);
-    }
+    return NULL;
 }
 
-/* Until LIST is the same everywhere, and has all clients; nobody comes or goes meanwhile. */
+/* Has a client of each hub but this one ask. Returns how many did, or 0: one is missing, or waits for two seconds. */
+static unsigned ask_all(unsigned except, struct client *askers[HUBS_MOST])
+{
+    unsigned count = 0, answered = 0;
+
+    for (unsigned h = 0; h < hub_count; h++) {
+        if (h != except && (askers[count++] = find_asker(h)) == NULL) {
+            play(10, false);
+            return 0;
+        }
+    }
+    for (unsigned i = 0; i < count; i++)
+        ask_list(askers[i]);
+    for (int64_t end = now_ms() + 2000; answered < count && now_ms() < end;) {
+        play(2, false);
+        for (answered = 0; answered < count && !askers[answered]->asks;)
+            answered++;
+    }
+    return answered == count ? count : 0;
+}
+
+/* Whether its list has all other clients, and nobody else. Prints the difference if wanted. */
+static bool is_right(const struct client *client, bool show)
+{
+    size_t found = 0;
+    bool right = true;
+
+    for (unsigned i = 0; i < live_count; i++) {
+        const struct client *other = clients[live[i]];
+        if (other->fd < 0 || other->id == 0 || other == client)
+            continue;
+        bool has = lists(client, other->id);
+        if (!has && show)
+            printf("hub %u does not list %llu of hub %u\n", client->hub + 1, (unsigned long long)other->id,
+                   other->hub + 1);
+        found += has;
+        right &= has;
+    }
+    if (found < client->list_count && show)
+        printf("hub %u lists %zu that are nobody's\n", client->hub + 1, client->list_count - found);
+    return right && found == client->list_count;
+}
+
+static void report(const char *what, int64_t began, bool good, long long *longest)
+{
+    long long taken = now_ms() - began;
+
+    printf("%s: %s after %lld ms\n", what, good ? "right" : "wrong", taken);
+    fflush(stdout);
+    tally.violations += !good;
+    if (taken > *longest)
+        *longest = taken;
+}
+
+/* Nobody comes or goes meanwhile, but clients of a hub that has just come back. */
 static void check_lists(void)
 {
-    const uint32_t ask = htobe32(frame_word(FRAME_LIST, 0, 0));
-    int64_t began = now_ms(), taken = -1;
-    size_t size = 0, known = 0;
+    const int64_t began = now_ms();
+    struct client *askers[HUBS_MOST];
+    unsigned count = 0;
+    bool right = false;
 
-    unsigned chosen[HUBS_MOST];
-    bool all = false;
-    while (now_ms() - began < 30000) {
-        all = false;
-        if (!choose_listers(chosen)) {
-            play(20, false);
-            continue;
-        }
-        for (unsigned h = 0; h < hub_count; h++) {
-            struct client *client = clients[chosen[h]];
-            client->list_count = 0;
-            client->listed = false;
-            queue(client, &ask, sizeof ask);
-        }
-        for (int64_t end = now_ms() + 2000; !all && now_ms() < end;) {
-            play(5, false);
-            all = true;
-            for (unsigned h = 0; h < hub_count; h++)
-                all &= clients[chosen[h]]->listed && clients[chosen[h]]->fd >= 0;
-        }
-        known = 0;
-        for (unsigned i = 0; i < live_count; i++)
-            known += clients[live[i]]->fd >= 0 && clients[live[i]]->id != 0;
-        if (all && lists_agree(chosen, &size) && size == known) {
-            taken = now_ms() - began;
-            break;
-        }
+    while (!right && now_ms() - began < 30000) {
+        count = ask_all(hub_count, askers);
+        right = count > 0;
+        for (unsigned i = 0; right && i < count; i++)
+            right = is_right(askers[i], false);
         play(10, false);
     }
-    printf("lists: %s after %lld ms, %zu of %zu clients\n", taken < 0 ? "differ" : "agree",
-           (long long)(now_ms() - began), size, known);
-    for (unsigned h = 0; all && taken < 0 && h < hub_count; h++)
-        show_difference(chosen[h]);
-    fflush(stdout);
-    tally.list_checks++;
-    tally.violations += taken < 0;
-    if (taken > tally.longest_list)
-        tally.longest_list = taken;
+    for (unsigned i = 0; !right && i < count; i++)
+        is_right(askers[i], true);
+    report("lists", began, right, &tally.longest_list);
+}
+
+static void check_gone(unsigned hub)
+{
+    const int64_t began = now_ms();
+    struct client *askers[HUBS_MOST];
+    uint64_t ids[LIVE_MOST];
+    unsigned ids_count = 0;
+    bool gone = false;
+
+    for (unsigned i = 0; i < live_count; i++) {
+        if (clients[live[i]]->hub == hub && clients[live[i]]->id != 0)
+            ids[ids_count++] = clients[live[i]]->id;
+    }
+    while (!gone && now_ms() - began < 30000) {
+        unsigned count = ask_all(hub, askers);
+        gone = count > 0;
+        for (unsigned i = 0; i < count * ids_count; i++)
+            gone &= !lists(askers[i / ids_count], ids[i % ids_count]);
+    }
+    report("gone", began, gone, &tally.longest_gone);
+}
+
+/* What a line of standard input wants. */
+static void obey(void)
+{
+    static bool silent;
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char line[100];
+    unsigned hub;
+
+    if (silent || poll(&input, 1, 0) <= 0)
+        return;
+    silent = fgets(line, sizeof line, stdin) == NULL;
+    if (silent)
+        return;
+    if (strcmp(line, "lists\n") == 0)
+        check_lists();
+    else if (sscanf(line, "gone %u", &hub) == 1 && hub >= 1 && hub <= hub_count)
+        check_gone(hub - 1);
+    else
+        exit(2);
 }
 
 /* ---- the run ---- */
@@ -519,65 +570,41 @@ static unsigned half_closed(bool finish)
         found++;
         if (finish && tally.violations++ < 20)
             printf("violation: not closed after its half-close: client %u (id %llu, hub %u)\n", live[i],
-                   (unsigned long long)client->id, client->hub);
+                   (unsigned long long)client->id, client->hub + 1);
     }
     return found;
 }
 
-static void on_signal(int number)
-{
-    (void)number;
-    list_wanted = 1;
-}
-
 static void read_arguments(int argc, char *argv[])
 {
-    static const struct option forms[] = {{"seconds", 1, NULL, 's'},
-                                          {"clients", 1, NULL, 'c'},
-                                          {"slow", 1, NULL, 'l'},
-                                          {"settle", 1, NULL, 'e'},
-                                          {"seed", 1, NULL, 'r'},
-                                          {"rate", 1, NULL, 't'},
-                                          {0}};
-    int found;
+    static const struct {
+        const char *name;
+        double *value;
+    } options[] = {{"--seconds", &seconds}, {"--settle", &settle}, {"--clients", &clients_a_hub},
+                   {"--slow", &slow_a_hub}, {"--rate", &rate},     {"--seed", &seed}};
+    int at = 1;
 
-    state = (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid();
-    while ((found = getopt_long(argc, argv, "", forms, NULL)) != -1) {
-        switch (found) {
-        case 's':
-            seconds = atof(optarg);
-            break;
-        case 'c':
-            clients_a_hub = (unsigned)atoi(optarg);
-            break;
-        case 'l':
-            slow_a_hub = (unsigned)atoi(optarg);
-            break;
-        case 'e':
-            settle = atof(optarg);
-            break;
-        case 'r':
-            state = strtoull(optarg, NULL, 10);
-            break;
-        case 't':
-            rate = atof(optarg);
-            break;
-        default:
-            exit(2);
+    seed = (double)time(NULL) * 1000 + getpid() % 1000;
+    for (unsigned i = 0; i < sizeof options / sizeof *options && at + 1 < argc; i++) {
+        if (strcmp(argv[at], options[i].name) == 0) {
+            *options[i].value = atof(argv[at + 1]);
+            at += 2;
+            i = UINT_MAX;
         }
     }
-    for (; optind < argc && hub_count < HUBS_MOST; optind++) {
-        char *colon = strchr(argv[optind], ':');
+    state = (uint64_t)seed * UINT64_C(0x9e3779b97f4a7c15);
+    for (; at < argc && hub_count < HUBS_MOST; at++) {
+        char *colon = strchr(argv[at], ':');
         struct sockaddr_in *hub = &hubs[hub_count++];
         if (colon == NULL)
             exit(2);
         *colon = '\0';
         hub->sin_family = AF_INET;
         hub->sin_port = htons((uint16_t)atoi(colon + 1));
-        if (inet_pton(AF_INET, argv[optind], &hub->sin_addr) != 1)
+        if (inet_pton(AF_INET, argv[at], &hub->sin_addr) != 1)
             exit(2);
     }
-    if (hub_count == 0 || hub_count * (clients_a_hub + slow_a_hub) > LIVE_MOST)
+    if (hub_count == 0 || hub_count * (unsigned)(clients_a_hub + slow_a_hub) > LIVE_MOST)
         exit(2);
 }
 
@@ -602,9 +629,9 @@ static void churn(void)
 int main(int argc, char *argv[])
 {
     read_arguments(argc, argv);
-    printf("seed %llu\n", (unsigned long long)state);
+    printf("seed %.0f\n", seed);
     fflush(stdout);
-    signal(SIGUSR1, on_signal);
+    setvbuf(stdin, NULL, _IONBF, 0); /* so that no line is in a buffer which poll does not see */
     for (unsigned h = 0; h < hub_count; h++) {
         for (unsigned i = 0; i < clients_a_hub + slow_a_hub; i++)
             open_client(live_count++, h, i < slow_a_hub);
@@ -613,10 +640,7 @@ int main(int argc, char *argv[])
     int64_t end = begun + (int64_t)(seconds * 1000), next_churn = now_ms() + 500;
     while (now_ms() < end) {
         play(5, true);
-        if (list_wanted) {
-            list_wanted = 0;
-            check_lists();
-        }
+        obey();
         if (now_ms() >= next_churn) {
             churn();
             next_churn = now_ms() + 100 + below(200);
@@ -631,13 +655,11 @@ int main(int argc, char *argv[])
     check_lists();
     open_entries(true);
     half_closed(true);
-    printf(
-        "clients %u, messages %llu, entries %llu, arrived %llu, undelivered %llu, both %llu, excused by a close %llu, "
-        "closed by us %llu, by halves %llu, by hubs %llu, lists %llu, longest %lld ms, violations %llu\n",
-        client_count, (unsigned long long)tally.sent, (unsigned long long)tally.entries,
-        (unsigned long long)tally.arrived, (unsigned long long)tally.undelivered, (unsigned long long)tally.both,
-        (unsigned long long)tally.excused, (unsigned long long)tally.closed_by_us,
-        (unsigned long long)tally.half_closed, (unsigned long long)tally.closed_by_hub,
-        (unsigned long long)tally.list_checks, (long long)tally.longest_list, (unsigned long long)tally.violations);
+    printf("clients %u, messages %llu, entries %llu, arrived %llu, undelivered %llu, both %llu, "
+           "excused by a close %llu, closed by us %llu, by halves %llu, by hubs %llu, looked up %llu, unlisted %llu, "
+           "LIST right after %lld ms at most, gone after %lld ms at most, violations %llu\n",
+           client_count, tally.sent, tally.entries, tally.arrived, tally.undelivered, tally.both, tally.excused,
+           tally.closed_by_us, tally.half_closed, tally.closed_by_hub, tally.looked_up, tally.unlisted,
+           tally.longest_list, tally.longest_gone, tally.violations);
     return tally.violations > 0;
 }

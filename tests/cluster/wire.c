@@ -7,15 +7,12 @@
  * says how it is from then on:
  *
  *     [forth | back] [delay MS] [jitter MS] [loss PERCENT] [reorder PERCENT]
- *     [forth | back] clear
+ *     clear
  *
- * What a line does not name is 0. `forth` is from A to B, `back` from B to A; without either it is both. The words mean
- * what they mean to tc-netem(8): a frame waits for the delay, plus or minus up to the jitter, so jitter reorders as
- * well; one that is chosen for reordering goes out at once while others wait. 100 % of loss in one direction is a
- * partition in one direction.
- *
- * With each line, and at SIGTERM, it prints what became of the frames since the last one. A line that it does not
- * understand ends it, with status 2; the end of standard input does not.
+ * `forth` is from A to B, `back` from B to A; without either it is both. What a line does not name is 0, and 0 in the
+ * direction that it does not name. The words mean what they mean to tc-netem(8): a frame waits for the delay, plus or
+ * minus up to the jitter, so jitter reorders as well; one that is chosen for reordering goes out at once while others
+ * wait. 100 % of loss is a partition. A line that it does not understand ends it; the end of standard input does not.
  *
  * What is one frame here may be many on a real line: veth leaves segmentation and checksums to the other end. The
  * kernel's notes about them (PACKET_VNET_HDR) pass with the frame, so nothing is different for that end.
@@ -27,7 +24,6 @@
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,28 +45,25 @@ struct conditions {
 };
 
 struct frame {
-    int64_t due; /* ns */
+    double due; /* ms */
     size_t size;
     uint8_t bytes[]; /* the kernel's notes first */
 };
 
 struct direction {
-    const char *name;
     int from, to;
     struct conditions conditions;
     struct frame *queue[QUEUE_MOST]; /* the first one is due first */
     unsigned waiting;
-    unsigned long long sent, lost, hurried, overrun;
 };
 
-static struct direction directions[2] = {{.name = "forth"}, {.name = "back"}};
-static volatile sig_atomic_t ends;
+static struct direction directions[2];
 
-static int64_t now_ns(void)
+static double now_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
 static bool chance(double percent)
@@ -89,23 +82,19 @@ static void need(bool good, const char *what)
 /* ---- frames ---- */
 
 /* What the other interface does not take is lost: it is down, or has no room. */
-static void send_frame(struct direction *direction, const void *bytes, size_t size)
+static void send_frame(const struct direction *direction, const void *bytes, size_t size)
 {
-    bool sent = send(direction->to, bytes, size, MSG_DONTWAIT) >= 0;
-
-    need(sent || errno == ENETDOWN || errno == ENOBUFS || errno == EAGAIN, "send");
-    *(sent ? &direction->sent : &direction->overrun) += 1;
+    ssize_t sent = send(direction->to, bytes, size, MSG_DONTWAIT);
+    need(sent >= 0 || errno == ENETDOWN || errno == ENOBUFS || errno == EAGAIN, "send");
 }
 
-/* It goes behind those that are due at the same time. */
-static void queue_frame(struct direction *direction, const void *bytes, size_t size, int64_t due)
+/* It goes behind those that are due at the same time. What has no place is lost. */
+static void queue_frame(struct direction *direction, const void *bytes, size_t size, double due)
 {
     struct frame **place = direction->queue + direction->waiting;
 
-    if (direction->waiting == QUEUE_MOST) {
-        direction->overrun++;
+    if (direction->waiting == QUEUE_MOST)
         return;
-    }
     struct frame *frame = malloc(sizeof *frame + size);
     need(frame != NULL, "malloc");
     frame->due = due;
@@ -117,7 +106,7 @@ static void queue_frame(struct direction *direction, const void *bytes, size_t s
     direction->waiting++;
 }
 
-static void send_due(struct direction *direction, int64_t now)
+static void send_due(struct direction *direction, double now)
 {
     unsigned done = 0;
 
@@ -129,51 +118,27 @@ static void send_due(struct direction *direction, int64_t now)
     memmove(direction->queue, direction->queue + done, direction->waiting * sizeof *direction->queue);
 }
 
-static void take_frame(struct direction *direction, const void *bytes, size_t size, int64_t now)
-{
-    const struct conditions *conditions = &direction->conditions;
-    double delay = conditions->delay + conditions->jitter * (drand48() * 2 - 1);
-
-    if (chance(conditions->loss)) {
-        direction->lost++;
-    } else if (chance(conditions->reorder)) {
-        direction->hurried++;
-        send_frame(direction, bytes, size);
-    } else if (delay > 0) {
-        queue_frame(direction, bytes, size, now + (int64_t)(delay * 1e6));
-    } else {
-        send_frame(direction, bytes, size);
-    }
-}
-
-static void receive(struct direction *direction, int64_t now)
+static void receive(struct direction *direction, double now)
 {
     static uint8_t bytes[FRAME_MOST];
+    const struct conditions *conditions = &direction->conditions;
 
     for (unsigned i = 0; i < FRAMES_A_TURN; i++) {
         ssize_t size = recv(direction->from, bytes, sizeof bytes, MSG_DONTWAIT | MSG_TRUNC);
         if (size < 0 && (errno == EAGAIN || errno == ENETDOWN))
             return;
-        need(size >= 0, "recv");
-        errno = EMSGSIZE;
-        need((size_t)size <= sizeof bytes, "recv");
-        take_frame(direction, bytes, (size_t)size, now);
+        need(size >= 0 && (size_t)size <= sizeof bytes, "recv");
+        if (chance(conditions->loss))
+            continue;
+        double delay = conditions->delay + conditions->jitter * (drand48() * 2 - 1);
+        if (delay > 0 && !chance(conditions->reorder))
+            queue_frame(direction, bytes, (size_t)size, now + delay);
+        else
+            send_frame(direction, bytes, (size_t)size);
     }
 }
 
 /* ---- what is said to it ---- */
-
-static void report(struct direction *direction)
-{
-    struct tpacket_stats socket = {0};
-    socklen_t size = sizeof socket;
-
-    need(getsockopt(direction->from, SOL_PACKET, PACKET_STATISTICS, &socket, &size) == 0, "PACKET_STATISTICS");
-    printf("%s: sent %llu, lost %llu, reordered %llu, no room for %llu\n", direction->name, direction->sent,
-           direction->lost, direction->hurried, direction->overrun + socket.tp_drops);
-    fflush(stdout);
-    direction->sent = direction->lost = direction->hurried = direction->overrun = 0;
-}
 
 static bool read_number(struct conditions *conditions, const char *name, const char *number)
 {
@@ -202,11 +167,8 @@ static void obey(char *line)
         fprintf(stderr, "wire: what is %s?\n", word);
         exit(2);
     }
-    for (unsigned i = 0; i < 2; i++) {
-        report(&directions[i]);
-        if (i == 0 ? forth : back)
-            directions[i].conditions = conditions;
-    }
+    directions[0].conditions = forth ? conditions : (struct conditions){0};
+    directions[1].conditions = back ? conditions : (struct conditions){0};
 }
 
 /* False at the end of standard input. */
@@ -221,12 +183,6 @@ static bool listen_to_input(void)
 }
 
 /* ---- the loop ---- */
-
-static void on_signal(int number)
-{
-    (void)number;
-    ends = 1;
-}
 
 /* Everything that arrives at an interface, but not what leaves by it. */
 static int open_interface(const char *name)
@@ -245,65 +201,43 @@ static int open_interface(const char *name)
     return fd;
 }
 
-/* How long until the next frame is due; NULL if none waits. */
-static const struct timespec *next_due(struct timespec *time)
+/* How long until the next frame is due, rounded up; -1 if none waits. */
+static int next_due(void)
 {
-    int64_t next = INT64_MAX;
+    double next = 1e300;
 
     for (unsigned i = 0; i < 2; i++) {
         if (directions[i].waiting > 0 && directions[i].queue[0]->due < next)
             next = directions[i].queue[0]->due;
     }
-    if (next == INT64_MAX)
-        return NULL;
-    next -= now_ns();
-    *time =
-        next > 0 ? (struct timespec){.tv_sec = next / 1000000000, .tv_nsec = next % 1000000000} : (struct timespec){0};
-    return time;
-}
-
-static void turn(const sigset_t *signals)
-{
-    static bool silent; /* nothing more comes from standard input */
-    struct pollfd polled[] = {{.fd = directions[0].from, .events = POLLIN},
-                              {.fd = directions[1].from, .events = POLLIN},
-                              {.fd = silent ? -1 : STDIN_FILENO, .events = POLLIN}};
-    struct timespec time;
-
-    if (ppoll(polled, 3, next_due(&time), signals) < 0) {
-        need(errno == EINTR, "ppoll");
-        return;
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        int64_t now = now_ns();
-        if (polled[i].revents != 0)
-            receive(&directions[i], now);
-        send_due(&directions[i], now);
-    }
-    if (polled[2].revents != 0)
-        silent = !listen_to_input();
+    double rest = next - now_ms();
+    return next == 1e300 ? -1 : rest > 0 ? (int)rest + 1 : 0;
 }
 
 int main(int argc, char *argv[])
 {
-    const struct sigaction action = {.sa_handler = on_signal};
-    sigset_t mask, before;
+    bool heard = true; /* more may come from standard input */
 
     if (argc != 3) {
         fputs("usage: wire A B\n", stderr);
         return 2;
     }
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGTERM);
-    sigprocmask(SIG_BLOCK, &mask, &before);
-    sigaction(SIGTERM, &action, NULL);
     setvbuf(stdin, NULL, _IONBF, 0); /* so that no line is in a buffer which poll does not see */
-    srand48((long)now_ns());
+    srand48((long)now_ms());
     directions[0].from = directions[1].to = open_interface(argv[1]);
     directions[1].from = directions[0].to = open_interface(argv[2]);
-    while (!ends)
-        turn(&before);
-    report(&directions[0]);
-    report(&directions[1]);
-    return EXIT_SUCCESS;
+    for (;;) {
+        struct pollfd polled[] = {{.fd = directions[0].from, .events = POLLIN},
+                                  {.fd = directions[1].from, .events = POLLIN},
+                                  {.fd = heard ? STDIN_FILENO : -1, .events = POLLIN}};
+        need(poll(polled, 3, next_due()) >= 0, "poll");
+        for (unsigned i = 0; i < 2; i++) {
+            double now = now_ms();
+            if (polled[i].revents != 0)
+                receive(&directions[i], now);
+            send_due(&directions[i], now);
+        }
+        if (polled[2].revents != 0)
+            heard = listen_to_input();
+    }
 }
