@@ -41,8 +41,6 @@ static bool has_ids_for(enum peer_control kind, unsigned count)
     case PEER_CLIENTS:
     case PEER_ACKNOWLEDGED:
         return count == 0;
-    case PEER_UNDELIVERED:
-        return count >= 2;
     default:
         return count >= 1;
     }
@@ -53,6 +51,23 @@ enum peer_control peer_kind(uint32_t word, const uint8_t *body)
     enum peer_control kind = (enum peer_control)body[0];
     bool good = peer_body_size(kind) == frame_length(word) && has_ids_for(kind, frame_count(word));
     return good ? kind : (enum peer_control)0;
+}
+
+uint8_t *peer_store_head(uint8_t *frame, uint32_t word, const uint64_t *ids)
+{
+    frame_store_word(frame, word);
+    for (unsigned i = 0; i < frame_count(word); i++)
+        frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, ids[i]);
+    return frame + frame_header_size(word);
+}
+
+unsigned peer_load_ids(uint64_t *ids, const uint8_t *frame)
+{
+    unsigned count = frame_count(frame_load_word(frame));
+
+    for (unsigned i = 0; i < count; i++)
+        ids[i] = frame_load_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE);
+    return count;
 }
 
 /* ---- FORWARD ---- */
@@ -122,7 +137,7 @@ bool peer_load_hello(struct peer_hello *hello, const uint8_t *frame)
     hello->workers = body[4];
     hello->worker = body[5];
     hello->slot_bits = body[6];
-    return hello->version != 0 && hello->node != 0 && hello->workers >= 1 && hello->workers <= PEER_WORKERS_MOST &&
+    return body[1] != 0 && hello->node != 0 && hello->workers >= 1 && hello->workers <= PEER_WORKERS_MOST &&
            hello->worker < hello->workers && hello->slot_bits <= PEER_SLOT_BITS_MOST;
 }
 
@@ -140,14 +155,16 @@ uint64_t peer_load_acknowledged(const uint8_t *body)
 void peer_store_undelivered(uint8_t *body, const struct peer_undelivered *undelivered)
 {
     body[0] = PEER_UNDELIVERED;
-    frame_store_id(body + 1, undelivered->number);
-    frame_store_word(body + 1 + FRAME_NUMBER_SIZE, undelivered->messages);
-    frame_store_id(body + 1 + FRAME_NUMBER_SIZE + FRAME_WORD_SIZE, undelivered->about);
+    frame_store_id(body + 1, undelivered->sender);
+    frame_store_id(body + 9, undelivered->number);
+    frame_store_word(body + 17, undelivered->messages);
+    frame_store_id(body + 21, undelivered->about);
 }
 
 void peer_load_undelivered(struct peer_undelivered *undelivered, const uint8_t *body)
 {
-    undelivered->number = frame_load_id(body + 1);
-    undelivered->messages = frame_load_word(body + 1 + FRAME_NUMBER_SIZE);
-    undelivered->about = frame_load_id(body + 1 + FRAME_NUMBER_SIZE + FRAME_WORD_SIZE);
+    undelivered->sender = frame_load_id(body + 1);
+    undelivered->number = frame_load_id(body + 9);
+    undelivered->messages = frame_load_word(body + 17);
+    undelivered->about = frame_load_id(body + 21);
 }

@@ -106,23 +106,21 @@ static void say_control(unsigned stream, unsigned kind, unsigned count, unsigned
     if (kind == PEER_CLIENTS || kind == PEER_ACKNOWLEDGED || kind == PEER_HELLO)
         count = 0;
     if (kind == PEER_UNDELIVERED)
-        count += 2;
+        count += 1;
     word = frame_word(FRAME_CONTROL, count % 256, length == 0 ? 1 : length);
     frame_store_word(frame, word);
-    for (unsigned i = 0; i < frame_count(word); i++) {
-        bool here = kind == PEER_UNDELIVERED && i == 0;
-        frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE,
-                       here ? clients[which % CLIENTS].id : theirs(stream, which + i));
-    }
+    for (unsigned i = 0; i < frame_count(word); i++)
+        frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, theirs(stream, which + i));
     uint8_t *body = frame + frame_header_size(word);
     body[0] = (uint8_t)kind;
     if (kind == PEER_ACKNOWLEDGED)
         peer_store_acknowledged(body, number);
     if (kind == PEER_UNDELIVERED)
         peer_store_undelivered(body,
-                               &(struct peer_undelivered){.number = number / 4,
+                               &(struct peer_undelivered){.sender = clients[which % CLIENTS].id,
+                                                          .number = number / 4,
                                                           .messages = which % 3 + 1,
-                                                          .about = which % 5 == 4 ? PEER_ABOUT_UNKNOWN : number % 4});
+                                                          .about = which % 5 == 4 ? PEER_ABOUT_ENDED : number % 4});
     say(streams[stream].fd, frame, frame_size(word));
 }
 
@@ -162,7 +160,7 @@ static void send_messages(unsigned client, unsigned which, unsigned count, unsig
 
 /*
  * Whatever is said, a turn is not much longer than it may be; and no more is called undelivered than was sent, for each
- * receiver, so no more memory is used for it.
+ * receiver. What is kept of that has its bound as well.
  */
 static void turn(unsigned which)
 {
@@ -170,8 +168,14 @@ static void turn(unsigned which)
 
     worker_turn(loops[which], 0);
     REQUIRE(loops[which]->turn_work <= 2 * WORK_TURN);
-    for (unsigned i = 0; i < WORKERS; i++)
+    for (unsigned i = 0; i < WORKERS; i++) {
         undelivered += statistics_get(&loops[i]->statistics->undelivered);
+        for (unsigned k = 0; k < loops[i]->peers_used; k++) {
+            const struct peer *peer = &loops[i]->peers[k];
+            REQUIRE(peer->id == 0 || (peer->reports.count <= peer->serial - peer->acknowledged &&
+                                      peer->reports_size <= 2 * PEER_WINDOW));
+        }
+    }
     REQUIRE(undelivered <= sent);
 }
 

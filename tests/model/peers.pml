@@ -2,26 +2,35 @@
  * peers.pml: batches that go to another hub: under way, acknowledged, told.
  *
  * A is the worker of the sender, in one hub. X is the worker of the other hub that has the stream from A, and Y the one
- * that has the receiver. Stands for peers.c, peer_owed.c, peer_taken.c, peer_input.c, and the part of relay.c that adds
- * records and takes returns. X acknowledges one message at a time, and when it likes: that it waits for more and answers
+ * that has the receiver. X may acknowledge one message at a time, and when it likes: that it waits for more and answers
  * for many at once is one of these orders.
+ *
+ * X finds out in two ways that a receiver does not get a message:
+ *   - as it takes the message. Then it says so before it acknowledges the message (streams_undelivered()). A keeps that
+ *     report until the acknowledgement comes, and tells the sender then (unacknowledged_passed());
+ *   - later, when Y returns the message. Then X acknowledges all that it has taken, and reports after that
+ *     (streams_undelivered_later()). A tells the sender at once, as it owes nothing of that any more. Until the records
+ *     are in the pipe X cannot acknowledge, so the report waits. If the message came on an earlier stream, X says that,
+ *     and A tells the sender unless it did so when that stream ended.
+ * When the stream ends, A tells the senders of all that is not acknowledged (unacknowledged_give_up()), and forgets the
+ * reports that it kept. It opens the next stream after that only (streams_end()).
+ *
  * The stream may end at any moment, X may die once at any moment, and the receiver may go at any moment. A new stream
  * begins once X has read the old one to its end, as its part of the mirror is free only then.
  *
  * Proved, in each order of steps: no message is delivered twice; no sender is told twice; both only where a stream has
- * ended; and when nobody can do anything any more, each message was delivered, or its sender was told, or the receiver
- * is gone.
+ * ended; and when nobody can do anything any more, each message was delivered, or its sender was told, or the report
+ * waits in X for the next stream, or it was lost: on its way when a stream ended, or in X when that died.
  *
  * Not covered: congestion (congestion.pml has the same wake in one hub; between hubs it is polled), the order of
  * messages (a stream and a pipe keep it), several receivers of a batch, and the death of A or Y, with which the sender's
  * or the receiver's connection ends.
- * What comes back to X of a stream that has ended waits for the next one, and says so there: A tells it, but not what it
- * has told at the end of that stream.
  *
  * Mutations: MUTATE_ACK_EARLY (acknowledged before the record is in the pipe), MUTATE_NO_GIVE_UP (the end of a stream
- * tells nobody), MUTATE_NO_MARK (what was told is told again at the end), MUTATE_ANY_STREAM (what comes back to X is told
- * on whichever stream there is, and it does not say that it is of another one), MUTATE_NO_PAST (A does not know what it
- * told at the end of a stream).
+ * tells nobody), MUTATE_TELL_AT_ONCE (A does not keep a report until the acknowledgement), MUTATE_DROP_REPORT (it
+ * forgets the report then), MUTATE_LATE_FIRST (X reports later what it has not acknowledged), MUTATE_ANY_STREAM (X does
+ * not say that a report is about an earlier stream), MUTATE_NO_PAST (A does not know what it told at the end of a
+ * stream), MUTATE_NEXT_EARLY (A opens the next stream before it has told the senders of the old one).
  */
 #ifndef MESSAGES
 #define MESSAGES 2
@@ -30,12 +39,12 @@
 #define STREAMS 2
 #endif
 
-mtype = { ACKNOWLEDGED, UNDELIVERED };
+mtype = { ACKNOWLEDGED, ARRIVAL, EARLIER, ENDED }; /* the last three: UNDELIVERED, and what it is about */
 
-chan forwards[STREAMS] = [MESSAGES] of { byte };       /* from A to X: the message */
-chan answers[STREAMS] = [2 * MESSAGES] of { mtype, byte, byte };  /* from X to A: what, which message, and MARKS or ENDED */
-chan records = [1] of { byte, byte };                  /* from X to Y: the message, its stream */
-chan returns = [MESSAGES] of { byte, byte };           /* from Y to X */
+chan forwards[STREAMS] = [MESSAGES] of { byte };      /* from A to X: the message */
+chan answers[STREAMS] = [2 * MESSAGES] of { mtype, byte }; /* from X to A: what, and which message */
+chan records = [1] of { byte, byte };                 /* from X to Y: the message, its stream */
+chan returns = [MESSAGES] of { byte, byte };          /* from Y to X */
 
 byte stream;              /* the one that A has, or had last */
 bool a_open = true;       /* A has not seen its end */
@@ -48,16 +57,16 @@ bool present = true;      /* the receiver */
 byte sent;                /* by A */
 byte delivered[MESSAGES], told[MESSAGES];
 byte owed;                /* messages that A keeps, a bit each; */
-byte to_tell;             /* and those of them that it tells of at the end, */
-byte past;                /* and what it told at an end */
+byte reported;            /* those that X has reported at their arrival; */
+byte past;                /* those that it told at the end of a stream; */
+byte behind;              /* and has still to tell, with MUTATE_NEXT_EARLY */
+byte lost;                /* reports that went down with a stream or with X */
 
 /* X's own memory. */
 byte outbox[MESSAGES], outbox_count, outbox_stream[MESSAGES];
 byte taken, answered, base; /* of this stream; the first message of it */
 
 #define BIT(m) (1 << (m))
-#define MARKS 1 /* it may not be acknowledged */
-#define ENDED 2 /* it came on a stream that has ended */
 
 inline tell(m)
 {
@@ -66,52 +75,79 @@ inline tell(m)
     assert(ended || delivered[m] == 0)
 }
 
+inline give_up(which)
+{
+    m = 0;
+    do
+    :: m < MESSAGES && (which & BIT(m)) -> tell(m); m++
+    :: m < MESSAGES && !(which & BIT(m)) -> m++
+    :: m == MESSAGES -> break
+    od;
+    past = past | which;
+    which = 0;
+    m = 0
+}
+
 active proctype A()
 {
-    byte m, marks;
+    byte m;
+    mtype what;
 
     do
     :: atomic { a_open && !broken && sent < MESSAGES ->
         forwards[stream] ! sent;
         owed = owed | BIT(sent);
-        to_tell = to_tell | BIT(sent);
         sent++ }
-    :: atomic { a_open && answers[stream] ? [ACKNOWLEDGED, m, marks] ->
-        answers[stream] ? ACKNOWLEDGED, m, marks;
+    :: atomic { a_open && answers[stream] ? [ACKNOWLEDGED, m] ->
+        answers[stream] ? ACKNOWLEDGED, m;
         owed = owed & ~BIT(m);
-        to_tell = to_tell & ~BIT(m) }
-    :: atomic { a_open && answers[stream] ? [UNDELIVERED, m, marks] ->
-        answers[stream] ? UNDELIVERED, m, marks;
+        if
+#ifndef MUTATE_DROP_REPORT
+        :: reported & BIT(m) -> tell(m)
+        :: !(reported & BIT(m))
+#else
+        :: skip
+#endif
+        fi;
+        reported = reported & ~BIT(m) }
+    :: atomic { a_open && answers[stream] ? [ARRIVAL, m] ->
+        answers[stream] ? ARRIVAL, m;
+#ifndef MUTATE_TELL_AT_ONCE
+        reported = reported | BIT(m)
+#else
+        tell(m)
+#endif
+        }
+    :: atomic { a_open && answers[stream] ? [EARLIER, m] ->
+        answers[stream] ? EARLIER, m;
+        tell(m) }
+    :: atomic { a_open && answers[stream] ? [ENDED, m] ->
+        answers[stream] ? ENDED, m;
         if
 #ifndef MUTATE_NO_PAST
-        :: marks == ENDED && (past & BIT(m)) -> skip
-        :: !(marks == ENDED && (past & BIT(m))) -> tell(m)
+        :: past & BIT(m)
+        :: !(past & BIT(m)) -> tell(m)
 #else
         :: tell(m)
 #endif
-        fi;
-#ifndef MUTATE_NO_MARK
-        if
-        :: marks == MARKS -> to_tell = to_tell & ~BIT(m)
-        :: marks != MARKS
-        fi
-#endif
-        }
+        fi }
     :: atomic { a_open && broken -> /* what is still in `answers` is not read any more */
         a_open = false;
         ended = true;
-#ifndef MUTATE_NO_GIVE_UP
-        m = 0;
         do
-        :: m < MESSAGES && (to_tell & BIT(m)) -> tell(m); m++
-        :: m < MESSAGES && !(to_tell & BIT(m)) -> m++
-        :: m == MESSAGES -> break
+        :: answers[stream] ? what, m -> lost = (what == EARLIER || what == ENDED -> lost | BIT(m) : lost)
+        :: empty(answers[stream]) -> break
         od;
-#endif
+        reported = 0;
+#ifdef MUTATE_NEXT_EARLY
+        behind = behind | owed;
         owed = 0;
-        past = past | to_tell;
-        to_tell = 0;
-        m = 0 }
+#endif
+#ifdef MUTATE_NO_GIVE_UP
+        owed = 0;
+#endif
+        give_up(owed) }
+    :: atomic { behind != 0 -> give_up(behind) }
     :: atomic { !a_open && !x_open && !x_dead && stream + 1 < STREAMS ->
         stream++;
         base = sent;
@@ -121,6 +157,19 @@ active proctype A()
         taken = 0;
         answered = 0 }
     od
+}
+
+inline acknowledge()
+{
+    answers[stream] ! ACKNOWLEDGED, base + answered;
+    answered++
+}
+
+/* The other side may have ended the stream. Then nobody reads this. */
+inline report(what, m)
+{
+    answers[stream] ! what, m;
+    lost = (a_open -> lost : lost | BIT(m))
 }
 
 /* X takes what is in the stream, also after its other end is gone: the bytes come before the end. */
@@ -134,7 +183,7 @@ active proctype X()
         taken++;
         if
         :: !present ->
-            answers[stream] ! UNDELIVERED, m, MARKS
+            answers[stream] ! ARRIVAL, m
         :: present ->
             outbox[outbox_count] = m;
             outbox_stream[outbox_count] = stream;
@@ -153,18 +202,27 @@ active proctype X()
 #else
     :: atomic { !x_dead && x_open && answered < taken && outbox_count == 0 && nfull(answers[stream]) ->
 #endif
-        answers[stream] ! ACKNOWLEDGED, base + answered, 0;
-        answered++ }
-    :: atomic { !x_dead && x_open && returns ? [m, from] -> /* without a stream it waits */
+        acknowledge() }
+    :: atomic { !x_dead && x_open && nempty(returns) && !returns ? [m, eval(stream)] -> /* without a stream it waits */
         returns ? m, from;
-        if
 #ifdef MUTATE_ANY_STREAM
-        :: answers[stream] ! UNDELIVERED, m, (taken != answered -> MARKS : 0)
+        report(EARLIER, m);
 #else
-        :: from == stream -> answers[stream] ! UNDELIVERED, m, (taken != answered -> MARKS : 0)
-        :: from != stream -> answers[stream] ! UNDELIVERED, m, ENDED
+        report(ENDED, m);
 #endif
-        fi;
+        m = 0;
+        from = 0 }
+#ifdef MUTATE_LATE_FIRST
+    :: atomic { !x_dead && x_open && returns ? [m, eval(stream)] ->
+#else
+    :: atomic { !x_dead && x_open && outbox_count == 0 && returns ? [m, eval(stream)] ->
+        do
+        :: answered < taken -> acknowledge()
+        :: answered == taken -> break
+        od;
+#endif
+        returns ? m, from;
+        report(EARLIER, m);
         m = 0;
         from = 0 }
     :: atomic { !x_dead && x_open && broken && empty(forwards[stream]) -> x_open = false }
@@ -178,7 +236,7 @@ active proctype X()
         answered = 0 }
     :: atomic { x_dead && !a_open -> /* a successor */
         do
-        :: returns ? m, from
+        :: returns ? m, from -> lost = lost | BIT(m)
         :: empty(returns) -> break
         od;
         do
@@ -211,7 +269,7 @@ active proctype Y()
 
 active proctype World()
 {
-    byte m;
+    byte m, from;
 
     do
     :: atomic { !broken && a_open && stream + 1 < STREAMS -> broken = true }
@@ -220,8 +278,13 @@ active proctype World()
     od;
     atomic { timeout -> /* nobody can do anything any more */
         do
+        :: returns ? m, from -> lost = lost | BIT(m) /* it waits in X for the next stream */
+        :: empty(returns) -> break
+        od;
+        m = 0;
+        do
         :: m < sent ->
-            assert(delivered[m] + told[m] > 0 || !present);
+            assert(delivered[m] + told[m] > 0 || (lost & BIT(m)));
             m++
         :: m == sent -> break
         od }

@@ -102,7 +102,7 @@ done
 # Batches to another hub.
 holds peers
 holds peers -DMESSAGES=3
-for mutation in ACK_EARLY NO_GIVE_UP NO_MARK ANY_STREAM NO_PAST; do
+for mutation in ACK_EARLY NO_GIVE_UP TELL_AT_ONCE DROP_REPORT LATE_FIRST ANY_STREAM NO_PAST NEXT_EARLY; do
     breaks peers -DMUTATE_$mutation
 done
 

@@ -258,6 +258,7 @@ static void settle(void)
 {
     for (unsigned quiet = 0, turns = 0; quiet < 5; quiet++) {
         ck_assert_uint_lt(turns++, 10000);
+        worker->now += PEER_CLIENTS_PAUSE;
         turn();
         read_clients();
         for (unsigned i = 0; i < STREAMS; i++)

@@ -97,7 +97,7 @@ START_TEST(test_kinds)
         enum peer_control kind;
         unsigned least, most;
     } kinds[] = {{PEER_HELLO, 0, 0},       {PEER_CLIENTS, 0, 0},      {PEER_JOINED, 1, 255},
-                 {PEER_LEFT, 1, 255},      {PEER_ACKNOWLEDGED, 0, 0}, {PEER_UNDELIVERED, 2, 255},
+                 {PEER_LEFT, 1, 255},      {PEER_ACKNOWLEDGED, 0, 0}, {PEER_UNDELIVERED, 1, 255},
                  {PEER_CONGESTED, 1, 255}, {PEER_RELIEVED, 1, 255}};
     uint8_t body[PEER_CONTROL_BODY_MOST] = {0};
 
@@ -157,13 +157,15 @@ START_TEST(test_bodies)
 {
     uint8_t body[PEER_CONTROL_BODY_MOST];
     struct peer_undelivered read;
-    const struct peer_undelivered undelivered = {
-        .number = UINT64_C(0x0102030405060708), .messages = 0x0a0b0c0d, .about = UINT64_C(0x1112131415161718)};
+    const struct peer_undelivered undelivered = {.sender = SENDER,
+                                                 .number = UINT64_C(0x0102030405060708),
+                                                 .messages = 0x0a0b0c0d,
+                                                 .about = UINT64_C(0x1112131415161718)};
 
     peer_store_undelivered(body, &undelivered);
     ck_assert_int_eq(body[0], PEER_UNDELIVERED);
     peer_load_undelivered(&read, body);
-    ck_assert(read.number == undelivered.number && read.messages == undelivered.messages &&
+    ck_assert(read.sender == SENDER && read.number == undelivered.number && read.messages == undelivered.messages &&
               read.about == undelivered.about);
     peer_store_acknowledged(body, UINT64_MAX - 5);
     ck_assert_int_eq(body[0], PEER_ACKNOWLEDGED);

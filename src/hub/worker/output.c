@@ -529,9 +529,29 @@ void output_forget(struct worker *worker, struct segment_list *list)
     free_segment(worker, index);
 }
 
-void output_keep_return(struct worker *worker)
+void output_keep_return(struct worker *worker, struct segment_list *list)
 {
-    keep(worker, take_off(worker, &worker->returns[worker->index]));
+    uint32_t index = take_off(worker, &worker->returns[worker->index]);
+
+    if (list != NULL)
+        append(worker, list, index);
+    else
+        keep(worker, index);
+}
+
+void output_return_late(struct worker *worker, struct segment_list *list)
+{
+    struct segment_list *returns = &worker->returns[worker->index];
+
+    if (list->first == NO_SEGMENT)
+        return;
+    if (returns->first == NO_SEGMENT)
+        returns->first = list->first;
+    else
+        worker->segments[returns->last].next = list->first;
+    returns->last = list->last;
+    returns->count += list->count;
+    *list = (struct segment_list){.first = NO_SEGMENT, .last = NO_SEGMENT};
 }
 
 void output_return_kept(struct worker *worker)

@@ -68,8 +68,14 @@ void output_forget(struct worker *worker, struct segment_list *list);
 /* Removes the first `size` bytes, `messages` messages, from the list of returns for worker `sender`. */
 void output_drop_return(struct worker *worker, unsigned sender, uint32_t size, uint32_t messages);
 
-/* Keeps the first return of this worker's own list until there is a stream to its sender, if there is room. */
-void output_keep_return(struct worker *worker);
+/*
+ * Moves the first return of this worker's own list to another list, or, with NULL, keeps it until there is a stream to
+ * its sender, if there is room.
+ */
+void output_keep_return(struct worker *worker, struct segment_list *list);
+
+/* Makes returns again of such a list. */
+void output_return_late(struct worker *worker, struct segment_list *list);
 
 /* Makes returns again of those that were kept and have a stream now. Call it when time limits are looked at. */
 void output_return_kept(struct worker *worker);

@@ -28,9 +28,10 @@ void peer_clients_tell(struct worker *worker)
 {
     struct peer_ids joined, left;
 
-    if (!worker->changed)
+    if (!worker->changed || worker->now - worker->clients_told < PEER_CLIENTS_PAUSE)
         return;
     worker->changed = false;
+    worker->clients_told = worker->now;
     joined.count = left.count = 0;
     for (uint32_t group = 0; group * 64 < worker->routes.fresh; group++) {
         for (uint64_t bits = worker->changed_slots[group]; bits != 0; bits &= bits - 1) {
@@ -62,10 +63,15 @@ void peer_clients_continue(struct worker *worker, struct peer *peer)
         if (count > 0)
             peer_frames_send(worker, peer, PEER_JOINED, ids, count);
     }
+    if (peer->snapshot >= worker->routes.fresh) /* those that come from now on are told as changes */
+        peer->snapshot = UINT32_MAX;
 }
 
 void peer_clients_introduce(struct worker *worker, struct peer *peer, const struct connection *sender)
 {
-    if (place_of(worker, sender) >= peer->snapshot && routes_has(worker->shared, sender->id))
+    uint32_t place = place_of(worker, sender);
+    bool told = place < peer->snapshot && !(worker->changed_slots[place / 64] >> place % 64 & 1);
+
+    if (!told && routes_has(worker->shared, sender->id))
         peer_frames_send(worker, peer, PEER_JOINED, &sender->id, 1);
 }

@@ -7,7 +7,7 @@
  * whoever is in that place, and what was said last is true there.
  *
  * LIST there differs from the truth for a moment only. What ends each difference:
- *   - a change that is not told yet: the end of the turn;
+ *   - a change that is not told yet: the end of the turn, or PEER_CLIENTS_PAUSE, for which the loop wakes up;
  *   - a client that the snapshot has not come to: the stream's queue is written, or the stream ends;
  *   - a link that carries nothing: the other links end its streams (their --node-timeout). Here they end with the link,
  *     or after the drain timeout if anything was sent on them;
@@ -23,7 +23,10 @@
 
 #include "hub/worker/peer_state.h"
 
-/* Tells all other hubs of the slots that have changed (worker->changed_slots). */
+/* Milliseconds between two times that other hubs are told who has come and gone: the first one is told at once. */
+#define PEER_CLIENTS_PAUSE 20u
+
+/* Tells all other hubs of the slots that have changed (worker->changed_slots), unless it did so a moment ago. */
 void peer_clients_tell(struct worker *worker);
 
 /* Tells another hub of a part of the clients that were there before its stream. */

@@ -7,12 +7,7 @@ uint8_t *peer_frames_begin(struct worker *worker, const struct peer *peer, uint3
 {
     uint8_t *frame = reply_begin(worker, connection_of(worker, peer), frame_size(word));
 
-    if (frame == NULL)
-        return NULL;
-    frame_store_word(frame, word);
-    for (unsigned i = 0; i < frame_count(word); i++)
-        frame_store_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, ids[i]);
-    return frame + frame_header_size(word);
+    return frame == NULL ? NULL : peer_store_head(frame, word, ids);
 }
 
 void peer_frames_commit(struct worker *worker, const struct peer *peer, uint32_t word)

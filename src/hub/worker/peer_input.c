@@ -12,9 +12,6 @@
 
 #include <string.h>
 
-/* The most messages that one UNDELIVERED may be about: more are in no batch. */
-#define UNDELIVERED_MOST ((READ_AREA + FRAME_MAX_SIZE) / FRAME_DELIVERY_HEADER_SIZE)
-
 /* What became of a frame. */
 enum outcome { TAKEN, WAITS, WRONG };
 
@@ -24,41 +21,6 @@ static enum outcome judge(bool good)
 }
 
 /* ---- FORWARD ---- */
-
-static void add_once(uint64_t *ids, unsigned *count_, uint64_t id)
-{
-    for (unsigned i = 0; i < *count_; i++) {
-        if (ids[i] == id)
-            return;
-    }
-    ids[(*count_)++] = id;
-}
-
-/*
- * Copies the receivers into the batch. The other hub is told which of them are congested. Those of which it cannot be
- * told, as too many are, do not get the batch, and the sender is told so; the same with all once this hub ends.
- */
-static void copy_receivers(struct worker *worker, struct peer *peer, const uint8_t *ids, unsigned count,
-                           struct batch *batch, const struct peer_forward *forward)
-{
-    const struct shared *shared = worker->shared;
-    uint64_t refused[FRAME_MAX_IDS];
-    unsigned refused_count = 0;
-
-    batch->count = 0;
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t id = frame_load_id(ids + i * FRAME_ID_SIZE);
-        bool slow = worker->limits.slow_receiver != SLOW_REFUSE && routes_has(shared, id) &&
-                    congestion_is_set(shared, routes_slot(shared, id));
-        if (worker->stopped || (slow && !peers_tell_congested(worker, peer, id)))
-            add_once(refused, &refused_count, id);
-        else
-            memcpy(batch->receivers + batch->count++ * FRAME_ID_SIZE, ids + i * FRAME_ID_SIZE, FRAME_ID_SIZE);
-    }
-    if (refused_count > 0)
-        peers_undelivered_now(worker, peer, forward->sender, refused, refused_count, forward->number,
-                              forward->messages);
-}
 
 static enum outcome take_forward(struct worker *worker, struct connection *connection, uint64_t at, uint32_t word)
 {
@@ -73,14 +35,14 @@ static enum outcome take_forward(struct worker *worker, struct connection *conne
     if (relay_must_wait(worker, connection, ids, frame_count(word)))
         return WAITS;
     peer_taken_note(worker, peer, word, forward.messages);
-    copy_receivers(worker, peer, ids, frame_count(word), &batch, &forward);
+    batch.count = frame_count(word);
+    memcpy(batch.receivers, ids, batch.count * FRAME_ID_SIZE);
     batch.at = at + forward.at;
     batch.length = forward.length;
     batch.messages = forward.messages;
     batch.number = peers_number(peer, forward.number);
     worker->bytes_routed += batch.length;
-    if (batch.count > 0)
-        relay_batch(worker, connection, &batch);
+    relay_batch(worker, connection, &batch);
     return TAKEN;
 }
 
@@ -96,28 +58,16 @@ static enum outcome take_clients(struct worker *worker, struct peer *peer)
     return TAKEN;
 }
 
-/* UNDELIVERED: its sender is a client here. One that is gone is owed nothing. */
-static enum outcome take_undelivered(struct worker *worker, struct peer *peer, uint64_t *ids, unsigned count,
-                                     const uint8_t *body)
+static enum outcome take_acknowledged(struct worker *worker, struct connection *connection, uint64_t serial)
 {
-    struct peer_undelivered about;
-    struct connection *sender = find_connection(worker, ids[0]);
+    struct peer *peer = peer_of(worker, connection);
 
-    peer_load_undelivered(&about, body);
-    for (unsigned i = 1; i < count; i++) {
-        if (peer_node(ids[i]) != peer->hello.node)
-            return WRONG;
-    }
-    /* All of it before anything is marked: what is marked is not told when the stream ends. */
-    if (sender != NULL && (about.number > sender->messages || about.messages > sender->messages - about.number))
+    if (!peer_owed_acknowledged(worker, peer, serial))
         return WRONG;
-    count--;
-    if (about.messages == 0 || about.messages > UNDELIVERED_MOST ||
-        !peer_owed_mark(worker, peer, ids[0], &about, ids + 1, &count))
-        return WRONG;
-    if (sender != NULL && count > 0)
-        reply_undelivered(worker, sender, ids + 1, count, about.number, about.messages);
-    return TAKEN;
+    if (peer->acknowledged == serial)
+        return TAKEN;
+    backpressure_yield(worker, connection);
+    return WAITS;
 }
 
 /* A client of that worker has come or gone. */
@@ -140,8 +90,9 @@ static bool take_client(struct worker *worker, struct peer *peer, enum peer_cont
 static enum outcome take_ids(struct worker *worker, struct peer *peer, enum peer_control kind, const uint64_t *ids,
                              unsigned count)
 {
+    const bool clients = kind == PEER_JOINED || kind == PEER_LEFT;
+
     for (unsigned i = 0; i < count; i++) {
-        bool clients = kind == PEER_JOINED || kind == PEER_LEFT;
         if (clients ? !peer->listed || !take_client(worker, peer, kind, ids[i]) : peer_node(ids[i]) != peer->hello.node)
             return WRONG;
         if (kind == PEER_CONGESTED)
@@ -158,12 +109,9 @@ static enum outcome take_control(struct worker *worker, struct connection *conne
     struct peer *peer = peer_of(worker, connection);
     const uint8_t *body = frame + frame_header_size(word);
     uint64_t ids[FRAME_MAX_IDS];
-    unsigned count = frame_count(word);
-
-    ids[0] = 0;
-    for (unsigned i = 0; i < count; i++)
-        ids[i] = frame_load_id(frame + FRAME_WORD_SIZE + i * FRAME_ID_SIZE);
+    unsigned count = peer_load_ids(ids, frame);
     enum peer_control kind = peer_kind(word, body);
+
     switch (kind) {
     case PEER_CLIENTS:
         return take_clients(worker, peer);
@@ -173,9 +121,9 @@ static enum outcome take_control(struct worker *worker, struct connection *conne
     case PEER_RELIEVED:
         return take_ids(worker, peer, kind, ids, count);
     case PEER_ACKNOWLEDGED:
-        return judge(peer_owed_acknowledged(worker, peer, peer_load_acknowledged(body)));
+        return take_acknowledged(worker, connection, peer_load_acknowledged(body));
     case PEER_UNDELIVERED:
-        return take_undelivered(worker, peer, ids, count, body);
+        return judge(take_ids(worker, peer, kind, ids, count) == TAKEN && peer_owed_report(worker, peer, frame));
     case PEER_HELLO: /* the first frame only */
         break;
     }
@@ -192,6 +140,12 @@ static enum outcome take_hello(struct worker *worker, struct peer *peer, const u
     if (hello.node == worker->shared->node) {
         log_line(LOG_ERR, "a stream leads to a hub that is node %u as well: each needs a --node of its own",
                  hello.node);
+        return WRONG;
+    }
+    if (hello.version < PEER_VERSION_LEAST) {
+        log_line(LOG_ERR,
+                 "node %u speaks version %u of the protocol between hubs, and this hub only %u: upgrade that node",
+                 hello.node, hello.version, PEER_VERSION);
         return WRONG;
     }
     peer->hello = hello;

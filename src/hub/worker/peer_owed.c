@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-static const uint8_t *header_of(const struct worker *worker, const struct segment *segment)
+static const uint8_t *bytes_of(const struct worker *worker, const struct segment *segment)
 {
     return store_bytes(&worker->store, segment->at);
 }
@@ -44,8 +44,6 @@ static void forget_first(struct worker *worker, struct peer *peer)
 {
     const struct segment first = worker->segments[peer->owed.first];
 
-    if (peer->marked_segment == peer->owed.first)
-        peer->marked_segment = NO_SEGMENT;
     output_forget(worker, &peer->owed);
     if (first.length > 0)
         return;
@@ -68,32 +66,6 @@ void peer_owed_end_full(struct worker *worker, struct peer *peer)
         return;
     peer->full = false;
     backpressure_end_congestion(worker, slot_of(worker, connection_of(worker, peer)));
-}
-
-bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t serial)
-{
-    struct connection *connection = connection_of(worker, peer);
-
-    if (serial <= peer->acknowledged || serial > peer->serial)
-        return false;
-    for (; peer->acknowledged < serial; peer->acknowledged++) {
-        struct peer_forward forward;
-        forget_barriers(worker, peer);
-        const uint8_t *header = header_of(worker, &worker->segments[peer->owed.first]);
-        peer_load_fields(&forward, header);
-        peer->owed_cost -= peer_forward_cost(frame_load_word(header), forward.messages);
-        forget_first(worker, peer);
-    }
-    forget_barriers(worker, peer);
-    if (peer->acknowledged == peer->serial)
-        connection->flags &= ~(unsigned)CONNECTION_OWED;
-    if (connection->flags & CONNECTION_OWED)
-        deadline_set(worker, connection, DEADLINE_OWED);
-    else
-        output_update_congestion(worker, connection); /* its queue may have a time limit as well */
-    if (peer->owed_cost <= PEER_WINDOW / 2)
-        peer_owed_end_full(worker, peer);
-    return true;
 }
 
 static void note_told(struct worker *worker, unsigned node, const struct peer_forward *forward)
@@ -121,23 +93,17 @@ static bool was_told(struct worker *worker, unsigned node, uint64_t sender, uint
     return i < count;
 }
 
-/* Tells the sender of one FORWARD, unless it was told before. Returns how many messages that were. */
+/* Tells the sender of one FORWARD. Returns how many messages that were. */
 static uint64_t give_up(struct worker *worker, unsigned node, const uint8_t *header)
 {
     uint64_t receivers[FRAME_MAX_IDS];
-    unsigned count = 0;
     struct peer_forward forward;
 
     peer_load_fields(&forward, header);
-    for (unsigned i = 0; i < frame_count(frame_load_word(header)); i++) {
-        uint64_t id = frame_load_id(header + FRAME_WORD_SIZE + i * FRAME_ID_SIZE);
-        if (id != 0) /* see unname() */
-            receivers[count++] = id;
-    }
     struct connection *sender = find_connection(worker, forward.sender);
-    if (sender == NULL || count == 0)
+    if (sender == NULL)
         return 0;
-    reply_undelivered(worker, sender, receivers, count, forward.number, forward.messages);
+    reply_undelivered(worker, sender, receivers, peer_load_ids(receivers, header), forward.number, forward.messages);
     note_told(worker, node, &forward);
     return forward.messages;
 }
@@ -146,10 +112,12 @@ void peer_owed_give_up(struct worker *worker, struct peer *peer)
 {
     uint64_t messages = 0;
 
+    while (peer->reports.first != NO_SEGMENT)
+        output_forget(worker, &peer->reports);
     while (peer->owed.first != NO_SEGMENT) {
         const struct segment *first = &worker->segments[peer->owed.first];
         if (first->length > 0)
-            messages += give_up(worker, peer->hello.node, header_of(worker, first));
+            messages += give_up(worker, peer->hello.node, bytes_of(worker, first));
         forget_first(worker, peer);
     }
     count(&worker->statistics->given_up, messages);
@@ -159,114 +127,130 @@ void peer_owed_give_up(struct worker *worker, struct peer *peer)
                  peer->hello.node, worker->index, (unsigned long long)messages);
 }
 
-/*
- * Takes receivers out of a header, so that give_up() does not tell of them. Leaves those that were in it, and returns
- * how many. Each is in it once, and they are in the same order in both. The header may still be queued, if the other
- * hub answers what it was not sent yet: then it gets a FORWARD to the id 0, which is nobody's. That harms none but its
- * own stream, so it needs no check.
- */
-static unsigned unname(struct worker *worker, uint32_t segment, uint64_t *receivers, unsigned count)
-{
-    uint8_t *header = store_bytes(&worker->store, worker->segments[segment].at);
-    unsigned total = frame_count(frame_load_word(header)), at = 0, found = 0;
+/* ---- reports ---- */
 
-    for (unsigned i = 0; i < count; i++) {
-        unsigned looked = 0;
-        while (looked < total && frame_load_id(header + FRAME_WORD_SIZE + at * FRAME_ID_SIZE) != receivers[i]) {
-            at = (at + 1) % total;
-            looked++;
-        }
-        worker->work += looked * FRAME_ID_SIZE;
-        if (looked == total)
-            continue;
-        memset(header + FRAME_WORD_SIZE + at * FRAME_ID_SIZE, 0, FRAME_ID_SIZE);
-        receivers[found++] = receivers[i];
-    }
-    return found;
+/* The most messages that one UNDELIVERED may be about: more are in no batch. */
+#define UNDELIVERED_MOST ((READ_AREA + FRAME_MAX_SIZE) / FRAME_DELIVERY_HEADER_SIZE)
+
+/* Tells the sender, if it is still there. False if more is called undelivered than was ever sent to that node. */
+static bool tell(struct worker *worker, const struct peer *peer, const struct peer_undelivered *about,
+                 const uint8_t *report)
+{
+    uint64_t receivers[FRAME_MAX_IDS], *answerable = &worker->past->answerable[peer->hello.node];
+    unsigned count_ = peer_load_ids(receivers, report);
+    struct connection *sender = find_connection(worker, about->sender);
+
+    if ((uint64_t)about->messages * count_ > *answerable)
+        return false;
+    *answerable -= (uint64_t)about->messages * count_;
+    if (sender != NULL)
+        reply_undelivered(worker, sender, receivers, count_, about->number, about->messages);
+    return true;
 }
 
-/* Whether a FORWARD is the one that an UNDELIVERED is about, `whole`; or has all of its messages. */
-static bool is_about(const struct worker *worker, uint32_t segment, uint64_t sender,
-                     const struct peer_undelivered *undelivered, bool whole)
+/* Whether the receivers of a report are some of those of a FORWARD, in the same order. */
+static bool are_receivers(struct worker *worker, const uint8_t *report, const uint8_t *header)
 {
+    unsigned count_ = frame_count(frame_load_word(report)), total = frame_count(frame_load_word(header)), found = 0;
+
+    for (unsigned i = 0; i < total && found < count_; i++)
+        found += memcmp(report + FRAME_WORD_SIZE + found * FRAME_ID_SIZE, header + FRAME_WORD_SIZE + i * FRAME_ID_SIZE,
+                        FRAME_ID_SIZE) == 0;
+    worker->work += total * FRAME_ID_SIZE;
+    return found == count_;
+}
+
+/* Tells what was reported of the first FORWARD that is not acknowledged, if anything was. False if it cannot be so. */
+static bool tell_report(struct worker *worker, struct peer *peer, const uint8_t *header)
+{
+    const struct segment *first = &worker->segments[peer->reports.first];
+    struct peer_undelivered about;
     struct peer_forward forward;
 
-    peer_load_fields(&forward, header_of(worker, &worker->segments[segment]));
-    uint64_t before = undelivered->number - forward.number;
-    if (forward.sender != sender)
+    if (peer->reports.first == NO_SEGMENT)
+        return true;
+    const uint8_t *report = bytes_of(worker, first);
+    peer_load_undelivered(&about, report + frame_header_size(frame_load_word(report)));
+    if (about.about != peer->acknowledged + 1)
+        return true;
+    peer_load_fields(&forward, header);
+    bool good = about.sender == forward.sender && about.number == forward.number &&
+                about.messages == forward.messages && are_receivers(worker, report, header) &&
+                tell(worker, peer, &about, report);
+    peer->reports_size -= first->length;
+    output_forget(worker, &peer->reports);
+    return good;
+}
+
+/* Keeps what was made in the area for replies. Without a free segment the stream ends, and false is returned. */
+static bool keep(struct worker *worker, const struct peer *peer, struct segment_list *list, uint32_t size)
+{
+    if (output_keep(worker, list, worker->reply_area.at, size, 0))
+        return true;
+    connection_cut_off(worker, connection_of(worker, peer), "there is no queue entry for what is not acknowledged");
+    return false;
+}
+
+static bool keep_report(struct worker *worker, struct peer *peer, const uint8_t *report, uint64_t serial)
+{
+    uint32_t size = frame_size(frame_load_word(report));
+
+    if (serial <= peer->acknowledged || serial > peer->serial || serial <= peer->reported ||
+        peer->reports_size + size > 2 * PEER_WINDOW)
         return false;
-    if (whole)
-        return before == 0 && forward.messages == undelivered->messages;
-    return before < forward.messages && undelivered->messages <= forward.messages - before;
+    uint8_t *copy = reply_begin(worker, connection_of(worker, peer), size);
+    if (copy == NULL)
+        return true; /* the stream ends */
+    memcpy(copy, report, size);
+    if (!keep(worker, peer, &peer->reports, size))
+        return true;
+    area_advance(&worker->store, &worker->reply_area, size);
+    peer->reports_size += size;
+    peer->reported = serial;
+    return true;
 }
 
-/* The header of the FORWARD with this serial, which is not acknowledged. */
-static uint32_t find_owed(struct worker *worker, struct peer *peer, uint64_t serial)
+bool peer_owed_report(struct worker *worker, struct peer *peer, const uint8_t *report)
 {
-    uint32_t segment = peer->owed.first;
-    uint64_t at = peer->acknowledged + 1;
+    struct peer_undelivered about;
 
-    if (peer->marked_segment != NO_SEGMENT && peer->marked <= serial) {
-        segment = peer->marked_segment;
-        at = peer->marked;
-    }
-    while (at < serial || worker->segments[segment].length == 0) {
-        at += worker->segments[segment].length > 0;
-        segment = worker->segments[segment].next;
-        worker->work += WORK_LOOK;
-    }
-    peer->marked = serial;
-    peer->marked_segment = segment;
-    return segment;
-}
-
-/* The same about one receiver of a FORWARD that is acknowledged, or is not. */
-static void mark_unknown(struct worker *worker, struct peer *peer, uint64_t sender,
-                         const struct peer_undelivered *undelivered, uint64_t *receiver)
-{
-    for (uint32_t i = peer->owed.first; i != NO_SEGMENT; i = worker->segments[i].next) {
-        worker->work += WORK_LOOK;
-        if (worker->segments[i].length > 0 && is_about(worker, i, sender, undelivered, false) &&
-            unname(worker, i, receiver, 1) == 1)
-            return; /* it is in no other */
-    }
-}
-
-/* The same about one receiver on a stream that has ended, for the other side: here it may still be open. */
-static void mark_ended(struct worker *worker, unsigned node, uint64_t sender,
-                       const struct peer_undelivered *undelivered, uint64_t *receiver)
-{
-    for (unsigned i = 0; i < worker->peers_used; i++) {
-        if (worker->peers[i].id != 0 && worker->peers[i].hello.node == node)
-            mark_unknown(worker, &worker->peers[i], sender, undelivered, receiver);
-    }
-}
-
-bool peer_owed_mark(struct worker *worker, struct peer *peer, uint64_t sender,
-                    const struct peer_undelivered *undelivered, uint64_t *receivers, unsigned *count)
-{
-    const unsigned node = peer->hello.node;
-
-    if ((uint64_t)undelivered->messages * *count > worker->past->answerable[node])
+    peer_load_undelivered(&about, report + frame_header_size(frame_load_word(report)));
+    if (about.about != PEER_ABOUT_EARLIER && about.about != PEER_ABOUT_ENDED)
+        return keep_report(worker, peer, report, about.about);
+    const struct connection *sender = find_connection(worker, about.sender);
+    if (about.messages == 0 || about.messages > UNDELIVERED_MOST ||
+        (sender != NULL && (about.number > sender->messages || about.messages > sender->messages - about.number)))
         return false;
-    if (undelivered->about == PEER_ABOUT_EARLIER || undelivered->about >= PEER_ABOUT_ENDED) {
-        if (*count != 1)
+    return (about.about == PEER_ABOUT_ENDED && was_told(worker, peer->hello.node, about.sender, about.number)) ||
+           tell(worker, peer, &about, report);
+}
+
+bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t serial)
+{
+    struct connection *connection = connection_of(worker, peer);
+
+    if (serial <= peer->acknowledged || serial > peer->serial)
+        return false;
+    do {
+        struct peer_forward forward;
+        forget_barriers(worker, peer);
+        const uint8_t *header = bytes_of(worker, &worker->segments[peer->owed.first]);
+        if (!tell_report(worker, peer, header))
             return false;
-        if (undelivered->about == PEER_ABOUT_UNKNOWN)
-            mark_unknown(worker, peer, sender, undelivered, receivers);
-        else if (undelivered->about == PEER_ABOUT_ENDED && was_told(worker, node, sender, undelivered->number))
-            *count = 0;
-        else if (undelivered->about == PEER_ABOUT_ENDED)
-            mark_ended(worker, node, sender, undelivered, receivers);
-    } else {
-        if (undelivered->about <= peer->acknowledged || undelivered->about > peer->serial)
-            return false;
-        uint32_t segment = find_owed(worker, peer, undelivered->about);
-        if (!is_about(worker, segment, sender, undelivered, true))
-            return false;
-        *count = unname(worker, segment, receivers, *count);
-    }
-    worker->past->answerable[node] -= (uint64_t)undelivered->messages * *count;
+        peer_load_fields(&forward, header);
+        peer->owed_cost -= peer_forward_cost(frame_load_word(header), forward.messages);
+        peer->acknowledged++;
+        forget_first(worker, peer);
+    } while (peer->acknowledged < serial && worker->work < worker->work_limit);
+    forget_barriers(worker, peer);
+    if (peer->acknowledged == peer->serial)
+        connection->flags &= ~(unsigned)CONNECTION_OWED;
+    if (connection->flags & CONNECTION_OWED)
+        deadline_set(worker, connection, DEADLINE_OWED);
+    else
+        output_update_congestion(worker, connection); /* its queue may have a time limit as well */
+    if (peer->owed_cost <= PEER_WINDOW / 2)
+        peer_owed_end_full(worker, peer);
     return true;
 }
 
@@ -282,14 +266,9 @@ static bool queue_header(struct worker *worker, struct peer *peer, const struct 
 
     if (header == NULL)
         return false;
-    frame_store_word(header, word);
-    for (unsigned i = 0; i < frame_count(word); i++)
-        frame_store_id(header + FRAME_WORD_SIZE + i * FRAME_ID_SIZE, receivers[i]);
-    peer_store_fields(header + frame_header_size(word), sender->id, batch->number, batch->messages);
-    if (!output_keep(worker, &peer->owed, worker->reply_area.at, size, 0)) {
-        connection_cut_off(worker, stream, "there is no queue entry for what is not acknowledged");
+    peer_store_fields(peer_store_head(header, word, receivers), sender->id, batch->number, batch->messages);
+    if (!keep(worker, peer, &peer->owed, size))
         return false;
-    }
     reply_commit(worker, stream, 1, size);
     return true;
 }

@@ -13,16 +13,22 @@
 bool peer_owed_forward(struct worker *worker, struct peer *peer, const struct connection *sender,
                        const struct batch *batch, const uint64_t *receivers, unsigned count);
 
-/* The other side has acknowledged all up to this serial. False if it cannot have. */
+/*
+ * Takes an acknowledgement of all up to this serial, and tells the senders what was reported of that. Stops when the
+ * stream's share of the turn is used up: peer->acknowledged says how far it came, call it again. False if the other hub
+ * cannot have acknowledged that, or has reported what was not so.
+ */
 bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t serial);
 
 /*
- * The other side says that these receivers do not get what `about` says. Leaves those of them that have to be told, and
- * that are not told a second time when the stream ends. False if it cannot be so: more is called undelivered than was
- * ever sent to that node, or a FORWARD that was not sent, or is acknowledged. Then nothing has changed.
+ * Takes a report, a whole UNDELIVERED frame. Keeps it until the FORWARD that it is about is acknowledged, or tells the
+ * sender at once. False if it cannot be so: it is about a FORWARD that was not sent, is acknowledged, or was reported
+ * before; or more is called undelivered than was ever sent to that node. Then nothing has changed.
+ *
+ * A hub that lies can make this one keep 2 * PEER_WINDOW bytes of reports a stream, in one queue entry for each FORWARD
+ * that it has not acknowledged. What an honest one reports is never more than what its FORWARDs cost.
  */
-bool peer_owed_mark(struct worker *worker, struct peer *peer, uint64_t sender,
-                    const struct peer_undelivered *undelivered, uint64_t *receivers, unsigned *count);
+bool peer_owed_report(struct worker *worker, struct peer *peer, const uint8_t *frame);
 
 /*
  * The client has ended its sending: sets this worker's own bit of connection->barriers while anything that the client

@@ -32,10 +32,10 @@ struct peer {
     struct segment_list owed;      /* the headers of those between, and clients that wait for them (of length 0) */
     uint32_t owed_cost;            /* see peer_forward_cost() */
     bool full;                     /* senders wait for its slot, or are refused */
-    uint64_t marked;               /* the FORWARD that was called undelivered last, */
-    uint32_t marked_segment;       /* and its header, while it is owed; or NO_SEGMENT */
+    struct segment_list reports;   /* the UNDELIVERED frames about these, one for each at most, */
+    uint32_t reports_size;         /* their bytes together, */
+    uint64_t reported;             /* and the serial that the last one was about */
     uint32_t snapshot;             /* clients of places before this one are known there */
-    struct peer_ids congested;     /* receivers there */
 
     /* What comes in. */
     uint64_t epoch;           /* of the stream, in the upper bits of its messages' numbers, see peers_number() */
@@ -43,8 +43,11 @@ struct peer {
     uint32_t taken_since;     /* milliseconds of worker->now: the first of those between was taken, */
     uint32_t taken_cost;      /* and what they cost together */
     uint64_t targets;         /* workers to which records went since, a bit each */
+    struct segment_list late; /* what is to be called undelivered once all that was taken is acknowledged */
     bool listed;              /* the mirror has its clients */
-    struct peer_ids slow;     /* receivers here that it was told are congested */
+
+    struct peer_ids congested; /* receivers there */
+    struct peer_ids slow;      /* receivers here that it was told are congested */
 };
 
 /*

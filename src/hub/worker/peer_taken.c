@@ -1,6 +1,7 @@
 /* peer_taken.c: see peer_taken.h. */
 #include "hub/worker/peer_taken.h"
 
+#include "hub/worker/output.h"
 #include "hub/worker/peer_frames.h"
 
 /* An answer is due when this much was taken, of what the sender may have under way. */
@@ -18,12 +19,13 @@ void peer_taken_note(struct worker *worker, struct peer *peer, uint32_t word, ui
 
 bool peer_taken_waits(const struct worker *worker, const struct peer *peer)
 {
-    return peer->taken != peer->answered && !(peer->targets & worker->watched);
+    return peer->taken != peer->answered && !(peer->targets & (worker->touched | worker->watched));
 }
 
 static bool is_due(const struct worker *worker, const struct peer *peer)
 {
-    return worker->stopped || peer->taken_cost >= ANSWER_COST || worker->now - peer->taken_since >= PEER_ANSWER_AFTER;
+    return worker->stopped || peer->late.first != NO_SEGMENT || peer->taken_cost >= ANSWER_COST ||
+           worker->now - peer->taken_since >= PEER_ANSWER_AFTER;
 }
 
 void peer_taken_acknowledge(struct worker *worker, struct peer *peer, bool at_once)
@@ -34,6 +36,7 @@ void peer_taken_acknowledge(struct worker *worker, struct peer *peer, bool at_on
         return;
     peer->answered = peer->taken;
     peer->targets = 0;
+    output_return_late(worker, &peer->late);
     uint8_t *body = peer_frames_begin(worker, peer, word, NULL);
     if (body == NULL)
         return;

@@ -4,6 +4,7 @@
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
+#include "hub/worker/output.h"
 #include "hub/worker/peer_clients.h"
 #include "hub/worker/peer_frames.h"
 #include "hub/worker/peer_gauges.h"
@@ -97,8 +98,6 @@ void peers_adopt(struct worker *worker, int fd)
     struct peer *peer = &worker->peers[index];
     memset(peer, 0, offsetof(struct peer, congested));
     peer->congested.count = peer->slow.count = 0;
-    peer->taken = peer->answered = peer->targets = 0;
-    peer->listed = false;
     peer->shown = -1;
     peer->epoch = next_epoch(worker);
     peer->id = connection->id;
@@ -143,6 +142,7 @@ void peers_end(struct worker *worker, struct connection *connection)
     if (peer->listed)
         mirror_release(worker->shared, worker->index, peer_index(worker, peer));
     peer->listed = false;
+    output_return_late(worker, &peer->late);
     peer_owed_give_up(worker, peer);
     peer->id = 0;
     if (peer->hello.version != 0)
@@ -158,7 +158,6 @@ bool peers_forward(struct worker *worker, const struct connection *sender, const
 
     if (peer == NULL || !connection_takes_more(connection_of(worker, peer)))
         return false;
-    peer_clients_tell(worker);
     peer_clients_introduce(worker, peer, sender);
     return peer_owed_forward(worker, peer, sender, batch, receivers, count);
 }
@@ -202,7 +201,8 @@ void peers_relieved(struct worker *worker, struct peer *peer, uint64_t receiver)
     backpressure_wake(worker, key_of(receiver));
 }
 
-bool peers_tell_congested(struct worker *worker, struct peer *peer, uint64_t receiver)
+/* Tells the other side once that a receiver here is congested. False when it cannot be told, as too many are. */
+static bool tell_congested(struct worker *worker, struct peer *peer, uint64_t receiver)
 {
     if (find_id(worker, &peer->slow, receiver) < peer->slow.count)
         return true;
@@ -211,6 +211,13 @@ bool peers_tell_congested(struct worker *worker, struct peer *peer, uint64_t rec
     peer->slow.ids[peer->slow.count++] = receiver;
     peer_frames_send(worker, peer, PEER_CONGESTED, &receiver, 1);
     return true;
+}
+
+bool peers_refuses(struct worker *worker, struct peer *peer, uint64_t receiver)
+{
+    bool slow = congestion_is_set(worker->shared, routes_slot(worker->shared, receiver));
+    return worker->stopped ||
+           (slow && (worker->limits.slow_receiver == SLOW_REFUSE || !tell_congested(worker, peer, receiver)));
 }
 
 static void tell_relieved(struct worker *worker, struct peer *peer)
@@ -247,39 +254,34 @@ bool peers_are_told(const struct worker *worker)
 
 /* ---- what does not arrive here ---- */
 
-static void send_undelivered(struct worker *worker, const struct peer *peer, uint64_t sender, const uint64_t *receivers,
-                             unsigned count, const struct peer_undelivered *undelivered)
+static void send_undelivered(struct worker *worker, const struct peer *peer, const uint64_t *receivers, unsigned count,
+                             const struct peer_undelivered *undelivered)
 {
-    uint32_t word = frame_word(FRAME_CONTROL, count + 1, PEER_UNDELIVERED_BODY);
-    uint64_t ids[FRAME_MAX_IDS];
+    uint32_t word = frame_word(FRAME_CONTROL, count, PEER_UNDELIVERED_BODY);
+    uint8_t *body = peer_frames_begin(worker, peer, word, receivers);
 
-    ids[0] = sender;
-    memcpy(ids + 1, receivers, count * sizeof ids[0]);
-    uint8_t *body = peer_frames_begin(worker, peer, word, ids);
     if (body == NULL)
         return;
     peer_store_undelivered(body, undelivered);
     peer_frames_commit(worker, peer, word);
 }
 
-void peers_undelivered_now(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
-                           unsigned count, uint64_t number, uint32_t messages)
+void peers_undelivered(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
+                       unsigned count, uint64_t number, uint32_t messages)
 {
     const struct peer_undelivered undelivered = {
-        .number = plain_number(number), .messages = messages, .about = peer->taken};
-    const unsigned most = FRAME_MAX_IDS - 1; /* one id is the sender's */
+        .sender = sender, .number = plain_number(number), .messages = messages, .about = peer->taken};
 
-    send_undelivered(worker, peer, sender, receivers, count < most ? count : most, &undelivered);
-    if (count > most)
-        send_undelivered(worker, peer, sender, receivers + most, count - most, &undelivered);
+    send_undelivered(worker, peer, receivers, count, &undelivered);
 }
 
+/* The stream by which this client's worker hears of what is undelivered, or NULL. */
 static struct peer *peer_from(const struct worker *worker, uint64_t sender)
 {
     for (unsigned i = 0; i < worker->peers_used; i++) {
         struct peer *peer = &worker->peers[i];
         if (peer->id != 0 && peer_has(worker, peer, sender))
-            return peer;
+            return connection_takes_more(connection_of(worker, peer)) ? peer : NULL;
     }
     return NULL;
 }
@@ -287,19 +289,26 @@ static struct peer *peer_from(const struct worker *worker, uint64_t sender)
 bool peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
                              uint32_t messages)
 {
-    const struct peer *peer = peer_from(worker, sender);
+    struct peer *peer = peer_from(worker, sender);
     struct peer_undelivered undelivered = {
-        .number = plain_number(number), .messages = messages, .about = PEER_ABOUT_EARLIER};
+        .sender = sender, .number = plain_number(number), .messages = messages, .about = PEER_ABOUT_ENDED};
 
     if (peer == NULL)
         return false;
-    if (peer->epoch != number >> PEER_NUMBER_BITS) /* see peers_number() */
-        undelivered.about = PEER_ABOUT_ENDED;
-    else if (peer->taken != peer->answered)
-        undelivered.about = PEER_ABOUT_UNKNOWN;
-    if (undelivered.about != PEER_ABOUT_ENDED || peer->hello.version >= 2)
-        send_undelivered(worker, peer, sender, &receiver, 1, &undelivered);
+    if (peer->epoch == number >> PEER_NUMBER_BITS) { /* see peers_number() */
+        undelivered.about = PEER_ABOUT_EARLIER;
+        peer_taken_acknowledge(worker, peer, true);
+        if (peer->taken != peer->answered)
+            return false;
+    }
+    send_undelivered(worker, peer, &receiver, 1, &undelivered);
     return true;
+}
+
+struct segment_list *peers_late(const struct worker *worker, uint64_t sender)
+{
+    struct peer *peer = peer_from(worker, sender);
+    return peer == NULL ? NULL : &peer->late;
 }
 
 /* ---- in the loop ---- */
@@ -312,7 +321,7 @@ void peers_acknowledge(struct worker *worker)
     }
 }
 
-/* The loop is to wake up when the first answer is due. */
+/* The loop must wake up when the first answer is due. */
 static void note_answer(struct worker *worker, const struct peer *peer)
 {
     if (!peer_taken_waits(worker, peer))
@@ -322,13 +331,20 @@ static void note_answer(struct worker *worker, const struct peer *peer)
     worker->answer_waits = true;
 }
 
-int peers_answer_due(const struct worker *worker)
+/* What is left of a pause. */
+static int left_of(uint32_t pause, uint32_t waited)
 {
-    uint32_t waited = worker->now - worker->answer_since;
+    return waited < pause ? (int)(pause - waited) : 0;
+}
 
-    if (!worker->answer_waits)
-        return -1;
-    return waited < PEER_ANSWER_AFTER ? (int)(PEER_ANSWER_AFTER - waited) : 0;
+int peers_due(const struct worker *worker)
+{
+    int answer = left_of(PEER_ANSWER_AFTER, worker->now - worker->answer_since);
+    int clients = left_of(PEER_CLIENTS_PAUSE, worker->now - worker->clients_told);
+
+    if (!worker->changed || worker->peers_used == 0)
+        return worker->answer_waits ? answer : -1;
+    return worker->answer_waits && answer < clients ? answer : clients;
 }
 
 void peers_advance(struct worker *worker)

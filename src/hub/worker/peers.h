@@ -74,18 +74,28 @@ uint64_t peers_number(const struct peer *peer, uint64_t number);
 #define PEER_NUMBER_BITS 48u
 
 /*
- * Tells the other side once that a receiver here is congested, and when it is no longer. False when it cannot be told,
- * as too many are.
+ * Whether a receiver here, which has a route, does not get what comes on this stream: this worker ends, or the receiver
+ * is congested. With SLOW_WAIT and SLOW_CLOSE the other side is told that it is congested, and the receiver gets the
+ * message, unless it cannot be told, as too many are. Call it once for each receiver of a FORWARD.
  */
-bool peers_tell_congested(struct worker *worker, struct peer *peer, uint64_t receiver);
+bool peers_refuses(struct worker *worker, struct peer *peer, uint64_t receiver);
 
-/* These receivers do not get what the FORWARD that was taken last, or an earlier one of that sender, has for them. */
-void peers_undelivered_now(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
-                           unsigned count, uint64_t number, uint32_t messages);
+/*
+ * Reports receivers that do not get the FORWARD that was taken last. Call it once at most for each, before it is
+ * acknowledged, with the receivers in the FORWARD's order.
+ */
+void peers_undelivered(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
+                       unsigned count, uint64_t number, uint32_t messages);
 
-/* The same of what was taken before. False when there is no stream to the sender's worker now. */
+/*
+ * Reports a receiver that does not get what was taken before; acknowledges all that was taken first. False when that
+ * cannot be reported now: there is no stream to the sender's worker, or its records are not in the pipes. Call it again
+ * then: peers_late() is the list for returns that wait for the latter, which become returns again when it is time, or
+ * when the stream ends; it is NULL if there is no stream.
+ */
 bool peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
                              uint32_t messages);
+struct segment_list *peers_late(const struct worker *worker, uint64_t sender);
 
 /* ---- in the loop */
 
@@ -93,8 +103,8 @@ bool peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t re
  */
 void peers_advance(struct worker *worker);
 
-/* Milliseconds until an acknowledgement is due, or -1. After peers_advance(). */
-int peers_answer_due(const struct worker *worker);
+/* Milliseconds until peers_advance() has something to say, or -1. After peers_advance(). */
+int peers_due(const struct worker *worker);
 
 /* Acknowledges all whose records are in the pipes: the streams are about to end. */
 void peers_acknowledge(struct worker *worker);

@@ -106,14 +106,22 @@ static bool is_refused(struct worker *worker, uint64_t id)
     return worker->limits.slow_receiver == SLOW_REFUSE && peers_is_congested(worker, id);
 }
 
+/* The same of a receiver here. */
+static bool is_refused_here(struct worker *worker, struct connection *sender, uint64_t id, uint32_t slot)
+{
+    if (sender->flags & CONNECTION_PEER)
+        return peers_refuses(worker, peer_of(worker, sender), id);
+    return worker->limits.slow_receiver == SLOW_REFUSE && congestion_is_set(worker->shared, slot);
+}
+
 /* Tells the sender, which may be another hub's client behind its stream. */
 static void tell_missing(struct worker *worker, struct connection *sender, const struct batch *batch,
                          const struct missing *missing)
 {
     if (sender->flags & CONNECTION_PEER)
-        peers_undelivered_now(worker, peer_of(worker, sender),
-                              frame_load_id(store_bytes(&worker->store, batch->at) + FRAME_WORD_SIZE), missing->ids,
-                              missing->count, batch->number, batch->messages);
+        peers_undelivered(worker, peer_of(worker, sender),
+                          frame_load_id(store_bytes(&worker->store, batch->at) + FRAME_WORD_SIZE), missing->ids,
+                          missing->count, batch->number, batch->messages);
     else
         reply_undelivered(worker, sender, missing->ids, missing->count, batch->number, batch->messages);
 }
@@ -149,7 +157,7 @@ void relay_batch(struct worker *worker, struct connection *sender, const struct 
         bool queued = false;
         if (routes_has(shared, id)) {
             unsigned target = routes_worker(shared, slot);
-            if (worker->limits.slow_receiver == SLOW_REFUSE && congestion_is_set(shared, slot))
+            if (is_refused_here(worker, sender, id, slot))
                 queued = false;
             else if (target == worker->index)
                 queued = queue_local(worker, id, batch);
@@ -197,7 +205,7 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
 
 /* ---- records from other workers: whatever they say, each field is judged here, and none ends this worker ---- */
 
-/* Tells a sender of this worker, or one of another hub. False when there is no stream to that one. */
+/* Tells a sender of this worker, or one of another hub. False when that one cannot be told yet. */
 static bool tell_sender(struct worker *worker, uint64_t id, uint64_t receiver, uint64_t number, uint32_t messages)
 {
     struct connection *sender = find_connection(worker, id);
@@ -206,6 +214,31 @@ static bool tell_sender(struct worker *worker, uint64_t id, uint64_t receiver, u
         reply_undelivered(worker, sender, &receiver, 1, number, messages);
     return sender != NULL || !routes_is_foreign(worker->shared, id) ||
            peers_undelivered_later(worker, id, receiver, number, messages);
+}
+
+/*
+ * Tells a sender now, or once it can be told. Then it makes returns of messages that are the sender's, and have no
+ * body: their own bytes are another worker's.
+ */
+static void tell_in_time(struct worker *worker, uint64_t id, uint64_t receiver, uint64_t number, uint32_t messages)
+{
+    const uint32_t most = BLOCK_SIZE / FRAME_DELIVERY_HEADER_SIZE;
+
+    if (tell_sender(worker, id, receiver, number, messages))
+        return;
+    for (uint32_t some; messages > 0; messages -= some, number += some) {
+        some = messages < most ? messages : most;
+        uint8_t *frame = reply_room(worker, some * FRAME_DELIVERY_HEADER_SIZE);
+        if (frame == NULL)
+            return; /* the store is full, and keeps nothing that waits for a stream */
+        for (uint32_t i = 0; i < some; i++, frame += FRAME_DELIVERY_HEADER_SIZE) {
+            frame_store_word(frame, frame_word(FRAME_MESSAGE, 1, 0));
+            frame_store_id(frame + FRAME_WORD_SIZE, id);
+        }
+        (void)output_return(worker, worker->reply_area.at, some * FRAME_DELIVERY_HEADER_SIZE, number, receiver);
+        area_advance(&worker->store, &worker->reply_area, some * FRAME_DELIVERY_HEADER_SIZE);
+        worker->work += some * FRAME_DELIVERY_HEADER_SIZE;
+    }
 }
 
 /* Whether this id is, or was, one of a client of worker `from`. */
@@ -228,7 +261,7 @@ static void take_undelivered(struct worker *worker, unsigned from, const struct 
     if (sender != NULL && (sender->flags & CONNECTION_PEER || !(sender->sent_to >> from & 1) ||
                            record->number > sender->messages || record->messages > sender->messages - record->number))
         return;
-    (void)tell_sender(worker, record->ids[0], record->ids[1], record->number, record->messages);
+    tell_in_time(worker, record->ids[0], record->ids[1], record->number, record->messages);
 }
 
 /* Whether the bytes of the record lie in the arena of the worker that wrote it, and can be a message. */
@@ -421,14 +454,9 @@ static uint64_t sender_of(const struct worker *worker, const struct segment *seg
     return frame_load_id(store_bytes(&worker->store, segment->at) + FRAME_WORD_SIZE);
 }
 
-static bool return_here(struct worker *worker, const struct segment *segment, uint32_t messages)
-{
-    return tell_sender(worker, sender_of(worker, segment), segment->receiver, segment->number, messages);
-}
-
 /*
- * The senders are told at once. A list of returns would need references to blocks that may have none left in this
- * worker: they only wait for the dead one to return its own.
+ * A list of returns would need references to blocks that may have none left in this worker: they only wait for the dead
+ * one to return its own.
  */
 static void handle_unsent_record(void *context, const struct record *record)
 {
@@ -436,11 +464,21 @@ static void handle_unsent_record(void *context, const struct record *record)
     if (record->kind != RECORD_DELIVER)
         return;
     for (unsigned i = 0; i < record->count; i++) {
-        const struct segment segment = {
-            .at = record->at, .length = record->length, .number = record->number, .receiver = record->ids[i]};
+        const struct segment segment = {.at = record->at};
         if (!named_before(record, i))
-            (void)return_here(worker, &segment, record->messages);
+            tell_in_time(worker, sender_of(worker, &segment), record->ids[i], record->number, record->messages);
     }
+}
+
+/* Tells the sender of the first return of this worker's own, or puts the return where it waits. */
+static void return_here(struct worker *worker, const struct segment *segment, uint32_t size, uint32_t messages)
+{
+    uint64_t sender = sender_of(worker, segment);
+
+    if (tell_sender(worker, sender, segment->receiver, segment->number, messages))
+        output_drop_return(worker, worker->index, size, messages);
+    else
+        output_keep_return(worker, peers_late(worker, sender));
 }
 
 /* False when the outbox has no room. */
@@ -475,10 +513,10 @@ static void return_to(struct worker *worker, unsigned target)
         uint32_t size, messages = count_messages(worker, segment, left, &size);
         if (target != worker->index && !return_there(worker, target, segment, messages))
             break;
-        if (target != worker->index || segment->length == 0 || return_here(worker, segment, messages))
-            output_drop_return(worker, target, size, messages);
+        if (target == worker->index && segment->length > 0)
+            return_here(worker, segment, size, messages);
         else
-            output_keep_return(worker);
+            output_drop_return(worker, target, size, messages);
         left -= messages > 0 ? messages : 1;
     }
 }

@@ -10,18 +10,24 @@
 
 #include <string.h>
 
+uint8_t *reply_room(struct worker *worker, uint32_t size)
+{
+    if (area_room(&worker->reply_area) < size) {
+        area_close(&worker->store, &worker->reply_area);
+        if (!area_open(&worker->store, &worker->reply_area, REPLY_AREA))
+            return NULL;
+    }
+    return store_bytes(&worker->store, worker->reply_area.at);
+}
+
 uint8_t *reply_begin(struct worker *worker, struct connection *connection, uint32_t size)
 {
     if (!connection_takes_more(connection))
         return NULL;
-    if (area_room(&worker->reply_area) < size) {
-        area_close(&worker->store, &worker->reply_area);
-        if (!area_open(&worker->store, &worker->reply_area, REPLY_AREA)) {
-            connection_cut_off(worker, connection, "the message store is full");
-            return NULL;
-        }
-    }
-    return store_bytes(&worker->store, worker->reply_area.at);
+    uint8_t *room = reply_room(worker, size);
+    if (room == NULL)
+        connection_cut_off(worker, connection, "the message store is full");
+    return room;
 }
 
 /* How many frames of `size` bytes reply_begin() has room for, of `wanted`. */

@@ -9,8 +9,11 @@
 
 #include "hub/worker/state.h"
 
+/* Room for `size` bytes in the area, at most BLOCK_SIZE. NULL if the store has none. The caller advances the area. */
+uint8_t *reply_room(struct worker *worker, uint32_t size);
+
 /*
- * For frames of other kinds: room for `size` bytes, at most REPLY_AREA. NULL if the connection takes nothing more, or
+ * For frames of other kinds: room for `size` bytes, at most BLOCK_SIZE. NULL if the connection takes nothing more, or
  * is cut off as the store has no room. reply_commit() queues what was made there, which lies at worker->reply_area.at.
  */
 uint8_t *reply_begin(struct worker *worker, struct connection *connection, uint32_t size);

@@ -292,13 +292,13 @@ static int next_look(const struct worker *worker)
 
 static int next_timeout(const struct worker *worker)
 {
-    int look, answer;
+    int look, peers;
 
     if (has_more_to_do(worker))
         return 0;
     look = next_look(worker);
-    answer = peers_answer_due(worker);
-    return answer >= 0 && (look < 0 || answer < look) ? answer : look;
+    peers = peers_due(worker);
+    return peers >= 0 && (look < 0 || peers < look) ? peers : look;
 }
 
 /*
