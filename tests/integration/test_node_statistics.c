@@ -118,7 +118,7 @@ static void start_both(unsigned workers)
 {
     start_one(workers);
     hub_start(&hub_b, workers, "--node", "2", "--link", link_b, "--drain-timeout", "20", NULL);
-    carrier = carrier_start(link_a, link_b, workers, true);
+    carrier = carrier_start(link_a, link_b, true);
     client_open(&a, &hub_a);
     client_open(&b, &hub_b);
     client_open(&b2, &hub_b);
@@ -158,7 +158,7 @@ START_TEST(test_streams_and_clients)
     await_value(2, "clients", 1);
     end_streams();
     ck_assert_uint_eq(value(2, "clients"), 0);
-    carrier = carrier_start(link_a, link_b, workers, true);
+    carrier = carrier_start(link_a, link_b, true);
     await_value(2, "streams", workers);
     await_value(2, "clients", 1);
     stop_both();
@@ -246,7 +246,7 @@ static int open_node(unsigned node)
 {
     uint8_t frame[PEER_HELLO_SIZE];
     const struct peer_hello hello = {.version = PEER_VERSION, .node = (uint16_t)node, .workers = 1, .slot_bits = 14};
-    int fd = carrier_connect(link_a);
+    int fd = carrier_stream(link_a, 0);
 
     peer_store_hello(frame, &hello);
     ck_assert_int_eq(send(fd, frame, sizeof frame, MSG_NOSIGNAL), sizeof frame);

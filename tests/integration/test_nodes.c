@@ -20,6 +20,7 @@ static struct hub hub_a, hub_b;
 static pid_t carrier;
 static struct client a, a2, b, b2;
 static const char *store; /* the size of both hubs' stores, or NULL: the default */
+static bool through;      /* what the hubs say goes through the carrier */
 
 static void set_up(void)
 {
@@ -29,6 +30,7 @@ static void set_up(void)
     snprintf(link_b, sizeof link_b, "%s/b", folder);
     carrier = 0;
     store = NULL;
+    through = false;
 }
 
 static void tear_down(void)
@@ -96,9 +98,9 @@ static void start_hubs(unsigned workers_a, unsigned workers_b, const char *optio
     start_hub(&hub_b, workers_b, "2", link_b, option, value);
 }
 
-static void join(unsigned streams)
+static void join(void)
 {
-    carrier = carrier_start(link_a, link_b, streams, true);
+    carrier = carrier_start(link_a, link_b, through);
 }
 
 static void open_clients(void)
@@ -116,7 +118,7 @@ static void start_all(int shape)
 
     store = shapes[shape].store;
     start_hubs(workers, workers, "--drain-timeout", "10");
-    join(workers);
+    join();
     open_clients();
     await_list(&a, 3);
     await_list(&b, 3);
@@ -159,7 +161,7 @@ START_TEST(test_many_workers_and_few)
     struct client many[12];
 
     start_hubs(_i == 0 ? 4 : 1, _i == 0 ? 1 : 4, "--grace-time", "10");
-    join(4);
+    join();
     for (unsigned i = 0; i < 12; i++)
         client_open(&many[i], i < 6 ? &hub_a : &hub_b);
     for (unsigned i = 0; i < 12; i++)
@@ -295,7 +297,7 @@ START_TEST(test_whoever_has_a_message_finds_the_sender)
     for (unsigned i = 0; i < 3000; i++)
         client_open_silent(&crowd[i], &hub_b);
     hub_await_statistic(&hub_b, "connections", 3000);
-    join(harness_workers[_i]);
+    join();
     client_open(&a, &hub_a);
     for (unsigned i = 0; i < 60; i++) {
         struct client fresh;
@@ -322,13 +324,14 @@ END_TEST
 
 START_TEST(test_list_without_the_other_hub)
 {
+    through = true;
     start_all(_i);
     carrier_end(carrier);
     await_list(&a, 1);
     await_list(&b, 1);
     client_message_to(&a, &b, "nobody carries this");
     expect_undelivered(&a, b.id, 0);
-    join(harness_workers[_i]);
+    join();
     await_list(&a, 3);
     await_list(&b, 3);
     client_message_to(&a, &b, "again");
@@ -342,6 +345,7 @@ END_TEST
 /* A worker of the other hub is stopped, so nothing is acknowledged, and then the streams end. */
 START_TEST(test_what_is_not_acknowledged_is_told)
 {
+    through = true;
     start_all(0);
     kill(hub_worker(&hub_b, 0), SIGSTOP);
     for (unsigned i = 0; i < 20; i++)
@@ -362,8 +366,9 @@ END_TEST
 /* The same, and the streams do not end by themselves: the drain timeout ends them. */
 START_TEST(test_drain_timeout_ends_a_stream)
 {
+    through = true;
     start_hubs(1, 1, "--drain-timeout", "1");
-    join(1);
+    join();
     open_clients();
     await_list(&a, 3);
     kill(carrier, SIGSTOP);
@@ -584,7 +589,7 @@ START_TEST(test_slow_receiver_is_refused)
     bool told = false;
 
     start_hubs(1, 1, "--slow-receiver", "refuse");
-    join(1);
+    join();
     open_clients();
     await_list(&a, 3);
     uint64_t both[] = {b.id, b2.id};
@@ -730,7 +735,7 @@ START_TEST(test_mistaken_peer)
 {
     hub_start(&hub_a, 2, "--node", "1", "--link", link_a, NULL);
     client_open(&a, &hub_a);
-    int fd = carrier_connect(link_a);
+    int fd = carrier_stream(link_a, 0);
     mistake(fd, _i);
     expect_stream_end(fd);
     hub_await(&hub_a, "another hub did not keep to the protocol between hubs", 0);
@@ -744,7 +749,7 @@ END_TEST
 START_TEST(test_the_same_node)
 {
     hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
-    int fd = carrier_connect(link_a);
+    int fd = carrier_stream(link_a, 0);
     greet(fd, 1);
     expect_stream_end(fd);
     hub_await(&hub_a, "leads to a hub that is node 1 as well", 0);
@@ -776,7 +781,7 @@ START_TEST(test_later_version)
 
     hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
     client_open(&a, &hub_a);
-    int fd = carrier_connect(link_a);
+    int fd = carrier_stream(link_a, 0);
     peer_store_hello(frame, &(struct peer_hello){
                                 .version = PEER_VERSION + 1, .node = 2, .workers = 2, .worker = 1, .slot_bits = 14});
     ck_assert_int_eq(send(fd, frame, sizeof frame, MSG_NOSIGNAL), sizeof frame);
@@ -797,7 +802,7 @@ START_TEST(test_two_streams_of_one_worker)
 
     hub_start(&hub_a, 2, "--node", "1", "--link", link_a, NULL);
     client_open(&a, &hub_a);
-    int first = carrier_connect(link_a), second = carrier_connect(link_a);
+    int first = carrier_stream(link_a, 0), second = carrier_stream(link_a, 1);
     greet(first, 2);
     send_control(first, PEER_CLIENTS, NULL, 0, NULL, 1);
     send_control(first, PEER_JOINED, &client, 1, NULL, 1);
@@ -808,7 +813,7 @@ START_TEST(test_two_streams_of_one_worker)
     ck_assert(lists(&a, client));
     close(first);
     await_list(&a, 0);
-    second = carrier_connect(link_a);
+    second = carrier_stream(link_a, 1);
     greet(second, 2);
     send_control(second, PEER_CLIENTS, NULL, 0, NULL, 1);
     send_control(second, PEER_JOINED, &client, 1, NULL, 1);
@@ -855,7 +860,7 @@ static int64_t longest_wait(struct client *from, struct client *to)
 START_TEST(test_hostile_peer_takes_no_turns_of_others)
 {
     hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
-    int fd = carrier_connect(link_a);
+    int fd = carrier_stream(link_a, 0);
     greet(fd, 2);
     client_open(&a, &hub_a);
     client_open(&b, &hub_a);
@@ -911,7 +916,7 @@ START_TEST(test_told_on_the_next_stream)
     hub_start(&hub_a, 2, "--node", "1", "--link", link_a, NULL);
     client_open(&a, &hub_a);
     for (unsigned times = 1; times <= 3; times++) {
-        int fd = carrier_connect(link_a);
+        int fd = carrier_stream(link_a, times % 2);
         greet(fd, 2);
         send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
         send_control(fd, PEER_JOINED, &sender, 1, NULL, 1);
@@ -939,7 +944,7 @@ START_TEST(test_told_on_the_next_stream)
                 client_reset(&a2);
                 await_list(&a, 0);
             }
-            fd = carrier_connect(link_a);
+            fd = carrier_stream(link_a, (times + 1) % 2);
             greet(fd, 2);
             send_control(fd, PEER_CLIENTS, NULL, 0, NULL, 1);
             send_control(fd, PEER_JOINED, &sender, 1, NULL, 1);
@@ -969,6 +974,7 @@ START_TEST(test_receiver_goes_after_its_stream)
     unsigned told = 0, sent = 0;
     bool known[MOST] = {false};
 
+    through = true;
     start_all(_i);
     setsockopt(b.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     do { /* what the sockets of b hold is written; the rest waits in its hub */
@@ -982,7 +988,7 @@ START_TEST(test_receiver_goes_after_its_stream)
     carrier_end(carrier);
     await_list(&a, 1);
     await_list(&b2, 1);
-    join(shapes[_i].workers);
+    join();
     await_list(&a, 3);
     client_reset(&b);
     for (int64_t end = now_ms() + patient(PATIENCE); told == 0 || !known[sent - 1];) {
@@ -1083,7 +1089,7 @@ START_TEST(test_one_answer_for_many_messages)
 
     hub_start(&hub_a, harness_workers[_i], "--node", "1", "--link", link_a, NULL);
     client_open(&a, &hub_a);
-    said = (struct said){.fd = carrier_connect(link_a)};
+    said = (struct said){.fd = carrier_stream(link_a, 0)};
     greet(said.fd, 2);
     send_control(said.fd, PEER_CLIENTS, NULL, 0, NULL, 1);
     send_control(said.fd, PEER_JOINED, &sender, 1, NULL, 1);
@@ -1122,7 +1128,7 @@ START_TEST(test_window)
 
     hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
     client_open(&a, &hub_a);
-    said = (struct said){.fd = carrier_connect(link_a)};
+    said = (struct said){.fd = carrier_stream(link_a, 0)};
     greet(said.fd, 2);
     send_control(said.fd, PEER_CLIENTS, NULL, 0, NULL, 1);
     send_control(said.fd, PEER_JOINED, &receiver, 1, NULL, 1);
@@ -1167,7 +1173,7 @@ START_TEST(test_window_refuses)
 
     hub_start(&hub_a, 1, "--node", "1", "--link", link_a, "--slow-receiver", "refuse", "--drain-timeout", "60", NULL);
     client_open(&a, &hub_a);
-    said = (struct said){.fd = carrier_connect(link_a)};
+    said = (struct said){.fd = carrier_stream(link_a, 0)};
     greet(said.fd, 2);
     send_control(said.fd, PEER_CLIENTS, NULL, 0, NULL, 1);
     send_control(said.fd, PEER_JOINED, &receiver, 1, NULL, 1);

@@ -73,11 +73,11 @@ START_TEST(test_control_messages)
                    got;
 
     ck_assert_int_eq(handoff_receive(channel[1], &got), -EAGAIN);
-    for (uint32_t kind = HANDOFF_DOWN; kind <= HANDOFF_READY; kind++) {
+    for (uint32_t kind = HANDOFF_DOWN; kind <= HANDOFF_STREAMS; kind++) {
         sent.kind = kind;
         ck_assert_int_eq(handoff_send(channel[0], &sent), 0);
     }
-    for (uint32_t kind = HANDOFF_DOWN; kind <= HANDOFF_READY; kind++) {
+    for (uint32_t kind = HANDOFF_DOWN; kind <= HANDOFF_STREAMS; kind++) {
         ck_assert_int_eq(handoff_receive(channel[1], &got), 1);
         ck_assert_uint_eq(got.kind, kind);
         ck_assert_uint_eq(got.worker, 5);

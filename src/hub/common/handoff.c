@@ -70,13 +70,13 @@ int handoff_receive(int channel, struct handoff *message)
 
     /*
      * Not MSG_CMSG_CLOEXEC: a worker executes nothing, and what the master gets here is to be there in the next
-     * program.
+     * program. ECONNRESET comes once: the other side has ended without having read all. What it sent before comes next.
      */
     do
         got = recvmsg(channel, &header, MSG_DONTWAIT);
-    while (got < 0 && errno == EINTR);
+    while (got < 0 && (errno == EINTR || errno == ECONNRESET));
     if (got < 0)
-        return errno == ECONNRESET ? 0 : -errno;
+        return -errno;
 
     uint32_t count = take_fds(&header, message->fds);
     if (got == 0 && count == 0)

@@ -23,13 +23,14 @@ enum handoff_kind {
     HANDOFF_UP,          /* to a worker: `worker` has a successor; answered with the same */
     HANDOFF_LIMITS,      /* to a worker: new limits */
     /* The steps of the end, in this order. */
-    HANDOFF_STOP,   /* to a worker: read no more from clients; answered when all records are out */
-    HANDOFF_DRAIN,  /* to a worker: all records are in the pipes; answered when nothing is queued any more */
-    HANDOFF_FINISH, /* to a worker: shut all connections down, and leave */
-    HANDOFF_PING,   /* to a worker: take a turn */
-    HANDOFF_LOG,    /* to the master: a line for the log */
-    HANDOFF_READY,  /* to the master: the loop runs, in a sandbox without what is `refused`; after an upgrade, how many
-                       clients of the program before are lost */
+    HANDOFF_STOP,    /* to a worker: read no more from clients; answered when all records are out */
+    HANDOFF_DRAIN,   /* to a worker: all records are in the pipes; answered when nothing is queued any more */
+    HANDOFF_FINISH,  /* to a worker: shut all connections down, and leave */
+    HANDOFF_PING,    /* to a worker: take a turn */
+    HANDOFF_LOG,     /* to the master: a line for the log */
+    HANDOFF_READY,   /* to the master: the loop runs, in a sandbox without what is `refused`; after an upgrade, how many
+                        clients of the program before are lost */
+    HANDOFF_STREAMS, /* to the master: a stream to another hub has begun or ended, see mirror_ends() */
     /* An upgrade: see saving.h. */
     HANDOFF_FREEZE, /* to a worker: handle nothing but records; answered when all are out, with the same `round`, and
                        with whether there were any */

@@ -49,10 +49,13 @@ int mirror_protect(const struct shared *shared, unsigned self)
 
 /* ---- claims ---- */
 
+#define NOTED (UINT64_C(1) << 40)
+#define LISTED (UINT64_C(1) << 41)
+
 static uint64_t claim_of(const struct peer_hello *hello)
 {
     uint32_t shape = (uint32_t)hello->slot_bits << 8 | hello->workers;
-    return UINT64_C(1) << 40 | (uint64_t)hello->node << 24 | (uint64_t)hello->worker << 16 | shape;
+    return NOTED | (uint64_t)hello->node << 24 | (uint64_t)hello->worker << 16 | shape;
 }
 
 /*
@@ -63,7 +66,7 @@ static uint32_t slot_in(uint64_t claim, uint64_t id)
 {
     uint32_t worker = claim >> 16 & 0xff, workers = claim & 0xff, bits = claim >> 8 & 0xff;
 
-    if (claim == 0 || peer_node(id) != (claim >> 24 & 0xffff) || bits > PEER_SLOT_BITS_MOST || workers == 0)
+    if (!(claim & LISTED) || peer_node(id) != (claim >> 24 & 0xffff) || bits > PEER_SLOT_BITS_MOST || workers == 0)
         return NO_SLOT;
     uint32_t slots = UINT32_C(1) << bits, slot = (uint32_t)id & (slots - 1);
     return slot >= shared_range_start(slots, workers, worker) && slot < shared_range_start(slots, workers, worker + 1)
@@ -77,7 +80,7 @@ static uint32_t streams_of(const struct shared *shared, unsigned worker)
     return used < MIRROR_STREAMS ? used : MIRROR_STREAMS;
 }
 
-/* Whether a stream of any worker but this one has claimed the same worker. */
+/* Whether a stream of any worker but this one lists the same worker. */
 static bool is_claimed(const struct shared *shared, uint64_t claim, const _Atomic uint64_t *but)
 {
     for (unsigned i = 0; i < shared->workers; i++) {
@@ -90,20 +93,42 @@ static bool is_claimed(const struct shared *shared, uint64_t claim, const _Atomi
     return false;
 }
 
-bool mirror_claim(const struct shared *shared, unsigned self, unsigned stream, const struct peer_hello *hello)
+static void put_claim(struct mirror_part *part, unsigned stream, uint64_t claim)
 {
-    struct mirror_part *part = part_of(shared, self);
-    const uint64_t claim = claim_of(hello);
-
-    if ((UINT32_C(1) << hello->slot_bits) / SLOT_STEP < hello->workers || is_claimed(shared, claim, NULL))
-        return false;
     if (part->streams_used <= stream)
         atomic_store(&part->streams_used, stream + 1);
     atomic_store(&part->claims[stream], claim);
+}
+
+void mirror_note(const struct shared *shared, unsigned self, unsigned stream, const struct peer_hello *hello)
+{
+    put_claim(part_of(shared, self), stream, claim_of(hello));
+}
+
+unsigned mirror_ends(const struct shared *shared, unsigned worker, struct link_end ends[MIRROR_STREAMS])
+{
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < streams_of(shared, worker); i++) {
+        uint64_t claim = atomic_load(&part_of(shared, worker)->claims[i]);
+        if (claim & NOTED)
+            ends[count++] = (struct link_end){.node = (uint16_t)(claim >> 24), .worker = (uint8_t)(claim >> 16)};
+    }
+    return count;
+}
+
+bool mirror_claim(const struct shared *shared, unsigned self, unsigned stream, const struct peer_hello *hello)
+{
+    struct mirror_part *part = part_of(shared, self);
+    const uint64_t claim = LISTED | claim_of(hello);
+
+    if ((UINT32_C(1) << hello->slot_bits) / SLOT_STEP < hello->workers || is_claimed(shared, claim, NULL))
+        return false;
+    put_claim(part, stream, claim);
     /* Of two at once the later one sees the earlier one's claim here. Perhaps both do, and each gives way. */
     if (!is_claimed(shared, claim, &part->claims[stream]))
         return true;
-    atomic_store(&part->claims[stream], 0);
+    mirror_note(shared, self, stream, hello);
     return false;
 }
 

@@ -16,20 +16,21 @@
 #define RELAYHUB_MIRROR_H
 
 #include "hub/common/shared.h"
+#include "protocol/link.h"
 #include "protocol/peer.h"
 
-#define MIRROR_STREAMS 256u  /* the most of one worker */
-#define MIRROR_CHUNKS 16384u /* of one worker: 2^20 clients, 8 MiB. relayhub-cluster(7) names it */
-#define MIRROR_CHUNK 64u     /* slots */
+#define MIRROR_STREAMS LINK_STREAMS_MOST /* of one worker */
+#define MIRROR_CHUNKS 16384u             /* of one worker: 2^20 clients, 8 MiB. relayhub-cluster(7) names it */
+#define MIRROR_CHUNK 64u                 /* slots */
 #define MIRROR_BUCKETS 4096u
 
 struct mirror_part {
     /*
      * For each stream the worker there, or 0:
      *
-     *     1 | node:16 | its worker:8 | slot_bits:8 | workers:8
+     *     listed:1 | 1 | node:16 | its worker:8 | slot_bits:8 | workers:8
      *
-     * The last two say where the ranges of its workers are.
+     * The last two say where the ranges of its workers are. `listed`: the clients of that worker come on this stream.
      */
     _Atomic uint64_t claims[MIRROR_STREAMS];
     _Atomic uint32_t streams_used, chunks_used; /* those from these on were never used */
@@ -60,6 +61,12 @@ void mirror_destroy(struct shared *shared);
 /* For worker `self`, for the rest of its process, as shared_protect(): it can write its own part only. */
 int mirror_protect(const struct shared *shared, unsigned self);
 
+/* For worker `self`: notes the worker at the other end of its stream with this index, until mirror_release(). */
+void mirror_note(const struct shared *shared, unsigned self, unsigned stream, const struct peer_hello *hello);
+
+/* For the master: the other ends of the streams of a worker, as far as these are noted. Returns how many. */
+unsigned mirror_ends(const struct shared *shared, unsigned worker, struct link_end ends[MIRROR_STREAMS]);
+
 /*
  * For worker `self`: claims the worker that `hello` names for its stream with this index. False when there can be no
  * such worker, or when another stream has it already: one that has ended, but its worker here does not know that yet.
@@ -75,7 +82,7 @@ bool mirror_claim(const struct shared *shared, unsigned self, unsigned stream, c
 enum mirror_result mirror_joined(const struct shared *shared, unsigned self, unsigned stream, uint64_t id);
 enum mirror_result mirror_left(const struct shared *shared, unsigned self, unsigned stream, uint64_t id);
 
-/* Ends a claim, and forgets the clients of that worker. */
+/* The stream has ended: forgets the worker at its other end, and the clients of that worker. */
 void mirror_release(const struct shared *shared, unsigned self, unsigned stream);
 
 /* For the master: releases all that a dead worker had. Reads nothing of it. */

@@ -96,7 +96,7 @@ uint64_t accepting_clients(const struct accepting *accepting)
     return total;
 }
 
-/* Whether a worker can be given a client or a stream now. */
+/* Whether a worker can be given a client now. */
 static bool takes_more(const struct worker_process *process)
 {
     return process->state == PROCESS_RUNNING && process->ready && process->unaware == 0 && !process->behind &&
@@ -211,6 +211,10 @@ static void move_batch(struct accepting *accepting, struct worker_process *from)
 
     for (struct worker_process *to; batch->count > 0 && (to = choose_worker(accepting)) != NULL;) {
         uint32_t address = batch->addresses[--batch->count];
+        if (address == ADDRESS_LINK) { /* it is for this worker only: the link makes another one */
+            close(batch->fds[batch->count]);
+            continue;
+        }
         addresses_moved(&workers->addresses, address, (unsigned)(from - workers->processes),
                         (unsigned)(to - workers->processes));
         give(to, batch->fds[batch->count], address);
@@ -279,37 +283,31 @@ static const char *verdict_on(struct workers *workers, const struct sockaddr *so
     return NULL;
 }
 
-/* Streams to other hubs go to the workers in turns, so that the link gets one of each. */
-static struct worker_process *choose_for_link(const struct accepting *accepting)
+int accepting_take_link(struct accepting *accepting)
 {
-    struct workers *workers = accepting->workers;
+    const struct listeners *listeners = &accepting->workers->listeners;
 
-    for (unsigned i = 0; i < workers->shared.workers; i++) {
-        unsigned index = (accepting->next_link + i) % workers->shared.workers;
-        if (takes_more(&workers->processes[index]))
-            return &workers->processes[index];
-    }
-    return NULL;
+    if (accepting->again != 0 || accepting->workers->ending)
+        return -1;
+    int fd = accept4(listeners->fds[listeners->link], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+        pause_accepting(accepting, strerror(errno));
+    return fd;
 }
 
-static void take_streams(struct accepting *accepting)
+bool accepting_give_stream(struct accepting *accepting, unsigned worker, int fd)
 {
     struct workers *workers = accepting->workers;
 
-    for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++) {
-        struct worker_process *process = choose_for_link(accepting);
-        if (process == NULL) {
-            pause_accepting(accepting, "no worker can take a stream to another hub");
-            return;
-        }
-        int fd = accept4(workers->listeners.fds[workers->listeners.link], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
-            pause_accepting(accepting, strerror(errno));
-        if (fd < 0)
-            return;
-        accepting->next_link = (unsigned)(process - workers->processes) + 1;
-        give(process, fd, ADDRESS_LINK);
-    }
+    if (worker >= workers->shared.workers || !(workers_ready(workers) >> worker & 1))
+        return false;
+    struct worker_process *process = &workers->processes[worker];
+    if (process->clients.count == HANDOFF_CLIENTS_MAX) /* however many clients come, streams have a way */
+        send_batch(accepting, process);
+    if (process->clients.count == HANDOFF_CLIENTS_MAX)
+        return false;
+    give(process, fd, ADDRESS_LINK);
+    return true;
 }
 
 void accepting_take(struct accepting *accepting, unsigned listener)
@@ -317,10 +315,6 @@ void accepting_take(struct accepting *accepting, unsigned listener)
     struct workers *workers = accepting->workers;
     if (accepting->again != 0 || workers->ending)
         return;
-    if (listener == workers->listeners.link) {
-        take_streams(accepting);
-        return;
-    }
     uint64_t room = accepting_clients(accepting);
     room = room < workers->options->max_connections ? workers->options->max_connections - room : 0;
 

@@ -217,9 +217,12 @@ bool listen_check(const char *text, char reason[REASON_TEXT])
     return possible;
 }
 
-/* ---- the socket for streams to other hubs ---- */
+/* ---- the socket for the link ---- */
 
-/* Whether the socket at this address is one that a hub left behind which is gone. */
+/*
+ * Whether the socket at this address is one that a hub left behind which is gone. Not of the type of a link's: a hub
+ * that is there hears nothing of it.
+ */
 static bool is_stale(const struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -259,7 +262,7 @@ static bool open_link(struct listeners *listeners, const struct options *options
     listen_set_link(listeners, NO_LINK);
     if (length == 0)
         return true;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int error = fd < 0 ? errno : length >= sizeof address.sun_path ? ENAMETOOLONG : 0;
     if (error == 0) {
         memcpy(address.sun_path, options->link, length);

@@ -10,6 +10,7 @@
 #include "hub/master/accepting.h"
 #include "hub/master/heartbeat.h"
 #include "hub/master/inherited.h"
+#include "hub/master/link_port.h"
 #include "hub/master/notify.h"
 #include "hub/master/pid_file.h"
 #include "hub/master/restore.h"
@@ -37,11 +38,12 @@
 /* Milliseconds without a ready worker, after which the hub gives up, so that its service manager can act. */
 #define PATIENCE 10000
 
-#define EVENT_SIGNAL 1000u /* above the workers' and below EVENT_LISTENER */
+#define EVENT_SIGNAL 1000u /* above the workers' and below EVENT_LINK */
 
 static struct options *options;
 static struct workers workers;
 static struct accepting accepting = {.workers = &workers};
+static struct link_port link_port = {.accepting = &accepting, .fd = -1};
 static struct id_clock id_clock = {.file = -1};
 static struct heartbeat heartbeat = {.workers = &workers};
 static struct pid_file pid_file = {.path = "", .file = -1};
@@ -369,6 +371,7 @@ static int set_up(struct options *chosen)
     if (legacy != NULL)
         restore_clients(legacy, &workers);
     served_at = workers.now = milliseconds();
+    workers.begun = legacy != NULL ? legacy->begun : workers.now;
     heartbeat_begin(&heartbeat);
     return EX_OK;
 }
@@ -445,6 +448,10 @@ static void turn(master_reread *reread)
             handle_signals(reread);
         else if (about < WORKERS_MAX)
             workers_receive(&workers, about);
+        else if (about == EVENT_LINK)
+            link_port_receive(&link_port);
+        else if (about - EVENT_LISTENER == workers.listeners.link)
+            link_port_accept(&link_port);
         else
             accepting_take(&accepting, about - EVENT_LISTENER);
     }
@@ -457,6 +464,7 @@ static void turn(master_reread *reread)
     if (workers.ending)
         workers_advance_end(&workers, workers.now - ending_since);
     workers_send(&workers);
+    link_port_tell(&link_port);
     check_service();
     tell_status();
     id_clock_promise(&id_clock);

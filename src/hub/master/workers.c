@@ -505,6 +505,7 @@ static void worker_died(struct workers *workers, unsigned index, int status)
         addresses_forget_worker(&workers->addresses, index);
     }
     mirror_reset(&workers->shared, index);
+    workers->streams_changed |= UINT64_C(1) << index;
     process->unacked = workers_running(workers);
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         struct worker_process *other = &workers->processes[i];
@@ -647,6 +648,8 @@ static void receive_message(struct workers *workers, unsigned index, struct hand
         receive_line(index, message);
     else if (message->kind == HANDOFF_READY)
         receive_ready(workers, index, message);
+    else if (message->kind == HANDOFF_STREAMS)
+        workers->streams_changed |= UINT64_C(1) << index;
     else if (message->kind == HANDOFF_FREEZE) {
         process->frozen = message->round;
         process->wrote = message->worker != 0;

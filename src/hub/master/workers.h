@@ -74,8 +74,10 @@ struct workers {
     struct listeners listeners;
     struct farewells farewells;
     int epoll, signals;
-    sigset_t old_mask; /* the signals that a child may get */
-    uint64_t now;      /* milliseconds of CLOCK_MONOTONIC, taken once a turn */
+    sigset_t old_mask;        /* the signals that a child may get */
+    uint64_t now;             /* milliseconds of CLOCK_MONOTONIC, taken once a turn */
+    uint64_t begun;           /* the same: when the hub was started; an upgrade does not count */
+    uint64_t streams_changed; /* the workers of whose streams the link may know less, a bit each; see link_port.h */
     uint64_t deaths;
     char trouble[80]; /* how the last one died */
     bool refusals_logged;

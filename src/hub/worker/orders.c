@@ -155,6 +155,7 @@ static void obey(struct worker *worker, const struct handoff *message)
     case HANDOFF_PING: /* the turn itself is the answer */
     case HANDOFF_LOG:
     case HANDOFF_READY:
+    case HANDOFF_STREAMS:
         break;
     }
 }

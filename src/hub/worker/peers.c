@@ -1,6 +1,7 @@
 /* peers.c: see peers.h. */
 #include "hub/worker/peers.h"
 
+#include "hub/common/handoff.h"
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
@@ -127,6 +128,8 @@ void peers_greeted(struct worker *worker, struct peer *peer)
 {
     log_line(LOG_INFO, "node %u: worker %u has a stream to worker %u there", peer->hello.node, worker->index,
              peer->hello.worker);
+    mirror_note(worker->shared, worker->index, peer_index(worker, peer), &peer->hello);
+    worker->streams_changed = true;
     peer_gauges_greeted(worker, peer);
     choose_sending(worker, peer->hello.node);
 }
@@ -139,8 +142,8 @@ void peers_end(struct worker *worker, struct connection *connection)
     peer_owed_end_full(worker, peer);
     for (; peer->congested.count > 0; peer->congested.count--)
         backpressure_wake(worker, key_of(peer->congested.ids[peer->congested.count - 1]));
-    if (peer->listed)
-        mirror_release(worker->shared, worker->index, peer_index(worker, peer));
+    mirror_release(worker->shared, worker->index, peer_index(worker, peer));
+    worker->streams_changed = true;
     peer->listed = false;
     output_return_late(worker, &peer->late);
     peer_owed_give_up(worker, peer);
@@ -363,4 +366,6 @@ void peers_advance(struct worker *worker)
             peer_clients_continue(worker, peer);
     }
     peer_gauges_publish(worker);
+    if (worker->streams_changed && handoff_send(worker->channel, &(struct handoff){.kind = HANDOFF_STREAMS}) == 0)
+        worker->streams_changed = false;
 }

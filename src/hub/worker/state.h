@@ -285,6 +285,7 @@ struct worker {
     uint64_t *changed_slots; /* whose clients have come or gone since the other hubs were told, a bit each, or NULL */
     bool changed;            /* any of them */
     uint32_t clients_told;   /* when other hubs were told last: milliseconds of worker->now */
+    bool streams_changed;    /* and the master does not know that yet */
     bool mirror_full, peers_full; /* and the log has said so */
     bool answer_waits;            /* some stream has something to acknowledge, but not yet, */
     uint32_t answer_since;        /* since this time at the earliest: milliseconds of worker->now */
