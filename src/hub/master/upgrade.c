@@ -22,7 +22,8 @@
 #define PROBE_TIME 5000u
 #define WAIT_TIME 10000u
 #define FREEZE_TIME 1000u /* in which nobody is served, if a worker hangs */
-#define SAVE_TIME 5000u
+#define SAVE_TIME                                                                                                      \
+    60000u /* only a worker that makes turns for nothing takes as long: heartbeat.h kills one that hangs */
 
 #define TRIES 3u
 #define WHY 400u /* bytes of a reason */

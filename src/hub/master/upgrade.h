@@ -9,7 +9,8 @@
  *     WAIT     Until all workers are ready. Ends after WAIT_TIME.
  *     FREEZE   Nobody is accepted, and the workers handle nothing but records, until none is under way (saving.h).
  *              Ends after FREEZE_TIME, as a worker may hang, and when a worker dies.
- *     SAVE     They write their connections down, and send the sockets. Ends after SAVE_TIME, and when a worker dies.
+ *     SAVE     They write their connections down, and send the sockets. That may take long: as in a restoration,
+ *              heartbeat.h kills a worker that makes no progress. Ends when a worker dies, and after SAVE_TIME.
  *     execve   In this process, so its id stays. What it leaves open, legacy.h says.
  *
  * Whatever fails, up to execve(2) itself, is logged, and the workers are thawed: all goes on with every connection. The

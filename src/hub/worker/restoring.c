@@ -14,12 +14,6 @@ static bool is_own(const struct worker *worker, uint64_t id)
     return id != 0 && routes_slot(worker->shared, id) - worker->routes.first < worker->routes.range;
 }
 
-/* What takes long is progress for heartbeat.h, as turns of the loop are. */
-static void show_progress(const struct worker *worker)
-{
-    count(&worker->statistics->turns, 1);
-}
-
 /* ---- the store ---- */
 
 /*

@@ -129,6 +129,7 @@ struct used_blocks {
 
 static void mark_queue(const struct worker *worker, const struct connection *connection, struct used_blocks *used)
 {
+    show_progress(worker);
     for (uint32_t i = connection->first_segment; i != NO_SEGMENT; i = worker->segments[i].next) {
         const struct segment *segment = &worker->segments[i];
         for (uint32_t block = store_block(segment->at), last = store_last_block(segment->at, segment->length);
@@ -172,7 +173,7 @@ static void put_blocks(const struct worker *worker, struct saved_writer *writer,
     for (uint32_t from = 0, block; (block = next_run(used, &from)) != BLOCK_NONE;) {
         for (; block < from; block++) {
             saved_put_bytes(writer, store_bytes(&worker->store, (uint64_t)block * BLOCK_SIZE), BLOCK_SIZE);
-            count(&worker->statistics->turns, 1); /* progress, for heartbeat.h */
+            show_progress(worker);
         }
     }
 }
@@ -208,6 +209,7 @@ static void put_connection(const struct worker *worker, struct saved_writer *wri
                                      .input_length = connection->input_length};
 
     INVARIANT(!(connection->flags & CONNECTION_CLOSE), connection->flags);
+    show_progress(worker);
     memcpy(saved.source, connection->source, sizeof saved.source);
     saved_put_connection(writer, &saved);
     for (uint32_t i = connection->first_segment; i != NO_SEGMENT; i = worker->segments[i].next) {

@@ -331,6 +331,12 @@ static inline void count(_Atomic uint64_t *counter, uint64_t more)
     statistics_add(counter, more);
 }
 
+/* Counts a step of what takes long as a turn of the loop: progress for heartbeat.h. */
+static inline void show_progress(const struct worker *worker)
+{
+    count(&worker->statistics->turns, 1);
+}
+
 static inline uint32_t place_of(const struct worker *worker, const struct connection *connection)
 {
     return (uint32_t)(connection - worker->connections);
