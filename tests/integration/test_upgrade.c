@@ -275,6 +275,58 @@ START_TEST(test_nothing_is_left_over)
 }
 END_TEST
 
+/* Whether a process has a file open whose name in /proc has this part. */
+static bool has_open(pid_t pid, const char *part)
+{
+    char path[64], target[200];
+    bool found = false;
+
+    for (int fd = 3; fd < 100 && !found; fd++) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, fd);
+        ssize_t length = readlink(path, target, sizeof target - 1);
+        target[length > 0 ? length : 0] = '\0';
+        found = strstr(target, part) != NULL;
+    }
+    return found;
+}
+
+/* Until a process that is no child of this one is gone. */
+static void await_gone(pid_t pid)
+{
+    for (int64_t end = now_ms() + patient(PATIENCE); kill(pid, 0) == 0; poll(NULL, 0, 20))
+        ck_assert_int_lt(now_ms(), end);
+}
+
+/* A worker of the program before that does not leave still has the sockets of its clients, and may be an attacker. */
+START_TEST(test_a_worker_that_does_not_leave_is_killed)
+{
+    unsigned tries = 50;
+    pid_t old;
+
+    start("workers 2\nworker-timeout 1\n");
+    open_three();
+    for (;;) {
+        size_t from = hub.length;
+        old = hub_worker(&hub, 1);
+        ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+        hub_await(&hub, "worker 1 started", from); /* by the next program */
+        bool late = kill(old, SIGSTOP) < 0;
+        hub_await(&hub, "upgraded: 3 clients", from);
+        if (!late && has_open(old, "socket:"))
+            break;
+        ck_assert_uint_gt(--tries, 0); /* it had left by then */
+    }
+    size_t from = hub.length;
+    if (_i == 0) { /* else the hub ends before that */
+        await_gone(old);
+        hub_await(&hub, "does not leave", from);
+        expect_all_as_before();
+    }
+    hub_stop(&hub);
+    await_gone(old);
+}
+END_TEST
+
 /* Any number of these signals, at any time: none of them ends the hub, and a SIGTERM that comes meanwhile is obeyed. */
 START_TEST(test_signals_meanwhile)
 {
@@ -331,21 +383,6 @@ START_TEST(test_worker_hangs_meanwhile)
     hub_stop(&hub);
 }
 END_TEST
-
-/* Whether a process has a file open whose name in /proc has this part. */
-static bool has_open(pid_t pid, const char *part)
-{
-    char path[64], target[200];
-    bool found = false;
-
-    for (int fd = 3; fd < 100 && !found; fd++) {
-        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, fd);
-        ssize_t length = readlink(path, target, sizeof target - 1);
-        target[length > 0 ? length : 0] = '\0';
-        found = strstr(target, part) != NULL;
-    }
-    return found;
-}
 
 /* Begins an upgrade, and stops worker 1 while it writes its connections down. False if it was too quick. */
 static bool stop_while_it_saves(void)
@@ -456,6 +493,7 @@ int main(void)
     tcase_add_test(tests, test_limits_go_on);
     tcase_add_test(tests, test_a_frame_that_drips_ends);
     tcase_add_test(tests, test_nothing_is_left_over);
+    tcase_add_loop_test(tests, test_a_worker_that_does_not_leave_is_killed, 0, 2);
     tcase_add_loop_test(tests, test_signals_meanwhile, 0, 6);
     tcase_add_test(tests, test_worker_dies_meanwhile);
     tcase_add_test(tests, test_worker_hangs_meanwhile);

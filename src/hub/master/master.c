@@ -362,6 +362,8 @@ static int set_up(struct options *chosen)
         log_line(LOG_ERR, "cannot start: %s", strerror(-result));
         return EX_OSERR;
     }
+    if (legacy != NULL)
+        upgrade_note_workers(&workers);
     accepting_raise_limits(&accepting, options);
     if ((status = make_memory()) != EX_OK || (status = begin_statistics()) != EX_OK ||
         (status = begin_ids()) != EX_OK || (status = open_sockets()) != EX_OK || (status = become_user()) != EX_OK)
@@ -494,6 +496,10 @@ int master_run(struct options *chosen, master_reread *reread, int background, st
         log_line(LOG_NOTICE, "ended");
     for (unsigned i = 0; status != EX_OK && i < workers.shared.workers; i++)
         workers_kill(&workers, i);
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        if (workers.before[i] != 0)
+            kill(workers.before[i], SIGKILL);
+    }
     id_clock_stop(&id_clock);
     pid_file_remove(&pid_file);
     statistics_file_close(&statistics_file);

@@ -28,6 +28,7 @@
 #define TRIES 3u
 #define WHY 400u /* bytes of a reason */
 #define BACK_VARIABLE "RELAYHUB_UPGRADE_BACK"
+#define WORKERS_VARIABLE "RELAYHUB_UPGRADE_WORKERS" /* the process ids of the program that leaves */
 
 static char program[PATH_MAX];
 static char *const *arguments;
@@ -47,6 +48,29 @@ void upgrade_note_program(char *const given[])
     if (went_back)
         prctl(PR_SET_NAME, program_invocation_short_name); /* which fexecve(3) has changed */
     unsetenv(BACK_VARIABLE);
+}
+
+static void name_workers(const struct workers *workers)
+{
+    char text[WORKERS_MAX * 12] = "";
+    size_t length = 0;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        length += (size_t)snprintf(text + length, sizeof text - length, "%d ", (int)workers->processes[i].pid);
+    setenv(WORKERS_VARIABLE, text, 1);
+}
+
+/* Those that are still children of this process: nobody else can have such a number. */
+void upgrade_note_workers(struct workers *workers)
+{
+    const char *at = getenv(WORKERS_VARIABLE);
+    char *end;
+
+    for (unsigned i = 0; at != NULL && i < WORKERS_MAX; i++, at = end) {
+        pid_t pid = (pid_t)strtol(at, &end, 10);
+        workers->before[i] = pid > 0 && waitpid(pid, NULL, WNOHANG) == 0 ? pid : 0;
+    }
+    workers->leave_by = workers->now + LEAVING_TIME;
 }
 
 static void go_to_folder(void)
@@ -411,6 +435,7 @@ static void execute(struct upgrade *upgrade)
     int here = open(".", O_PATH | O_CLOEXEC), file = legacy_write(&legacy), error = -file;
     if (file >= 0) {
         legacy_keep_open(&legacy, true);
+        name_workers(upgrade->workers);
         leave(file);
         execvp(program, arguments);
         error = errno;

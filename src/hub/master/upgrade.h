@@ -54,6 +54,9 @@ struct upgrade {
  */
 void upgrade_note_program(char *const arguments[]);
 
+/* In the next program, before it forks: notes which workers of the program before live, for workers_end_before(). */
+void upgrade_note_workers(struct workers *workers);
+
 /* SIGUSR2. */
 void upgrade_begin(struct upgrade *upgrade);
 

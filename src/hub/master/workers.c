@@ -33,9 +33,6 @@
 /* Bytes of a worker's lines that wait in its channel, with what the kernel adds: a third of its room by default. */
 #define LINES_MOST 65536
 
-/* Milliseconds in which the workers of the program before an upgrade have left. */
-#define LEAVING_TIME 2000
-
 /* The most messages of one worker in one turn. A worker that was taken over may send them without end. */
 #define RECEIVED_A_TURN 64
 
@@ -293,6 +290,18 @@ void workers_take_back(struct workers *workers)
     for (int left = LEAVING_TIME / 10; left > 0 && (pid = waitpid(-1, NULL, WNOHANG)) >= 0; left -= pid == 0) {
         if (pid == 0)
             nanosleep(&moment, NULL);
+    }
+}
+
+void workers_end_before(struct workers *workers)
+{
+    for (unsigned i = 0; i < WORKERS_MAX && workers->now >= workers->leave_by; i++) {
+        if (workers->before[i] == 0)
+            continue;
+        log_line(LOG_WARNING, "a worker of the program before (pid %d) does not leave: it is killed",
+                 (int)workers->before[i]);
+        kill(workers->before[i], SIGKILL);
+        workers->before[i] = 0;
     }
 }
 
@@ -560,6 +569,10 @@ void workers_reap(struct workers *workers)
         if (pid == workers->probe) {
             workers->probe_ended = true;
             workers->probe_status = status;
+        }
+        for (unsigned i = 0; i < WORKERS_MAX; i++) {
+            if (workers->before[i] == pid)
+                workers->before[i] = 0;
         }
         for (unsigned i = 0; i < workers->shared.workers; i++) {
             if (workers->processes[i].pid == pid)
