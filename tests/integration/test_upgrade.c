@@ -4,6 +4,8 @@
  */
 #include "upgrading.h"
 
+#include "hub/common/handoff.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -461,6 +464,39 @@ START_TEST(test_a_worker_that_hangs_while_it_saves)
 }
 END_TEST
 
+/* One that was taken over sends sockets without end. The master keeps no more than the worker can have clients. */
+START_TEST(test_a_worker_that_sends_sockets_without_end)
+{
+    struct handoff message = {.kind = HANDOFF_HELD, .count = HANDOFF_CLIENTS_MAX};
+    int channel = -1, type;
+    unsigned most = 0;
+
+    stop_one_that_saves(10);
+    int process = (int)syscall(SYS_pidfd_open, hub_worker(&hub, 1), 0);
+    for (int fd = 3; fd < 100 && channel < 0; fd++) {
+        int copy = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+        socklen_t size = sizeof type;
+        if (getsockopt(copy, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET)
+            channel = copy;
+    }
+    ck_assert_int_ge(channel, 0);
+    for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++)
+        message.fds[i] = a.fd;
+    for (unsigned sent = 0; sent < 200; poll(NULL, 0, 1)) {
+        sent += handoff_send(channel, &message) == 0;
+        unsigned now = descriptors_of(hub.pid);
+        most = now > most ? now : most;
+    }
+    (void)ptrace(PTRACE_DETACH, hub_worker(&hub, 1), NULL, NULL);
+    hub_await(&hub, "a worker could not hand its connections over", 0);
+    ck_assert_uint_lt(most, 200);
+    expect_same_id(&a);
+    expect_same_id(&b);
+    expect_same_id(&c);
+    hub_stop(&hub);
+}
+END_TEST
+
 /* A child of this process may be stopped at a system call, unless a sandbox of the tests forbids it. */
 static bool may_trace(void)
 {
@@ -500,6 +536,7 @@ int main(void)
     if (may_trace()) {
         tcase_add_test(tests, test_a_worker_that_saves_slowly_is_awaited);
         tcase_add_test(tests, test_a_worker_that_hangs_while_it_saves);
+        tcase_add_test(tests, test_a_worker_that_sends_sockets_without_end);
     } else {
         fputs("skipped: workers that are slow, which needs ptrace(2)\n", stderr);
     }

@@ -350,8 +350,10 @@ static bool make_files(struct upgrade *upgrade)
     for (unsigned i = 0; i < upgrade->workers->shared.workers; i++) {
         struct worker_process *process = &upgrade->workers->processes[i];
         workers_forget_held(process); /* what an earlier try has left, and its answer */
+        process->held_room = (uint32_t)accepting_clients_of(upgrade->accepting, i);
+        process->held = calloc((size_t)process->held_room + 1, sizeof *process->held);
         process->save_file = memfd_create("relayhub worker", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        if (process->save_file < 0)
+        if (process->held == NULL || process->save_file < 0)
             return false;
     }
     return true;

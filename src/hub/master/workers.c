@@ -624,22 +624,14 @@ static void receive_line(unsigned index, struct handoff *message)
     log_relay(index, message->priority <= LOG_DEBUG ? (int)message->priority : LOG_DEBUG, message->text);
 }
 
-/* Sockets of a worker's clients, for an upgrade. One that does not want any gets none. */
+/* Sockets of a worker's clients, for an upgrade. One that has more than it can have may not hand them over. */
 static void receive_held(struct worker_process *process, struct handoff *message)
 {
-    if (process->held_count + message->count > process->held_room) {
-        uint32_t room = process->held_room * 2 + HANDOFF_CLIENTS_MAX;
-        int *more = realloc(process->held, room * sizeof *more);
-        if (more != NULL) {
-            process->held = more;
-            process->held_room = room;
-        }
-    }
-    process->save_failed |= message->lost > 0;
-    if (process->save_file < 0 || process->held_count + message->count > process->held_room) {
-        process->save_failed = process->save_file >= 0;
+    bool fits = message->count <= process->held_room - process->held_count;
+
+    process->save_failed |= !fits || message->lost > 0;
+    if (!fits || message->count == 0)
         return;
-    }
     memcpy(process->held + process->held_count, message->fds, message->count * sizeof(int));
     process->held_count += message->count;
     message->count = 0; /* they are not closed here */

@@ -56,7 +56,7 @@ struct worker_process {
     bool saved, save_failed; /* the same with HANDOFF_SAVE */
     bool pending_thaw;
     int save_file; /* where it writes its connections down; or -1 */
-    int *held;     /* [held_room]: their sockets */
+    int *held;     /* [held_room]: their sockets, until the next program has them or the upgrade is given up */
     uint32_t held_count, held_room;
 
     /* After an upgrade. */
