@@ -5,7 +5,7 @@
 #include "hub/common/mirror.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
+#include "hub/worker/list.h"
 #include "hub/worker/room.h"
 
 #include <errno.h>
@@ -71,19 +71,17 @@ static unsigned writer_of(const struct worker *worker, const struct segment *seg
     return store_block(segment->at) / worker->store.blocks;
 }
 
-static void enter(struct worker *worker, struct connection *connection, struct connection_list *line)
+static void enter(struct worker *worker, struct connection *connection, enum list list)
 {
-    if (connection->flags & CONNECTION_WRITE_PENDING)
-        return;
-    connection->flags |= CONNECTION_WRITE_PENDING;
-    list_append(worker, line, LINK_OUTPUT, place_of(worker, connection));
+    if (!list_has(connection, LINK_OUTPUT) && !(connection->flags & CONNECTION_CLOSE))
+        list_move(worker, connection, list);
 }
 
 static void need_write(struct worker *worker, struct connection *connection)
 {
-    if (!(connection->flags & CONNECTION_WRITE_PENDING))
+    if (!list_has(connection, LINK_OUTPUT))
         worker->work += connection->flags & CONNECTION_BLOCKED ? WORK_COMPACT : WORK_WRITE;
-    enter(worker, connection, &worker->pending_writes);
+    enter(worker, connection, LIST_WRITES);
 }
 
 /* A receiver that is congested for more than a tenth of the time reaches the drain timeout sooner or later. */
@@ -104,7 +102,7 @@ static void become_congested(struct worker *worker, struct connection *connectio
     connection->flags |= CONNECTION_CONGESTED;
     connection->congested_since = worker->now;
     congestion_set(worker->shared, slot_of(worker, connection));
-    deadline_set(worker, connection, DEADLINE_CONGESTED);
+    list_move(worker, connection, DEADLINE_CONGESTED);
     count(&worker->statistics->congested, 1);
 }
 
@@ -239,15 +237,15 @@ static void compact_queue(struct worker *worker, struct connection *connection)
     }
 }
 
-static enum deadline deadline_of(const struct connection *connection)
+static enum list deadline_of(const struct connection *connection)
 {
     if (connection->flags & CONNECTION_CLOSE)
-        return DEADLINE_NONE;
+        return LIST_NONE;
     if (connection->flags & CONNECTION_OWED)
         return DEADLINE_OWED;
     if (connection->flags & CONNECTION_CONGESTED)
         return DEADLINE_CONGESTED;
-    return connection->flags & CONNECTION_BLOCKED ? DEADLINE_BLOCKED : DEADLINE_NONE;
+    return connection->flags & CONNECTION_BLOCKED ? DEADLINE_BLOCKED : LIST_NONE;
 }
 
 void output_update_congestion(struct worker *worker, struct connection *connection)
@@ -268,11 +266,11 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
         count(&worker->statistics->congested, (uint64_t)-1);
         backpressure_end_congestion(worker, slot_of(worker, connection));
     }
-    enum deadline list = deadline_of(connection);
-    if (list == DEADLINE_NONE)
-        deadline_clear_output(worker, connection);
-    else if (connection->output_deadline.list != list)
-        deadline_set(worker, connection, list);
+    enum list list = deadline_of(connection);
+    if (list == LIST_NONE)
+        list_leave(worker, connection, LINK_OUTPUT_LIMIT);
+    else if (connection->list[LINK_OUTPUT_LIMIT] != list)
+        list_move(worker, connection, list);
 }
 
 /*
@@ -281,10 +279,10 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
  */
 static void note_progress(struct worker *worker, struct connection *connection)
 {
-    enum deadline list = deadline_of(connection);
+    enum list list = deadline_of(connection);
 
-    if (list != DEADLINE_NONE && list != DEADLINE_OWED) /* of that one only an acknowledgement is progress */
-        deadline_set(worker, connection, list);
+    if (list != LIST_NONE && list != DEADLINE_OWED) /* of that one only an acknowledgement is progress */
+        list_move(worker, connection, list);
     if (list == DEADLINE_CONGESTED && worker->now - connection->congested_since > worker->limits.drain_timeout)
         connection_cut_off(worker, connection, "it did not read enough within the drain timeout");
 }
@@ -301,7 +299,7 @@ static void break_off(struct worker *worker, struct connection *connection)
 static void return_part(struct worker *worker, struct connection *connection)
 {
     if (!output_return_queue(worker, connection, RETURNED_A_VISIT))
-        enter(worker, connection, &worker->large);
+        enter(worker, connection, LIST_LARGE);
     else if (connection->flags & (CONNECTION_ENDED | CONNECTION_REJECTED))
         connection_close_later(worker, connection);
 }
@@ -336,7 +334,7 @@ static void write_queue(struct worker *worker, struct connection *connection)
     if (connection->flags & CONNECTION_BROKEN)
         return_part(worker, connection);
     else if (connection->queued > 0 && !(connection->flags & CONNECTION_BLOCKED))
-        enter(worker, connection, &worker->large);
+        enter(worker, connection, LIST_LARGE);
     output_update_congestion(worker, connection);
     if (progress)
         note_progress(worker, connection);
@@ -346,21 +344,20 @@ static void write_queue(struct worker *worker, struct connection *connection)
 
 void output_write(struct worker *worker)
 {
-    for (uint32_t left = worker->pending_writes.count; left > 0; left--) {
-        struct connection *connection = list_take(worker, &worker->pending_writes, LINK_OUTPUT);
-        connection->flags &= ~(unsigned)CONNECTION_WRITE_PENDING;
+    struct connection *connection;
+
+    for (uint32_t left = worker->lists[LIST_WRITES].count;
+         left > 0 && (connection = list_take(worker, LIST_WRITES)) != NULL; left--) {
         if (connection->flags & CONNECTION_BLOCKED) {
             compact_queue(worker, connection);
             output_update_congestion(worker, connection);
         } else if (connection->queued <= SMALL_QUEUE) {
             write_queue(worker, connection);
         } else {
-            enter(worker, connection, &worker->large);
+            enter(worker, connection, LIST_LARGE);
         }
     }
-    while (worker->large.count > 0 && worker->write_left > 0) {
-        struct connection *connection = list_take(worker, &worker->large, LINK_OUTPUT);
-        connection->flags &= ~(unsigned)CONNECTION_WRITE_PENDING;
+    while (worker->write_left > 0 && (connection = list_take(worker, LIST_LARGE)) != NULL) {
         worker->visits++;
         /* A visit costs something even if it writes little. */
         worker->write_left -= worker->write_left < WORK_QUEUE ? worker->write_left : WORK_QUEUE;
@@ -373,7 +370,7 @@ void output_write(struct worker *worker)
 void output_unblock(struct worker *worker, struct connection *connection)
 {
     connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
-    enter(worker, connection, &worker->pending_writes);
+    enter(worker, connection, LIST_WRITES);
 }
 
 /* ---- what goes back ---- */

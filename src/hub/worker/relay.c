@@ -301,7 +301,7 @@ static void handle_record(struct worker *worker, unsigned from, const struct rec
         take_undelivered(worker, from, record);
         break;
     case RECORD_WAKE:
-        worker->work += record->key == WAKE_ALL ? WAIT_BUCKETS * (uint32_t)sizeof(struct bucket) : 0;
+        worker->work += record->key == WAKE_ALL ? WAIT_BUCKETS * (uint32_t)sizeof(struct connection_list) : 0;
         backpressure_wake(worker, record->key);
         break;
     case RECORD_BARRIER:

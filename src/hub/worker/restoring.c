@@ -2,8 +2,8 @@
 #include "hub/worker/restoring.h"
 
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
 #include "hub/worker/input.h"
+#include "hub/worker/list.h"
 #include "hub/worker/output.h"
 
 #include <stdlib.h>
@@ -114,7 +114,7 @@ static bool restore(struct worker *worker, const struct saved_part *part, uint64
                        (uint32_t)saved->frame_for))
         connection_cut_off(worker, connection, "there is no memory for it after the upgrade");
     else if (connection->flags & (CONNECTION_ENDED | CONNECTION_REJECTED))
-        deadline_set(worker, connection, DEADLINE_CLOSING);
+        list_move(worker, connection, DEADLINE_CLOSING);
     return !(connection->flags & CONNECTION_CLOSE);
 }
 
