@@ -46,7 +46,7 @@ static void show_log(void)
     if (current != NULL)
         read_log(current);
     if (current != NULL)
-        fprintf(stderr, "---- the hub's log\n%.*s----\n", (int)current->length, current->text);
+        fprintf(stderr, "---- the hub's log\n%.*s----\n", (int)(current->length - current->forgotten), current->text);
 }
 
 #define FAIL(...)                                                                                                      \
@@ -145,28 +145,39 @@ static void note_worker_starts(struct hub *hub)
 /* Takes what the hub logged. False when its standard error is at its end. */
 static bool read_log(struct hub *hub)
 {
-    if (hub->length > sizeof hub->text / 2) { /* what is old makes room */
-        hub->length -= sizeof hub->text / 4;
+    size_t kept = hub->length - hub->forgotten;
+
+    if (kept > sizeof hub->text / 2) { /* what is old makes room */
+        kept -= sizeof hub->text / 4;
         hub->forgotten += sizeof hub->text / 4;
-        memmove(hub->text, hub->text + sizeof hub->text / 4, hub->length);
+        memmove(hub->text, hub->text + sizeof hub->text / 4, kept);
     }
-    ssize_t got = read(hub->log, hub->text + hub->length, sizeof hub->text - 1 - hub->length);
+    ssize_t got = read(hub->log, hub->text + kept, sizeof hub->text - 1 - kept);
     if (got > 0)
         hub->length += (size_t)got;
-    hub->text[hub->length] = '\0';
+    hub->text[hub->length - hub->forgotten] = '\0';
     note_worker_starts(hub);
     return got > 0 || (got < 0 && errno == EAGAIN);
+}
+
+static const char *text_from(const struct hub *hub, size_t from)
+{
+    return hub->text + (from > hub->forgotten ? from - hub->forgotten : 0);
+}
+
+const char *hub_log(struct hub *hub, size_t from)
+{
+    read_log(hub);
+    return text_from(hub, from);
 }
 
 const char *hub_await(struct hub *hub, const char *text, size_t from)
 {
     int64_t end = now_ms() + patient(PATIENCE);
-    size_t start = hub->forgotten + from;
 
     for (;;) {
         bool open = read_log(hub);
-        from = start > hub->forgotten ? start - hub->forgotten : 0;
-        const char *found = from <= hub->length ? strstr(hub->text + from, text) : NULL;
+        const char *found = strstr(text_from(hub, from), text);
         if (found != NULL && strchr(found, '\n') != NULL) {
             while (found > hub->text && found[-1] != '\n')
                 found--;

@@ -217,7 +217,7 @@ START_TEST(test_paused_by_a_receiver_and_gone)
 {
     struct client sender;
 
-    hub_start(&hub, 1, "--drain-timeout", "30", NULL);
+    hub_start(&hub, 1, "--drain-timeout", "30", "--peer-timeout", "600", NULL);
     client_open(&sender, &hub);
     pause_by_receiver(&sender);
     uint64_t connections = hub_statistic(&hub, "connections");
