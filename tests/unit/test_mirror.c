@@ -298,7 +298,7 @@ START_TEST(test_parts_of_others_are_protected)
     pid_t child = fork();
     if (child == 0) {
         if (mirror_protect(&shared, 1) != 0)
-            _exit(1);
+            _exit(0);
         shared.mirror[1].chunks_used = 1;
         shared.mirror[1].ids[MIRROR_CHUNKS - 1][MIRROR_CHUNK - 1] = 1;
         if (_i == 0)
@@ -308,7 +308,7 @@ START_TEST(test_parts_of_others_are_protected)
         _exit(0);
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert_msg(WIFSIGNALED(status), "it wrote another worker's part");
+    ck_assert_msg(status != 0, "it wrote another worker's part"); /* a sanitizer makes an exit of the signal */
 }
 END_TEST
 
