@@ -31,7 +31,7 @@ value() {
 }
 
 await_value() {
-    for _ in $(seq 200); do
+    for _ in $(seq 600); do
         [ "$(value "$1")" = "$2" ] && return 0
         sleep 0.05
     done
@@ -468,6 +468,28 @@ with open(path, 'r+b') as file:
             sys.exit('a file that is made shorter: status %d' % reader.returncode)
 END
 fi
+
+# The hub's own file is made shorter while the hub uses it: its clients are closed, and it goes on.
+for size in 0 4096 100000; do
+    before=$(grep -c 'has made .* shorter' "$dir/hub.err")
+    timeout 100 "$RELAYHUB" listen >"$dir/cut.out" 2>&1 &
+    listener=$!
+    await_line "$dir/cut.out" '.*\(id [0-9]\).*' >/dev/null || fail 'no client'
+    truncate -s "$size" "$file"
+    for _ in $(seq 600); do
+        [ "$(grep -c 'has made .* shorter' "$dir/hub.err")" -gt "$before" ] && break
+        sleep 0.05
+    done
+    wait "$listener" # the hub closes it
+    [ $? -ne 124 ] || fail "a client stays after the file has $size bytes"
+    await_value connections 0
+    for _ in $(seq 600); do
+        stat --check --nodes 0 >"$dir/out" 2>&1 && break
+        sleep 0.05
+    done
+    timeout 100 "$RELAYHUB" list >/dev/null || fail "no new client after the file has $size bytes"
+    expect 0 'RELAYHUB OK - 2 of 2 workers ready' stat --check
+done
 printf 'something else' >"$memory/other"
 expect 69 'no hub wrote it' "$RELAYHUB_STAT" --file "$memory/other"
 expect 69 'no hub wrote it' "$RELAYHUB_STAT" --file /dev/null

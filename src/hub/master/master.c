@@ -433,6 +433,16 @@ static void check_service(void)
     workers.failure = EX_SOFTWARE;
 }
 
+/* The statistics file was cut, and all that it had is gone. */
+static void begin_anew(void)
+{
+    note_start();
+    for (unsigned i = 0; i < workers.shared.workers; i++) {
+        if (workers.processes[i].pid > 0)
+            workers_give_up(&workers, i, "has lost its clients");
+    }
+}
+
 static void turn(master_reread *reread)
 {
     struct epoll_event events[64];
@@ -441,6 +451,8 @@ static void turn(master_reread *reread)
     int ready = epoll_wait(workers.epoll, events, 64, waiting ? TICK : heartbeat_rest(&heartbeat));
 
     workers.now = milliseconds();
+    if (statistics_file_was_cut(&statistics_file, &workers.shared))
+        begin_anew();
     for (int i = 0; i < ready; i++) {
         uint32_t about = events[i].data.u32;
         if (about == EVENT_SIGNAL)

@@ -210,6 +210,7 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
+    signal(SIGBUS, SIG_DFL);
     sigprocmask(SIG_SETMASK, &workers->old_mask, NULL);
     _exit(worker_run(&setup));
 }
