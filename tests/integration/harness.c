@@ -223,6 +223,23 @@ void hub_await_statistic(struct hub *hub, const char *name, uint64_t wanted)
     }
 }
 
+void hub_upgrade(struct hub *hub)
+{
+    int64_t end = now_ms() + patient(4 * PATIENCE);
+    size_t from = hub->length;
+
+    ck_assert_int_eq(kill(hub->pid, SIGUSR2), 0);
+    for (const char *text; strstr(text = hub_log(hub, from), "upgraded: ") == NULL; poll(NULL, 0, 5)) {
+        const char *why = strstr(text, "upgrade given up");
+        if (now_ms() > end || (why != NULL && strchr(why, '\n') != NULL && strstr(why, " in time") == NULL))
+            FAIL("no upgrade");
+        if (why == NULL || strchr(why, '\n') == NULL)
+            continue;
+        from = hub->length;
+        ck_assert_int_eq(kill(hub->pid, SIGUSR2), 0);
+    }
+}
+
 int hub_wait(struct hub *hub)
 {
     int64_t end = now_ms() + patient(2 * PATIENCE);

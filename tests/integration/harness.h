@@ -57,6 +57,12 @@ pid_t hub_worker(struct hub *hub, unsigned index);
 /* A fresh value of the statistics. */
 uint64_t hub_statistic(struct hub *hub, const char *name);
 
+/*
+ * Has the hub change to the program that is there now. On a slow machine a step may take longer than the hub allows,
+ * and it goes on as before: then it is asked again.
+ */
+void hub_upgrade(struct hub *hub);
+
 /* Waits until the value of the statistics is `wanted`. */
 void hub_await_statistic(struct hub *hub, const char *name, uint64_t wanted);
 

@@ -699,7 +699,7 @@ START_TEST(test_upgrades)
     for (uint32_t place = 0; place < LIVE; place++)
         open_player(place);
     end += now_ms();
-    for (unsigned which = 0; now_ms() < end; which++) {
+    for (unsigned which = 0; now_ms() < end || which < 4; which++) {
         vanish_mid_frame();
         send_garbage();
         replace(random_below(LIVE));

@@ -237,7 +237,7 @@ START_TEST(test_many_queues_go_on)
         snprintf(wanted, sizeof wanted, "upgraded: %u clients", RECEIVERS + 2);
         configure(text);
         size_t from = hub.length;
-        ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+        hub_upgrade(&hub);
         hub_await(&hub, wanted, from);
         expect_same_id(&a);
     }
@@ -280,11 +280,8 @@ START_TEST(test_those_that_end_do_so)
     shutdown(c.fd, SHUT_WR);
     client_send(&wrong, "\0\0\0\0", 4);
     hub_await_statistic(&hub, "invalid_frames", 1);
-    for (unsigned i = 0; i < 3; i++) {
-        size_t from = hub.length;
-        ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
-        hub_await(&hub, "upgraded: ", from);
-    }
+    for (unsigned i = 0; i < 3; i++)
+        hub_upgrade(&hub);
     bool said = false;
     for (unsigned i = 0; i < 16; i++) {
         struct frame frame;

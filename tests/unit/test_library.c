@@ -23,7 +23,7 @@
 #include "../run_case.h"
 #include "client/library.h"
 
-#define SHORT 50        /* ms: a wait that is meant to run out */
+#define SHORT 50         /* ms: a wait that is meant to run out */
 #define LONG_WAIT 100000 /* ms: a wait that is not */
 
 static struct relayhub *client;
