@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "../run_case.h"
-#include "client/library.h"
+#include "client/library_io.h"
 
 #define SHORT 50         /* ms: a wait that is meant to run out */
 #define LONG_WAIT 100000 /* ms: a wait that is not */
