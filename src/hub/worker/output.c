@@ -412,17 +412,39 @@ static void skip_written(struct worker *worker, struct segment *segment, uint32_
 }
 
 /*
- * Milliseconds between two looks at what waits for a stream; and how many of these there may be. What is more, or comes
- * while the store is short, is not told.
+ * Milliseconds between two looks at what waits for a stream, how many one of them takes, and how many there may be of
+ * one arena. What is more, or lies in an arena that is short, is not told.
  */
 #define KEPT_LOOK 100u
+#define KEPT_A_LOOK 1024u
 #define KEPT_MOST 8192u
+
+static bool is_short(const struct worker *worker, unsigned arena)
+{
+    if (arena == worker->index)
+        return room_is_short(worker);
+    return statistics_get(&shared_scoreboard(worker->shared, arena)->statistics.waiting_for_store) > 0;
+}
+
+static void forget_segment(struct worker *worker, uint32_t index)
+{
+    const struct segment *segment = &worker->segments[index];
+
+    if (segment->length > 0)
+        store_release(&worker->store, segment->at, segment->length);
+    free_segment(worker, index);
+}
 
 static void keep(struct worker *worker, uint32_t index)
 {
+    unsigned arena = writer_of(worker, &worker->segments[index]);
+
+    if (worker->kept_of[arena] >= KEPT_MOST || is_short(worker, arena)) {
+        forget_segment(worker, index);
+        return;
+    }
     append(worker, &worker->kept, index);
-    if (worker->kept.count > KEPT_MOST || room_is_short(worker))
-        output_forget(worker, &worker->kept); /* the oldest one */
+    worker->kept_of[arena]++;
 }
 
 static uint64_t sender_of(const struct worker *worker, uint32_t index)
@@ -430,12 +452,12 @@ static uint64_t sender_of(const struct worker *worker, uint32_t index)
     return frame_load_id(store_bytes(&worker->store, worker->segments[index].at) + FRAME_WORD_SIZE);
 }
 
-/* Returns a segment of a client of another hub to the worker that has its stream. */
-static void append_foreign(struct worker *worker, uint32_t index)
+/* Returns a segment of a client of another hub to the worker that has its stream: to the writer, if that has it. */
+static void append_foreign(struct worker *worker, uint32_t index, unsigned writer)
 {
-    int owner = mirror_owner(worker->shared, sender_of(worker, index));
+    int owner = mirror_owner(worker->shared, sender_of(worker, index), writer);
 
-    if (owner < 0)
+    if (owner < 0 || worker->returns[owner].count > RETURNS_MOST)
         keep(worker, index);
     else
         append(worker, &worker->returns[owner], index);
@@ -452,7 +474,7 @@ static void append_return(struct worker *worker, uint32_t index, unsigned writer
 
     worker->segments[index].receiver = receiver;
     if (shared->mirror != NULL && routes_is_foreign(shared, sender))
-        append_foreign(worker, index);
+        append_foreign(worker, index, writer);
     else if (writer == worker->index) /* or it was another worker of the program before */
         append(worker, &worker->returns[routes_worker(shared, routes_slot(shared, sender))], index);
     else
@@ -518,12 +540,7 @@ static uint32_t take_off(struct worker *worker, struct segment_list *list)
 
 void output_forget(struct worker *worker, struct segment_list *list)
 {
-    uint32_t index = take_off(worker, list);
-    const struct segment *segment = &worker->segments[index];
-
-    if (segment->length > 0)
-        store_release(&worker->store, segment->at, segment->length);
-    free_segment(worker, index);
+    forget_segment(worker, take_off(worker, list));
 }
 
 void output_keep_return(struct worker *worker)
@@ -536,8 +553,12 @@ void output_return_kept(struct worker *worker)
     if (worker->kept.count == 0 || worker->now - worker->kept_looked < KEPT_LOOK)
         return;
     worker->kept_looked = worker->now;
-    for (uint32_t left = worker->kept.count; left > 0 && worker->kept.count > 0; left--)
-        append_foreign(worker, take_off(worker, &worker->kept));
+    for (uint32_t left = worker->kept.count < KEPT_A_LOOK ? worker->kept.count : KEPT_A_LOOK; left > 0; left--) {
+        uint32_t index = take_off(worker, &worker->kept);
+        unsigned arena = writer_of(worker, &worker->segments[index]);
+        worker->kept_of[arena]--;
+        append_foreign(worker, index, arena);
+    }
 }
 
 bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id)

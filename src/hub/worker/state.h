@@ -260,7 +260,8 @@ struct worker {
     uint32_t paused;                          /* connections in LIST_STORE and in those that wait for a key */
     struct segment_list returns[WORKERS_MAX]; /* what could not be written, by the worker of its sender; */
     struct segment_list kept;                 /* and what has to wait for a stream to its sender, */
-    uint32_t kept_looked;                     /* which was looked at then */
+    uint32_t kept_looked;                     /* which was looked at then, */
+    uint32_t kept_of[WORKERS_MAX];            /* and how many of these lie in each arena */
 
     /* Streams to other hubs; see peers.h. */
     struct peer *peers;      /* [PEERS_MOST], or NULL if the hub is no node */
