@@ -515,6 +515,8 @@ static void worker_died(struct workers *workers, unsigned index, int status)
         addresses_forget_worker(&workers->addresses, index);
     }
     mirror_reset(&workers->shared, index);
+    if (workers->end_step == HANDOFF_FINISH)
+        return; /* nobody has anything for others any more, and there is no successor */
     process->unacked = workers_running(workers);
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         struct worker_process *other = &workers->processes[i];
