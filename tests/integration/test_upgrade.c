@@ -387,6 +387,29 @@ START_TEST(test_worker_hangs_meanwhile)
 }
 END_TEST
 
+/* Each system call of a worker takes long. It still stops and hands its clients over. */
+START_TEST(test_a_worker_that_stops_slowly_is_awaited)
+{
+    start("workers 2\n");
+    open_three();
+    pid_t worker = hub_worker(&hub, 1);
+    ck_assert_int_eq(ptrace(PTRACE_SEIZE, worker, NULL, NULL), 0);
+    ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, worker, NULL, NULL), 0);
+    ck_assert_int_eq(waitpid(worker, NULL, __WALL), worker);
+    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+    while (!has_open(worker, "relayhub worker")) {
+        ck_assert_int_eq(ptrace(PTRACE_SYSCALL, worker, NULL, NULL), 0);
+        ck_assert_int_eq(waitpid(worker, NULL, __WALL), worker);
+        poll(NULL, 0, 150);
+        ck_assert_ptr_null(strstr(hub_log(&hub, 0), "given up"));
+    }
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, worker, NULL, NULL), 0);
+    hub_await(&hub, "upgraded: 3 clients", 0);
+    expect_all_as_before();
+    hub_stop(&hub);
+}
+END_TEST
+
 /* Begins an upgrade, and stops worker 1 while it writes its connections down. False if it was too quick. */
 static bool stop_while_it_saves(void)
 {
@@ -396,7 +419,7 @@ static bool stop_while_it_saves(void)
     ck_assert_int_eq(ptrace(PTRACE_SEIZE, worker, NULL, NULL), 0);
     ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
     while (!has_open(worker, "relayhub worker") && hub_worker(&hub, 1) == worker)
-        ck_assert_ptr_null(strstr(hub.text + from, "given up"));
+        ck_assert_ptr_null(strstr(hub_log(&hub, from), "given up"));
     if (ptrace(PTRACE_INTERRUPT, worker, NULL, NULL) == 0 && waitpid(worker, NULL, __WALL) == worker &&
         has_open(worker, "relayhub worker"))
         return true;
@@ -534,6 +557,7 @@ int main(void)
     tcase_add_test(tests, test_worker_dies_meanwhile);
     tcase_add_test(tests, test_worker_hangs_meanwhile);
     if (may_trace()) {
+        tcase_add_test(tests, test_a_worker_that_stops_slowly_is_awaited);
         tcase_add_test(tests, test_a_worker_that_saves_slowly_is_awaited);
         tcase_add_test(tests, test_a_worker_that_hangs_while_it_saves);
         tcase_add_test(tests, test_a_worker_that_sends_sockets_without_end);

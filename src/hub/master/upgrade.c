@@ -21,7 +21,8 @@
 /* Milliseconds. */
 #define PROBE_TIME 5000u
 #define WAIT_TIME 10000u
-#define FREEZE_TIME 1000u /* in which nobody is served, if a worker hangs */
+#define STILL_TIME 1000u   /* without a turn of one that must stop: it hangs, and nobody is served meanwhile */
+#define FREEZE_TIME 10000u /* as SAVE_TIME */
 #define SAVE_TIME                                                                                                      \
     60000u /* only a worker that makes turns for nothing takes as long: heartbeat.h kills one that hangs */
 
@@ -282,6 +283,8 @@ static void begin_freeze(struct upgrade *upgrade)
     upgrade->rounds++;
     upgrade->again = false;
     upgrade->frozen = upgrade->workers->now;
+    for (unsigned i = 0; i < WORKERS_MAX; i++)
+        upgrade->moved[i] = upgrade->workers->now;
 }
 
 static void advance_wait(struct upgrade *upgrade)
@@ -316,6 +319,22 @@ static void order_all(struct upgrade *upgrade, enum handoff_kind kind)
     }
 }
 
+/* Whether a worker that has not stopped yet makes no turn either. */
+static bool somebody_hangs(struct upgrade *upgrade)
+{
+    const struct workers *workers = upgrade->workers;
+    bool hangs = false;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        uint64_t turns = atomic_load(&shared_scoreboard(&workers->shared, i)->statistics.turns);
+        if (turns != upgrade->turns[i] || workers->processes[i].frozen == upgrade->rounds)
+            upgrade->moved[i] = workers->now;
+        upgrade->turns[i] = turns;
+        hangs |= workers->now - upgrade->moved[i] > STILL_TIME;
+    }
+    return hangs;
+}
+
 /* A worker that died takes its clients with it, and all others go on. Then it is tried again. */
 static bool somebody_died(struct upgrade *upgrade)
 {
@@ -339,7 +358,7 @@ static bool goes_on(struct upgrade *upgrade, enum handoff_kind order, uint64_t t
     if (somebody_died(upgrade))
         return false;
     order_all(upgrade, order);
-    if (!is_late(upgrade, time))
+    if (!is_late(upgrade, time) && !(order == HANDOFF_FREEZE && somebody_hangs(upgrade)))
         return true;
     upgrade_give_up(upgrade, late);
     return false;

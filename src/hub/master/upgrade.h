@@ -8,7 +8,7 @@
  *              after PROBE_TIME.
  *     WAIT     Until all workers are ready. Ends after WAIT_TIME.
  *     FREEZE   Nobody is accepted, and the workers handle nothing but records, until none is under way (saving.h).
- *              Ends after FREEZE_TIME, as a worker may hang, and when a worker dies.
+ *              Ends when a worker dies, or makes no turn for STILL_TIME, and after FREEZE_TIME.
  *     SAVE     They write their connections down, and send the sockets. That may take long: as in a restoration,
  *              heartbeat.h kills a worker that makes no progress. Ends when a worker dies, and after SAVE_TIME.
  *     execve   In this process, so its id stays. What it leaves open, legacy.h says.
@@ -37,11 +37,12 @@ struct upgrade {
     const struct id_clock *id_clock;
     const struct statistics_file *statistics_file;
     enum upgrade_step step;
-    uint64_t since;   /* milliseconds: when the step began */
-    uint64_t frozen;  /* when the clients were not served any more */
-    unsigned tries;   /* how often a worker's death has ended it */
-    uint32_t rounds;  /* of freezes, since the start: an answer to an earlier one counts for nothing */
-    bool again;       /* this round is not the first of its freeze */
+    uint64_t since;  /* milliseconds: when the step began */
+    uint64_t frozen; /* when the clients were not served any more */
+    unsigned tries;  /* how often a worker's death has ended it */
+    uint32_t rounds; /* of freezes, since the start: an answer to an earlier one counts for nothing */
+    bool again;      /* this round is not the first of its freeze */
+    uint64_t turns[WORKERS_MAX], moved[WORKERS_MAX]; /* a worker's count, and when it last changed */
     uint64_t ordered; /* the workers that were given the order of this step, a bit each */
     int output;       /* what the probe prints */
     char text[256];   /* the last of it */
