@@ -98,7 +98,7 @@ static void expect_prompt_service(void)
     int64_t start = now_ms();
 
     expect_service(&hub, 2);
-    ck_assert_int_lt(now_ms() - start, patient(PATIENCE / 6));
+    ck_assert_int_lt(now_ms() - start, patient(PATIENCE / 2));
 }
 
 /* Who is gone gives all back, its place among the connections too. */
