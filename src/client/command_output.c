@@ -121,8 +121,9 @@ void keep_output(void)
 /* Writes more of what was kept. False when that failed. */
 static bool write_kept(struct output *to)
 {
+    if (to->kept_size == 0)
+        return to->error == 0;
     size_t done = write_some(to, to->kept, to->kept_size);
-
     if (done < to->kept_size && (errno != EAGAIN || !to->keeps))
         to->error = errno == EAGAIN ? ETIMEDOUT : errno;
     to->kept_size -= done;

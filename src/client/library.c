@@ -38,9 +38,9 @@ void relayhub_close(struct relayhub *connection)
     }
     if (connection->reconnect.found)
         freeaddrinfo(connection->reconnect.found);
-    rh_drop_buffer(&connection->in);
-    rh_drop_buffer(&connection->kept);
-    rh_drop_buffer(&connection->out);
+    free(connection->in.bytes);
+    free(connection->kept.bytes);
+    free(connection->out.bytes);
     free(connection);
 }
 
@@ -68,7 +68,7 @@ int rh_end_error(const struct relayhub *connection)
 int rh_ended(struct relayhub *connection)
 {
     int error = rh_end_error(connection);
-    size_t rest = rh_waiting(&connection->in);
+    size_t rest = connection->in.end - connection->in.start;
 
     if (connection->said[0])
         return rh_fail(connection, ECONNRESET, "the hub closed the connection: %s", connection->said);
@@ -88,7 +88,7 @@ const char *relayhub_version(void)
     return RELAYHUB_VERSION;
 }
 
-static int64_t now_ms(void)
+static int64_t rh_now(void)
 {
     struct timespec now;
 
@@ -98,14 +98,14 @@ static int64_t now_ms(void)
 
 int64_t rh_deadline(int timeout_ms)
 {
-    return timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
+    return timeout_ms < 0 ? -1 : rh_now() + timeout_ms;
 }
 
 int rh_remaining(int64_t deadline)
 {
     if (deadline < 0)
         return -1;
-    int64_t left = deadline - now_ms();
+    int64_t left = deadline - rh_now();
     return left > 0 ? (int)left : 0; /* never more than the int that the deadline was made from */
 }
 

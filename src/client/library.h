@@ -2,14 +2,11 @@
  * library.h: the connection, its failures and its time: what the parts of librelayhub share. Each of them uses only
  * those below it:
  *
- *     library_send.c, library_request.c, library_receive.c: what relayhub(3) describes
- *     library_reconnect.c: another connection after the end of one
- *     library_connect.c: from a name to a socket
- *     library_wait.c: the one loop in which a call waits
- *     library_output.c: bytes to the socket
- *     library_input.c: bytes from the socket, and the frames in them
+ *     library_calls.c: what relayhub(3) describes
+ *     library_connect.c: from a name to a socket, and another connection after the end of one
+ *     library_io.c: bytes and frames, and the one loop in which a call waits
  *     library_threads.c: the lock of a connection that two threads use, and what ends a wait from outside
- *     library.c, library_buffer.c
+ *     library.c: a connection's birth and end, its failures and its time
  *
  * A connection has three buffers. `in` holds bytes as they came, `kept` holds whole frames that came
  * while the caller waited for something else, `out` holds what the socket has not taken yet. Each is
@@ -29,7 +26,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "client/library_buffer.h"
 #include "client/relayhub.h"
 #include "protocol/address.h"
 #include "protocol/frame.h"
@@ -40,6 +36,14 @@
 #define RH_PARTS_MAX 64             /* pieces of a body */
 #define RH_PEER_TIMEOUT 30000       /* ms: see relayhub_set_peer_timeout() */
 #define RH_CLOSED 1                 /* read_end, write_end: the hub has closed the connection */
+
+/* Bytes from start to end wait, from end to capacity is room. */
+struct rh_buffer {
+    uint8_t *bytes;
+    size_t start;
+    size_t end;
+    size_t capacity;
+};
 
 /* Which thread waits, on a connection that is shared. All waits of another one are RH_RECEIVING. */
 enum rh_side { RH_RECEIVING, RH_SENDING, RH_SIDES };
@@ -117,5 +121,25 @@ int64_t rh_earlier(int64_t one, int64_t other);
 
 /* A random number from 0 to `most`, so that many clients do not all do the same at the same time. */
 int rh_random(int most);
+
+/*
+ * ---- library_threads.c: one lock for a connection on which one thread sends while another one receives, and what ends
+ * a wait from outside. Without relayhub_share() the lock does nothing. Each function of relayhub.h takes the lock. It
+ * is released only while the call waits. ----
+ */
+
+void rh_lock(struct relayhub *connection);
+
+/* Returns `result`. */
+int rh_unlock(struct relayhub *connection, int result);
+
+/* Has the other thread look again at what it waits for. Does nothing on a connection that is not shared. */
+void rh_nudge(struct relayhub *connection, enum rh_side side);
+
+/* Takes what ended the wait of this side. True when relayhub_interrupt() did. */
+bool rh_interrupted(struct relayhub *connection, enum rh_side side);
+
+/* -EBUSY for what cannot be done on a shared connection, else 0. */
+int rh_alone(struct relayhub *connection);
 
 #endif

@@ -1,5 +1,5 @@
-/* library_threads.c: see library_threads.h. */
-#include "client/library_threads.h"
+/* library_threads.c: see library.h. */
+#include "client/library.h"
 
 #include <errno.h>
 #include <string.h>

@@ -11,6 +11,7 @@
 #include "hub/common/log.h"
 #include "hub/common/mirror.h"
 #include "hub/worker/connection.h"
+#include "hub/worker/list.h"
 #include "hub/worker/state.h"
 #include "hub/worker/worker.h"
 
@@ -111,8 +112,8 @@ static void pass_time(uint32_t milliseconds)
     for (unsigned i = 0; i < WORKERS; i++) {
         struct worker *worker = loops[i];
         for (uint32_t place = 0; place < worker->routes.fresh; place++) {
-            worker->connections[place].output_deadline.since -= milliseconds;
-            worker->connections[place].input_deadline.since -= milliseconds;
+            for (unsigned link = 0; link < LINKS; link++)
+                worker->connections[place].since[link] -= milliseconds;
             worker->connections[place].congested_since -= milliseconds;
             worker->connections[place].frame_since -= milliseconds;
         }
@@ -138,8 +139,8 @@ static bool is_idle(const struct worker *worker)
             return false;
     }
     return worker->connection_count == 0 && worker->segments_used == 0 && worker->paused == 0 &&
-           worker->in_turn.count + worker->resumed.count + worker->pending_writes.count + worker->large.count == 0 &&
-           worker->store.lent_count == 0 && worker->store.free_blocks == worker->store.blocks;
+           !list_any(worker, LIST_NONE, LISTS - 1) && worker->store.lent_count == 0 &&
+           worker->store.free_blocks == worker->store.blocks;
 }
 
 static bool all_idle(void)

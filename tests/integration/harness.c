@@ -46,7 +46,7 @@ static void show_log(void)
     if (current != NULL)
         read_log(current);
     if (current != NULL)
-        fprintf(stderr, "---- the hub's log\n%.*s----\n", (int)current->length, current->text);
+        fprintf(stderr, "---- the hub's log\n%.*s----\n", (int)(current->length - current->forgotten), current->text);
 }
 
 #define FAIL(...)                                                                                                      \
@@ -145,28 +145,39 @@ static void note_worker_starts(struct hub *hub)
 /* Takes what the hub logged. False when its standard error is at its end. */
 static bool read_log(struct hub *hub)
 {
-    if (hub->length > sizeof hub->text / 2) { /* what is old makes room */
-        hub->length -= sizeof hub->text / 4;
+    size_t kept = hub->length - hub->forgotten;
+
+    if (kept > sizeof hub->text / 2) { /* what is old makes room */
+        kept -= sizeof hub->text / 4;
         hub->forgotten += sizeof hub->text / 4;
-        memmove(hub->text, hub->text + sizeof hub->text / 4, hub->length);
+        memmove(hub->text, hub->text + sizeof hub->text / 4, kept);
     }
-    ssize_t got = read(hub->log, hub->text + hub->length, sizeof hub->text - 1 - hub->length);
+    ssize_t got = read(hub->log, hub->text + kept, sizeof hub->text - 1 - kept);
     if (got > 0)
         hub->length += (size_t)got;
-    hub->text[hub->length] = '\0';
+    hub->text[hub->length - hub->forgotten] = '\0';
     note_worker_starts(hub);
     return got > 0 || (got < 0 && errno == EAGAIN);
+}
+
+static const char *text_from(const struct hub *hub, size_t from)
+{
+    return hub->text + (from > hub->forgotten ? from - hub->forgotten : 0);
+}
+
+const char *hub_log(struct hub *hub, size_t from)
+{
+    read_log(hub);
+    return text_from(hub, from);
 }
 
 const char *hub_await(struct hub *hub, const char *text, size_t from)
 {
     int64_t end = now_ms() + patient(PATIENCE);
-    size_t start = hub->forgotten + from;
 
     for (;;) {
         bool open = read_log(hub);
-        from = start > hub->forgotten ? start - hub->forgotten : 0;
-        const char *found = from <= hub->length ? strstr(hub->text + from, text) : NULL;
+        const char *found = strstr(text_from(hub, from), text);
         if (found != NULL && strchr(found, '\n') != NULL) {
             while (found > hub->text && found[-1] != '\n')
                 found--;
@@ -209,6 +220,23 @@ void hub_await_statistic(struct hub *hub, const char *name, uint64_t wanted)
         if (now_ms() > end)
             FAIL("%s stays %llu, not %llu", name, (unsigned long long)value, (unsigned long long)wanted);
         poll(NULL, 0, 20);
+    }
+}
+
+void hub_upgrade(struct hub *hub)
+{
+    int64_t end = now_ms() + patient(4 * PATIENCE);
+    size_t from = hub->length;
+
+    ck_assert_int_eq(kill(hub->pid, SIGUSR2), 0);
+    for (const char *text; strstr(text = hub_log(hub, from), "upgraded: ") == NULL; poll(NULL, 0, 5)) {
+        const char *why = strstr(text, "upgrade given up");
+        if (now_ms() > end || (why != NULL && strchr(why, '\n') != NULL && strstr(why, " in time") == NULL))
+            FAIL("no upgrade");
+        if (why == NULL || strchr(why, '\n') == NULL)
+            continue;
+        from = hub->length;
+        ck_assert_int_eq(kill(hub->pid, SIGUSR2), 0);
     }
 }
 

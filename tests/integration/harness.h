@@ -25,8 +25,8 @@ struct hub {
     pid_t pid;
     int log; /* its standard error */
     char text[1 << 16];
-    size_t length;
-    size_t forgotten; /* bytes that stood in the text before its start */
+    size_t length;    /* of all that it has logged: a place in the log stays valid */
+    size_t forgotten; /* this much of it stood before what is in the text */
     int port;
     unsigned workers;
     size_t starts_end;                  /* where the last line of a start was noted, from the first byte on */
@@ -45,7 +45,10 @@ extern void (*hub_prepare)(void);
 /* As hub_start(), with all arguments given but --foreground. Does not wait. */
 void hub_spawn(struct hub *hub, char *const arguments[]);
 
-/* Waits until a line of the log contains `text`, from `from` on (an offset in hub->text). Returns its start. */
+/* Reads what the hub has logged by now. Returns the text from this byte of the log on, or what is kept of it. */
+const char *hub_log(struct hub *hub, size_t from);
+
+/* Waits until a line of the log contains `text`, from this byte of the log on. Returns its start. */
 const char *hub_await(struct hub *hub, const char *text, size_t from);
 
 /* The process id of a worker, of its latest successor if it was replaced. */
@@ -53,6 +56,12 @@ pid_t hub_worker(struct hub *hub, unsigned index);
 
 /* A fresh value of the statistics. */
 uint64_t hub_statistic(struct hub *hub, const char *name);
+
+/*
+ * Has the hub change to the program that is there now. On a slow machine a step may take longer than the hub allows,
+ * and it goes on as before: then it is asked again.
+ */
+void hub_upgrade(struct hub *hub);
 
 /* Waits until the value of the statistics is `wanted`. */
 void hub_await_statistic(struct hub *hub, const char *name, uint64_t wanted);

@@ -49,7 +49,7 @@ has_terminals() {
 
 # Waits until FILE has a line that matches PATTERN, and prints the part in \(...\).
 await_line() {
-    for _ in $(seq 200); do
+    for _ in $(seq 600); do
         found=$(sed -n "s/$2/\1/p" "$1" 2>/dev/null | head -n 1)
         if [ -n "$found" ]; then
             echo "$found"

@@ -219,7 +219,7 @@ static unsigned open_stuck_clients(void)
  */
 START_TEST(test_no_number_of_lines_crowds_out_an_answer)
 {
-    write_file("slow-receiver refuse\nhigh-watermark 2K\nlow-watermark 1K\ndrain-timeout 600\n");
+    write_file("slow-receiver refuse\nhigh-watermark 2K\nlow-watermark 1K\ndrain-timeout 600\npeer-timeout 600\n");
     hub_start(&hub, 2, "--config", path, NULL);
     unsigned worker = open_stuck_clients();
     pid_t pid = hub_worker(&hub, worker);
@@ -235,11 +235,13 @@ START_TEST(test_no_number_of_lines_crowds_out_an_answer)
     poll(NULL, 0, 300);
     kill(hub.pid, SIGCONT);
     hub_await_statistic(&hub, "workers", 2);
-    hub_await_statistic(&hub, "cut_off", STUCK);
+    /* On a slow machine the socket of some takes more at the end, and they are not cut off. */
+    hub_await_statistic(&hub, "congested", 0);
+    uint64_t cut_off = hub_statistic(&hub, "cut_off");
     unsigned lines = 0;
     for (const char *at = hub.text; (at = strstr(at, " is cut off: ")) != NULL; at++)
         lines++;
-    ck_assert_uint_lt(lines, STUCK); /* or there was room for all, and this has tried nothing */
+    ck_assert_uint_lt(lines, cut_off); /* or there was room for all, and this has tried nothing */
     hub_stop(&hub);
 }
 END_TEST

@@ -238,7 +238,7 @@ START_TEST(test_a_half_closed_client_does_not_wait_for_the_dead)
 {
     struct client half_closed;
 
-    hub_start(&hub, 2, "--drain-timeout", "60", NULL);
+    hub_start(&hub, 2, "--drain-timeout", "60", "--peer-timeout", "600", NULL);
     do
         client_open(&half_closed, &hub);
     while (client_worker(&half_closed, 2) != 0);

@@ -199,7 +199,7 @@ END_TEST
 
 START_TEST(test_rejected_client_that_closes_is_gone_at_once)
 {
-    hub_start(&hub, harness_workers[_i], "--drain-timeout", "60", NULL);
+    hub_start(&hub, harness_workers[_i], "--drain-timeout", "60", "--peer-timeout", "600", NULL);
     client_open(&sender, &hub);
     client_open(&receiver, &hub);
     client_send(&sender, "\0\0\0\0", 4);

@@ -37,6 +37,7 @@ run_make install
 for file in sbin/relayhubd bin/relayhub bin/relayhub-bench bin/relayhub-stat include/relayhub.h lib/librelayhub.a lib/librelayhub.so \
     lib/librelayhub.so.1 lib/pkgconfig/relayhub.pc lib/systemd/system/relayhubd.service etc/relayhub/relayhubd.conf \
     share/doc/relayhub/relayhub.py share/doc/relayhub/relayhub.js share/doc/relayhub/frames.txt \
+    share/doc/relayhub/relayhub-prometheus.yml share/doc/relayhub/relayhub-alerts.yml \
     share/man/man1/relayhub.1 share/man/man3/relayhub.3 share/man/man5/relayhubd.conf.5 \
     share/man/man7/relayhub-protocol.7 share/man/man8/relayhubd.8; do
     case $file in

@@ -1171,7 +1171,8 @@ START_TEST(test_window_refuses)
     struct frame frame;
     unsigned told = 0;
 
-    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, "--slow-receiver", "refuse", "--drain-timeout", "60", NULL);
+    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, "--slow-receiver", "refuse", "--drain-timeout", "60",
+              "--peer-timeout", "600", NULL);
     client_open(&a, &hub_a);
     said = (struct said){.fd = carrier_stream(link_a, 0)};
     greet(said.fd, 2);

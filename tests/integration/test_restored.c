@@ -108,7 +108,7 @@ static bool disturb_worker(int signal_number, unsigned times)
         kill(hub.pid, SIGSTOP);
         ck_assert_int_eq(waitpid(hub.pid, NULL, WUNTRACED), hub.pid);
         pid_t worker = hub_worker(&hub, 0);
-        bool over = strstr(hub.text + from, "upgraded: ") != NULL;
+        bool over = strstr(hub_log(&hub, from), "upgraded: ") != NULL;
         from = hub.length;
         if (!over) {
             poll(NULL, 0, i % 2 ? 100 : 0); /* it may have taken its clients by now, or not */
@@ -173,9 +173,9 @@ static bool hangs_before_it_is_ready(size_t from)
     for (int64_t end = now_ms() + patient(PATIENCE);; poll(NULL, 0, 5)) {
         ck_assert_int_lt(now_ms(), end);
         pid_t worker = hub_worker(&hub, 0);
-        if (strstr(hub.text + from, " hangs: ") != NULL)
+        if (strstr(hub_log(&hub, from), " hangs: ") != NULL)
             return true;
-        if (strstr(hub.text + from, "upgraded: ") != NULL) {
+        if (strstr(hub_log(&hub, from), "upgraded: ") != NULL) {
             kill(worker, SIGCONT);
             return false;
         }
@@ -217,7 +217,7 @@ START_TEST(test_many_queues_go_on)
     static struct client receivers[RECEIVERS];
     uint64_t all[RECEIVERS];
 
-    start("workers 4\nhigh-watermark 12M\nstore-share 16M\nstore-size 512M\ndrain-timeout 600\n");
+    start("workers 4\nhigh-watermark 12M\nstore-share 16M\nstore-size 512M\ndrain-timeout 600\npeer-timeout 600\n");
     client_open(&a, &hub);
     client_open(&b, &hub);
     for (unsigned i = 0; i < RECEIVERS; i++) {
@@ -232,11 +232,12 @@ START_TEST(test_many_queues_go_on)
     hub_await_statistic(&hub, "deliveries", MESSAGES * RECEIVERS);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         char text[200], wanted[40];
-        snprintf(text, sizeof text, "%shigh-watermark 12M\nstore-share 16M\ndrain-timeout 600\n", settings[i]);
+        snprintf(text, sizeof text, "%shigh-watermark 12M\nstore-share 16M\ndrain-timeout 600\npeer-timeout 600\n",
+                 settings[i]);
         snprintf(wanted, sizeof wanted, "upgraded: %u clients", RECEIVERS + 2);
         configure(text);
         size_t from = hub.length;
-        ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+        hub_upgrade(&hub);
         hub_await(&hub, wanted, from);
         expect_same_id(&a);
     }
@@ -267,7 +268,7 @@ START_TEST(test_those_that_end_do_so)
     static uint8_t body[1000000];
     struct client wrong;
 
-    start("workers 2\nhigh-watermark 7M\nstore-share 64M\ndrain-timeout 600\n");
+    start("workers 2\nhigh-watermark 7M\nstore-share 64M\ndrain-timeout 600\npeer-timeout 600\n");
     open_three();
     client_open(&wrong, &hub);
     for (unsigned i = 0; i < 15; i++) { /* until b is congested, but the other one is not */
@@ -279,11 +280,8 @@ START_TEST(test_those_that_end_do_so)
     shutdown(c.fd, SHUT_WR);
     client_send(&wrong, "\0\0\0\0", 4);
     hub_await_statistic(&hub, "invalid_frames", 1);
-    for (unsigned i = 0; i < 3; i++) {
-        size_t from = hub.length;
-        ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
-        hub_await(&hub, "upgraded: ", from);
-    }
+    for (unsigned i = 0; i < 3; i++)
+        hub_upgrade(&hub);
     bool said = false;
     for (unsigned i = 0; i < 16; i++) {
         struct frame frame;

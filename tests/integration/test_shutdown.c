@@ -225,6 +225,16 @@ START_TEST(test_what_is_on_its_way_to_a_worker_at_the_end_is_written)
 }
 END_TEST
 
+/* Workers end one after the other, and those that are left have nothing to do about it: with 64 it takes long. */
+START_TEST(test_nobody_forgets_those_that_are_done)
+{
+    hub_start(&hub, 4, "--verbose", NULL);
+    client_open(&receiver, &hub); /* its worker waits a moment for it to close */
+    hub_stop(&hub);
+    ck_assert_ptr_null(strstr(hub.text, "forgets worker="));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("shutdown");
@@ -236,6 +246,7 @@ int main(void)
     tcase_add_loop_test(tests, test_a_second_signal_ends_it_at_once, 0, WORKER_COUNTS);
     tcase_add_loop_test(tests, test_the_file_is_not_read_again_at_the_end, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_an_end_beside_a_reload);
+    tcase_add_test(tests, test_nobody_forgets_those_that_are_done);
     tcase_add_test(tests, test_what_is_on_its_way_to_a_worker_at_the_end_is_written);
     return run_case(tests, "shutdown");
 }

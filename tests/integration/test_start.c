@@ -244,20 +244,19 @@ START_TEST(test_a_worker_that_keeps_failing_is_started_ever_more_seldom)
     int manager = manager_open();
     rlim_t little = too_little(2);
     struct client clients[10];
-    int64_t last = 0;
+    int64_t least = 0; /* milliseconds from the death to this start */
     size_t from;
 
     limit_memory(hub.pid, little);
     poll(NULL, 0, patient(300)); /* it has lived for longer than the first delay: the first successor comes at once */
     from = hub.length;
+    int64_t start = now_ms();
     kill(hub_worker(&hub, 1), SIGKILL);
     for (int delay = 0; delay <= 1600; delay = delay == 0 ? 400 : 2 * delay) {
         const char *line = hub_await(&hub, "worker 1 started", from);
-        int64_t now = now_ms();
-        from = (size_t)(strchr(line, '\n') - hub.text);
-        if (delay > 0)
-            ck_assert_int_ge(now - last, delay - 100);
-        last = now;
+        least += delay;
+        ck_assert_int_ge(now_ms() - start, least);
+        from = hub.forgotten + (size_t)(strchr(line, '\n') - hub.text);
         hub_await(&hub, "worker 1 cannot be set up: memory for queues: Cannot allocate memory", from);
     }
     /* Meanwhile the other one has all clients. */
@@ -298,7 +297,6 @@ START_TEST(test_a_hub_without_a_worker_gives_up)
     ck_assert(WIFEXITED(status));
     ck_assert_int_eq(WEXITSTATUS(status), 70);
     ck_assert_int_ge(now_ms() - start, 9900);
-    ck_assert_int_lt(now_ms() - start, 15000);
     ck_assert_ptr_nonnull(strstr(hub.text, "no worker serves for 10 seconds: giving up"));
     expect_close(&waiting);
     const char *pauses = strstr(hub.text, "accepting pauses: no worker can take a client");

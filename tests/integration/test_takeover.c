@@ -628,11 +628,9 @@ static void check_a_new_client(void)
 static bool await_upgrade(size_t from)
 {
     int64_t end = now_ms() + 6 * PATIENCE;
-    size_t start = hub.forgotten + from;
 
     for (;;) {
-        (void)hub_worker(&hub, 0); /* reads the log */
-        const char *text = hub.text + (start > hub.forgotten ? start - hub.forgotten : 0);
+        const char *text = hub_log(&hub, from);
         if (strstr(text, "upgraded: ") != NULL)
             return true;
         if (strstr(text, "upgrade given up") != NULL)
@@ -756,11 +754,9 @@ static void attack_for(int64_t milliseconds)
 /* After a failure, of which Check says only where it was found. */
 static void show_what_was_done(void)
 {
-    size_t length = hub.length < 3000 ? hub.length : 3000;
-
     if (doing != NULL)
-        fprintf(stderr, "---- the attacker: %s; the hub's log\n%.*s----\n", doing, (int)length,
-                hub.text + hub.length - length);
+        fprintf(stderr, "---- the attacker: %s; the hub's log\n%s----\n", doing,
+                hub_log(&hub, hub.length < 3000 ? 0 : hub.length - 3000));
 }
 
 static int64_t seconds(void)

@@ -4,13 +4,17 @@
  */
 #include "upgrading.h"
 
+#include "hub/common/handoff.h"
+
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -274,6 +278,58 @@ START_TEST(test_nothing_is_left_over)
 }
 END_TEST
 
+/* Whether a process has a file open whose name in /proc has this part. */
+static bool has_open(pid_t pid, const char *part)
+{
+    char path[64], target[200];
+    bool found = false;
+
+    for (int fd = 3; fd < 100 && !found; fd++) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, fd);
+        ssize_t length = readlink(path, target, sizeof target - 1);
+        target[length > 0 ? length : 0] = '\0';
+        found = strstr(target, part) != NULL;
+    }
+    return found;
+}
+
+/* Until a process that is no child of this one is gone. */
+static void await_gone(pid_t pid)
+{
+    for (int64_t end = now_ms() + patient(PATIENCE); kill(pid, 0) == 0; poll(NULL, 0, 20))
+        ck_assert_int_lt(now_ms(), end);
+}
+
+/* A worker of the program before that does not leave still has the sockets of its clients, and may be an attacker. */
+START_TEST(test_a_worker_that_does_not_leave_is_killed)
+{
+    unsigned tries = 50;
+    pid_t old;
+
+    start("workers 2\nworker-timeout 1\n");
+    open_three();
+    for (;;) {
+        size_t from = hub.length;
+        old = hub_worker(&hub, 1);
+        ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+        hub_await(&hub, "worker 1 started", from); /* by the next program */
+        bool late = kill(old, SIGSTOP) < 0;
+        hub_await(&hub, "upgraded: 3 clients", from);
+        if (!late && has_open(old, "socket:"))
+            break;
+        ck_assert_uint_gt(--tries, 0); /* it had left by then */
+    }
+    size_t from = hub.length;
+    if (_i == 0) { /* else the hub ends before that */
+        await_gone(old);
+        hub_await(&hub, "does not leave", from);
+        expect_all_as_before();
+    }
+    hub_stop(&hub);
+    await_gone(old);
+}
+END_TEST
+
 /* Any number of these signals, at any time: none of them ends the hub, and a SIGTERM that comes meanwhile is obeyed. */
 START_TEST(test_signals_meanwhile)
 {
@@ -331,6 +387,154 @@ START_TEST(test_worker_hangs_meanwhile)
 }
 END_TEST
 
+/* Each system call of a worker takes long. It still stops and hands its clients over. */
+START_TEST(test_a_worker_that_stops_slowly_is_awaited)
+{
+    start("workers 2\n");
+    open_three();
+    pid_t worker = hub_worker(&hub, 1);
+    ck_assert_int_eq(ptrace(PTRACE_SEIZE, worker, NULL, NULL), 0);
+    ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, worker, NULL, NULL), 0);
+    ck_assert_int_eq(waitpid(worker, NULL, __WALL), worker);
+    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+    while (!has_open(worker, "relayhub worker")) {
+        ck_assert_int_eq(ptrace(PTRACE_SYSCALL, worker, NULL, NULL), 0);
+        ck_assert_int_eq(waitpid(worker, NULL, __WALL), worker);
+        poll(NULL, 0, 150);
+        ck_assert_ptr_null(strstr(hub_log(&hub, 0), "given up"));
+    }
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, worker, NULL, NULL), 0);
+    hub_await(&hub, "upgraded: 3 clients", 0);
+    expect_all_as_before();
+    hub_stop(&hub);
+}
+END_TEST
+
+/* Begins an upgrade, and stops worker 1 while it writes its connections down. False if it was too quick. */
+static bool stop_while_it_saves(void)
+{
+    size_t from = hub.length;
+    pid_t worker = hub_worker(&hub, 1);
+
+    ck_assert_int_eq(ptrace(PTRACE_SEIZE, worker, NULL, NULL), 0);
+    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
+    while (!has_open(worker, "relayhub worker") && hub_worker(&hub, 1) == worker)
+        ck_assert_ptr_null(strstr(hub_log(&hub, from), "given up"));
+    if (ptrace(PTRACE_INTERRUPT, worker, NULL, NULL) == 0 && waitpid(worker, NULL, __WALL) == worker &&
+        has_open(worker, "relayhub worker"))
+        return true;
+    (void)ptrace(PTRACE_DETACH, worker, NULL, NULL);
+    hub_await(&hub, "upgraded: ", from);
+    return false;
+}
+
+#define RECEIVERS 8u
+#define QUEUED 4u /* messages of 1 MiB for each */
+
+static uint8_t megabyte[1u << 20];
+static struct client receivers[RECEIVERS];
+
+/* So much is queued that both workers write for a while. */
+static void stop_one_that_saves(unsigned worker_timeout)
+{
+    char text[200];
+
+    snprintf(text, sizeof text,
+             "workers 2\nhigh-watermark 12M\nstore-share 16M\nstore-size 512M\ndrain-timeout 600\nworker-timeout %u\n",
+             worker_timeout);
+    start(text);
+    open_three();
+    for (unsigned i = 0; i < RECEIVERS; i++) {
+        client_open(&receivers[i], &hub);
+        for (unsigned k = 0; k < QUEUED; k++)
+            client_message(&a, &receivers[i].id, 1, megabyte, sizeof megabyte);
+    }
+    hub_await_statistic(&hub, "deliveries", RECEIVERS * QUEUED);
+    for (unsigned tries = 50; !stop_while_it_saves(); tries--)
+        ck_assert_uint_gt(tries, 0);
+}
+
+/* It takes long, as on a slow disk or where all processors are busy, but never stands still for the worker timeout. */
+START_TEST(test_a_worker_that_saves_slowly_is_awaited)
+{
+    stop_one_that_saves(4);
+    size_t from = hub.length;
+    pid_t worker = hub_worker(&hub, 1);
+    for (int64_t end = now_ms() + 5500; now_ms() < end;) {
+        ck_assert_int_eq(ptrace(PTRACE_SYSCALL, worker, NULL, NULL), 0);
+        ck_assert_int_eq(waitpid(worker, NULL, __WALL), worker);
+        poll(NULL, 0, 300);
+    }
+    ck_assert(has_open(worker, "relayhub worker")); /* or it did not take so long */
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, worker, NULL, NULL), 0);
+    hub_await(&hub, "upgraded: 11 clients", from);
+    for (unsigned i = 0; i < RECEIVERS * QUEUED; i++)
+        expect_message(&receivers[i / QUEUED], &a, megabyte, sizeof megabyte);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* One that stands still is killed, as ever. The others wait no longer than that. */
+START_TEST(test_a_worker_that_hangs_while_it_saves)
+{
+    stop_one_that_saves(1);
+    size_t from = hub.length;
+    ck_assert_int_eq(waitpid(hub_worker(&hub, 1), NULL, __WALL), hub_worker(&hub, 1)); /* its tracer buries it first */
+    hub_await(&hub, " hangs: ", 0);
+    hub_await(&hub, "upgraded: ", from);
+    expect_same_id(client_worker(&a, 2) == 0 ? &a : client_worker(&b, 2) == 0 ? &b : &c);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* One that was taken over sends sockets without end. The master keeps no more than the worker can have clients. */
+START_TEST(test_a_worker_that_sends_sockets_without_end)
+{
+    struct handoff message = {.kind = HANDOFF_HELD, .count = HANDOFF_CLIENTS_MAX};
+    int channel = -1, type;
+    unsigned most = 0;
+
+    stop_one_that_saves(10);
+    int process = (int)syscall(SYS_pidfd_open, hub_worker(&hub, 1), 0);
+    for (int fd = 3; fd < 100 && channel < 0; fd++) {
+        int copy = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+        socklen_t size = sizeof type;
+        if (getsockopt(copy, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET)
+            channel = copy;
+    }
+    ck_assert_int_ge(channel, 0);
+    for (unsigned i = 0; i < HANDOFF_CLIENTS_MAX; i++)
+        message.fds[i] = a.fd;
+    for (unsigned sent = 0; sent < 200; poll(NULL, 0, 1)) {
+        sent += handoff_send(channel, &message) == 0;
+        unsigned now = descriptors_of(hub.pid);
+        most = now > most ? now : most;
+    }
+    (void)ptrace(PTRACE_DETACH, hub_worker(&hub, 1), NULL, NULL);
+    hub_await(&hub, "a worker could not hand its connections over", 0);
+    ck_assert_uint_lt(most, 200);
+    expect_same_id(&a);
+    expect_same_id(&b);
+    expect_same_id(&c);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* A child of this process may be stopped at a system call, unless a sandbox of the tests forbids it. */
+static bool may_trace(void)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    bool may = ptrace(PTRACE_SEIZE, child, NULL, NULL) == 0;
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    return may;
+}
+
 int main(void)
 {
     TCase *tests = tcase_create("upgrade");
@@ -348,8 +552,17 @@ int main(void)
     tcase_add_test(tests, test_limits_go_on);
     tcase_add_test(tests, test_a_frame_that_drips_ends);
     tcase_add_test(tests, test_nothing_is_left_over);
+    tcase_add_loop_test(tests, test_a_worker_that_does_not_leave_is_killed, 0, 2);
     tcase_add_loop_test(tests, test_signals_meanwhile, 0, 6);
     tcase_add_test(tests, test_worker_dies_meanwhile);
     tcase_add_test(tests, test_worker_hangs_meanwhile);
+    if (may_trace()) {
+        tcase_add_test(tests, test_a_worker_that_stops_slowly_is_awaited);
+        tcase_add_test(tests, test_a_worker_that_saves_slowly_is_awaited);
+        tcase_add_test(tests, test_a_worker_that_hangs_while_it_saves);
+        tcase_add_test(tests, test_a_worker_that_sends_sockets_without_end);
+    } else {
+        fputs("skipped: workers that are slow, which needs ptrace(2)\n", stderr);
+    }
     return run_case(tests, "upgrade");
 }

@@ -109,9 +109,7 @@ static inline unsigned logged(const char *text)
 
 static inline void expect_upgrade(void)
 {
-    size_t from = hub.length;
-    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
-    hub_await(&hub, "upgraded: ", from);
+    hub_upgrade(&hub);
 }
 
 static inline void expect_no_upgrade(const char *reason)

@@ -2,7 +2,6 @@
 #include "hub/worker/backpressure.h"
 
 #include "../run_case.h"
-#include "hub/worker/deadline.h"
 #include "race.h"
 #include "worker_fixture.h"
 
@@ -39,10 +38,7 @@ static uint32_t resumed(uint64_t *places)
 {
     uint32_t number = 0;
     *places = 0;
-    while (worker->resumed.count > 0) {
-        struct connection *connection = list_take(worker, &worker->resumed, LINK_TURN);
-        ck_assert_uint_ne(connection->flags & CONNECTION_TURN_PENDING, 0);
-        connection->flags &= ~(unsigned)CONNECTION_TURN_PENDING;
+    for (struct connection *connection; (connection = list_take(worker, LIST_RESUMED)) != NULL;) {
         *places |= UINT64_C(1) << place_of(worker, connection);
         ck_assert_uint_le(++number, 64);
     }
@@ -101,20 +97,21 @@ START_TEST(test_a_sender_waits_for_one_thing_at_a_time)
     check_resumed(0);
     backpressure_wake(worker, KEY);
     pause_sender(sender(1), KEY); /* before it had its turn */
-    backpressure_wake(worker, KEY);
-    check_resumed(1 << 1); /* once in the list */
-    ck_assert_uint_eq(pauses(), 2);
+    ck_assert_uint_eq(pauses(), 1);
+    backpressure_yield(worker, sender(1));
+    check_resumed(1 << 1); /* once, and in no other list */
+    ck_assert(!list_any(worker, LIST_NONE, LISTS - 1));
 }
 END_TEST
 
 START_TEST(test_a_paused_sender_has_no_deadline_for_its_input)
 {
-    deadline_set(worker, sender(1), DEADLINE_FRAME);
-    deadline_set(worker, sender(1), DEADLINE_CONGESTED);
+    list_move(worker, sender(1), DEADLINE_FRAME);
+    list_move(worker, sender(1), DEADLINE_CONGESTED);
     pause_sender(sender(1), KEY);
     worker->now = 100;
-    ck_assert_ptr_null(deadline_expired(worker, DEADLINE_FRAME, 10));
-    ck_assert_ptr_eq(deadline_expired(worker, DEADLINE_CONGESTED, 10), sender(1));
+    ck_assert_ptr_null(list_expired(worker, DEADLINE_FRAME, 10));
+    ck_assert_ptr_eq(list_expired(worker, DEADLINE_CONGESTED, 10), sender(1));
 }
 END_TEST
 
@@ -177,15 +174,13 @@ START_TEST(test_those_that_waited_for_the_store_longest_look_first)
     for (uint32_t place = 0; place < MANY; place++)
         backpressure_pause_for_store(worker, sender(place));
     backpressure_pause_for_store(worker, sender(5)); /* waits already */
-    ck_assert_uint_eq(worker->store_waiters, MANY);
+    ck_assert_uint_eq(worker->lists[LIST_STORE].count, MANY);
     for (int looks = 0; seen < MANY; looks++) {
         ck_assert_int_lt(looks, 10);
         backpressure_wake_store(worker);
-        ck_assert_uint_gt(worker->resumed.count, 0);
-        ck_assert_uint_le(worker->resumed.count, 256); /* a bounded number at a time */
-        while (worker->resumed.count > 0) {
-            struct connection *connection = list_take(worker, &worker->resumed, LINK_TURN);
-            connection->flags &= ~(unsigned)CONNECTION_TURN_PENDING;
+        ck_assert_uint_gt(worker->lists[LIST_RESUMED].count, 0);
+        ck_assert_uint_le(worker->lists[LIST_RESUMED].count, 256); /* a bounded number at a time */
+        for (struct connection *connection; (connection = list_take(worker, LIST_RESUMED)) != NULL;) {
             /* In the order in which they came, then those that came again. */
             ck_assert_uint_eq(place_of(worker, connection), seen < MANY ? seen : (seen - MANY) * 3 + 2);
             seen++;
@@ -193,13 +188,13 @@ START_TEST(test_those_that_waited_for_the_store_longest_look_first)
                 backpressure_pause_for_store(worker, connection);
         }
     }
-    ck_assert_uint_gt(worker->store_waiters, 0);
+    ck_assert_uint_gt(worker->lists[LIST_STORE].count, 0);
     for (uint32_t place = 0; place < MANY; place++)
         backpressure_forget(worker, sender(place));
-    ck_assert_uint_eq(worker->store_waiters, 0);
+    ck_assert_uint_eq(worker->lists[LIST_STORE].count, 0);
     ck_assert_uint_eq(worker->paused, 0);
     backpressure_wake_store(worker);
-    ck_assert_uint_eq(worker->resumed.count, 0);
+    ck_assert_uint_eq(worker->lists[LIST_RESUMED].count, 0);
 }
 END_TEST
 
@@ -362,7 +357,7 @@ START_TEST(test_credit_comes_back_as_large_queues_are_written)
 
     worker->credit_due[1] = 1u << 20;
     worker->credit_due_to = 1 << 1;
-    worker->large.count = 2;
+    worker->lists[LIST_LARGE].count = 2;
     worker->visits = 10;
     backpressure_give_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 256u << 10);
@@ -372,7 +367,7 @@ START_TEST(test_credit_comes_back_as_large_queues_are_written)
     worker->visits = 12;
     backpressure_give_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 512u << 10);
-    worker->large.count = 0;
+    worker->lists[LIST_LARGE].count = 0;
     backpressure_give_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 1u << 20);
     ck_assert_uint_eq(worker->credit_due[1] + worker->credit_due_to, 0);

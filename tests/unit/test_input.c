@@ -5,8 +5,8 @@
 #include "worker_fixture.h"
 
 #include "hub/common/addresses.h"
+#include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
 #include "hub/worker/expiry.h"
 #include "hub/worker/output.h"
 #include "hub/worker/room.h"
@@ -64,14 +64,14 @@ START_TEST(test_a_list_waits_for_room)
     send_word(frame_word(FRAME_LIST, 0, 0));
     input_read(worker, client);
     ck_assert_uint_eq(client->waits_for, congestion_worker_key(&shared, 0));
-    ck_assert_uint_eq(worker->store_waiters, 1);
+    ck_assert_uint_eq(worker->lists[LIST_STORE].count, 1);
     ck_assert_uint_eq(client->flags & CONNECTION_CLOSE, 0);
     ck_assert_uint_eq(receive_word(), 0);
 
     area_close(&worker->store, &others);
     room_look(worker);
+    backpressure_forget(worker, client); /* its pause is over */
     connection_watch(worker, client);
-    client->waits_for = NO_KEY; /* its pause is over */
     input_go_on(worker, client);
     input_read(worker, client); /* a store that is short leaves the request in the socket */
     ck_assert_uint_eq(receive_word(), frame_word(FRAME_LIST, 0, 0));
@@ -98,10 +98,10 @@ END_TEST
 /* What a client had queued may take many turns to go back to its senders. No limit ends it once more meanwhile. */
 START_TEST(test_a_client_to_be_closed_has_no_time_limit)
 {
-    static const enum deadline limits[] = {DEADLINE_FRAME, DEADLINE_IDLE, DEADLINE_CONGESTED, DEADLINE_BLOCKED};
+    static const enum list limits[] = {DEADLINE_FRAME, DEADLINE_IDLE, DEADLINE_CONGESTED, DEADLINE_BLOCKED};
 
     worker->limits.idle_timeout = 1000;
-    deadline_set(worker, client, limits[_i]);
+    list_move(worker, client, limits[_i]);
     connection_close_later(worker, client);
     worker->now += 3600 * 1000;
     expiry_look(worker);

@@ -21,10 +21,10 @@
 #include <unistd.h>
 
 #include "../run_case.h"
-#include "client/library.h"
+#include "client/library_io.h"
 
-#define SHORT 50        /* ms: a wait that is meant to run out */
-#define LONG_WAIT 20000 /* ms: a wait that is not */
+#define SHORT 50         /* ms: a wait that is meant to run out */
+#define LONG_WAIT 100000 /* ms: a wait that is not */
 
 static struct relayhub *client;
 static int hub; /* the script's end */
@@ -1094,7 +1094,7 @@ static TCase *add_case(Suite *suite, const char *name)
     TCase *tcase = tcase_create(name);
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
-    tcase_set_timeout(tcase, 60);
+    tcase_set_timeout(tcase, 180);
     suite_add_tcase(suite, tcase);
     return tcase;
 }

@@ -478,7 +478,7 @@ int main(void)
     tcase_add_test(words, test_pieces);
     tcase_add_test(words, test_hellos);
     Suite *suite = suite_create("link");
-    tcase_set_timeout(tests, 120);
+    tcase_set_timeout(tests, 180);
     suite_add_tcase(suite, tests);
     suite_add_tcase(suite, words);
     return run_suite(suite);

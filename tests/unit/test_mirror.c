@@ -135,11 +135,11 @@ START_TEST(test_one_stream_for_a_worker)
     ck_assert_uint_eq(shared.mirror[1].streams_used, 0); /* not even for a moment */
     other.worker = 0;
     ck_assert(mirror_claim(&shared, 1, 0, &other));
-    ck_assert_int_eq(mirror_owner(&shared, client((1 << 14) - 1)), 0);
-    ck_assert_int_eq(mirror_owner(&shared, client(0)), 1);
-    ck_assert_int_eq(mirror_owner(&shared, client(0) ^ UINT64_C(1) << 50), -1);
+    ck_assert_int_eq(mirror_owner(&shared, client((1 << 14) - 1), 0), 0);
+    ck_assert_int_eq(mirror_owner(&shared, client(0), 0), 1);
+    ck_assert_int_eq(mirror_owner(&shared, client(0) ^ UINT64_C(1) << 50, 0), -1);
     mirror_release(&shared, 0, 5);
-    ck_assert_int_eq(mirror_owner(&shared, client((1 << 14) - 1)), -1);
+    ck_assert_int_eq(mirror_owner(&shared, client((1 << 14) - 1), 0), -1);
     ck_assert(mirror_claim(&shared, 1, 1, &worker_1));
 }
 END_TEST
@@ -298,7 +298,7 @@ START_TEST(test_parts_of_others_are_protected)
     pid_t child = fork();
     if (child == 0) {
         if (mirror_protect(&shared, 1) != 0)
-            _exit(1);
+            _exit(0);
         shared.mirror[1].chunks_used = 1;
         shared.mirror[1].ids[MIRROR_CHUNKS - 1][MIRROR_CHUNK - 1] = 1;
         if (_i == 0)
@@ -308,7 +308,7 @@ START_TEST(test_parts_of_others_are_protected)
         _exit(0);
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert_msg(WIFSIGNALED(status), "it wrote another worker's part");
+    ck_assert_msg(status != 0, "it wrote another worker's part"); /* a sanitizer makes an exit of the signal */
 }
 END_TEST
 
@@ -324,11 +324,11 @@ START_TEST(test_any_part)
         shared.mirror[1].claims[i] = (uint64_t)random() << 32 ^ (uint64_t)random();
     ck_assert_uint_le(walk(1, &last), MIRROR_CHUNKS * MIRROR_CHUNK);
     ck_assert_uint_le(mirror_clients(&shared), MIRROR_CHUNKS * MIRROR_CHUNK);
-    (void)mirror_owner(&shared, client(first_slot()));
+    (void)mirror_owner(&shared, client(first_slot()), 0);
     ck_assert(mirror_claim(&shared, 0, 0, &worker_1));
     mirror_joined(&shared, 0, 0, client(first_slot()));
     ck_assert_uint_eq(walk(0, &last), 1);
-    ck_assert_int_eq(mirror_owner(&shared, client(first_slot())), 0);
+    ck_assert_int_eq(mirror_owner(&shared, client(first_slot()), 0), 0);
     mirror_reset(&shared, 1);
     expect_clients(1, client(first_slot()));
 }

@@ -262,7 +262,7 @@ static void settle(void)
         turn();
         read_clients();
         for (unsigned i = 0; i < STREAMS; i++)
-            quiet = read_stream(&streams[i]) || worker->closing.count > 0 ? 0 : quiet;
+            quiet = read_stream(&streams[i]) || worker->lists[LIST_CLOSING].count > 0 ? 0 : quiet;
     }
 }
 

@@ -22,15 +22,25 @@ static struct connection *client(unsigned number)
     return &worker->connections[number];
 }
 
-static void set_up(void)
+static void set_up_node(unsigned node)
 {
-    worker_set_up();
+    worker_set_up_node(node);
     room_look(worker);
     for (unsigned i = 0; i < 2; i++) {
         ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, sockets[i]), 0);
         connection_open(worker, sockets[i][0], 0);
     }
     ck_assert_uint_ne(client(1)->id, 0);
+}
+
+static void set_up(void)
+{
+    set_up_node(0);
+}
+
+static void set_up_cluster(void)
+{
+    set_up_node(1);
 }
 
 static void tear_down(void)
@@ -248,6 +258,96 @@ START_TEST(test_a_sender_that_nobody_has)
 }
 END_TEST
 
+/* ---- a hub with others: messages of their clients, which go back to whoever has the stream */
+
+#define FOREIGN (UINT64_C(7) << NODE_SHIFT | 3)
+
+/* A worker says, rightly or not, that it has the stream of the other hub. */
+static void claim(unsigned who)
+{
+    const struct peer_hello hello = {.version = PEER_VERSION, .node = 7, .workers = 1, .slot_bits = 14};
+
+    ck_assert(mirror_claim(&shared, who, 0, &hello));
+}
+
+START_TEST(test_a_sender_that_changes)
+{
+    claim(0);
+    deliver(put_message(0, FOREIGN, 0), 12, 1);
+    ck_assert_uint_eq(worker->returns[0].count, 1);
+    put_message(0, client(1)->id, 0);
+    client(1)->messages = 1;
+    relay_returns(worker);
+    ck_assert_uint_eq(worker->returns[0].count + worker->kept.count, 0);
+    ck_assert_uint_eq(client(1)->queued, 0);
+    deliver(put_message(0, FOREIGN, 0), 12, 1); /* there is no stream, whatever was claimed */
+    relay_returns(worker);
+    ck_assert_uint_eq(worker->kept.count, 1);
+}
+END_TEST
+
+START_TEST(test_a_stream_of_another_worker)
+{
+    claim(1);
+    shared.mirror[0].claims[0] = shared.mirror[1].claims[0];
+    shared.mirror[0].streams_used = 1;
+    deliver(put_message(0, FOREIGN, 0), 12, 1);
+    ck_assert_uint_eq(worker->returns[1].count, 1);
+    shared.mirror[1].claims[0] = 0;
+    deliver(put_message(0, FOREIGN, 0), 12, 1);
+    ck_assert_uint_eq(worker->returns[0].count, 1);
+}
+END_TEST
+
+/* Messages in the name of another hub's client to nobody: `times` records with 255 receivers. */
+static void deliver_to_nobody(unsigned times)
+{
+    uint64_t ids[FRAME_MAX_IDS], at = put_message(0, FOREIGN, 0);
+
+    for (unsigned i = 0; i < FRAME_MAX_IDS; i++)
+        ids[i] = 1 + i;
+    for (unsigned i = 0; i < times; i++) {
+        worker->credit_due[1] = 0;
+        take(&(struct record){.kind = RECORD_DELIVER, .at = at, .length = 12, .messages = 1}, ids, FRAME_MAX_IDS);
+    }
+}
+
+START_TEST(test_returns_to_a_stream_have_a_bound)
+{
+    claim(0);
+    deliver_to_nobody(200);
+    ck_assert_uint_le(worker->segments_used, RETURNS_MOST + 10000);
+    ck_assert_uint_gt(worker->kept.count, 0);
+}
+END_TEST
+
+/* There may never be a stream. All who wait for one are looked at in turn, some at a time. */
+START_TEST(test_what_waits_for_a_stream_has_a_bound)
+{
+    deliver_to_nobody(20);
+    ck_assert_uint_eq(worker->kept.count, 20 * FRAME_MAX_IDS);
+    uint32_t first = worker->kept.first;
+    worker->now += 1000;
+    output_return_kept(worker);
+    ck_assert_uint_eq(worker->kept.count, 20 * FRAME_MAX_IDS);
+    ck_assert_uint_ne(worker->kept.first, first);
+    deliver_to_nobody(80);
+    ck_assert_uint_lt(worker->kept.count, 10000);
+    for (unsigned i = 0; i < 20; i++) {
+        worker->now += 1000;
+        statistics_set(&shared_scoreboard(&shared, 1)->statistics.waiting_for_store, 1); /* its clients need the room */
+        output_return_kept(worker);
+    }
+    ck_assert_uint_eq(worker->kept.count, 0);
+    ck_assert_uint_eq(worker->store.held[1], 0);
+    deliver_to_nobody(1);
+    ck_assert_uint_eq(worker->kept.count, 0);
+    statistics_set(&shared_scoreboard(&shared, 1)->statistics.waiting_for_store, 0);
+    deliver_to_nobody(1);
+    ck_assert_uint_eq(worker->kept.count, FRAME_MAX_IDS);
+}
+END_TEST
+
 /* Each byte of a record is any: this worker goes on, or reads no more. */
 START_TEST(test_any_bytes)
 {
@@ -287,8 +387,11 @@ END_TEST
 
 int main(void)
 {
-    TCase *tests = tcase_create("records");
+    Suite *suite = suite_create("records");
+    TCase *tests = tcase_create("records"), *cluster = tcase_create("cluster");
 
+    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(cluster, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, test_bytes_that_are_not_the_writers);
     tcase_add_test(tests, test_more_than_the_credit);
@@ -299,5 +402,12 @@ int main(void)
     tcase_add_test(tests, test_sizes_that_lead_elsewhere);
     tcase_add_test(tests, test_a_sender_that_nobody_has);
     tcase_add_test(tests, test_any_bytes);
-    return run_case(tests, "records");
+    tcase_add_checked_fixture(cluster, set_up_cluster, tear_down);
+    tcase_add_test(cluster, test_a_sender_that_changes);
+    tcase_add_test(cluster, test_a_stream_of_another_worker);
+    tcase_add_test(cluster, test_returns_to_a_stream_have_a_bound);
+    tcase_add_test(cluster, test_what_waits_for_a_stream_has_a_bound);
+    suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, cluster);
+    return run_suite(suite);
 }

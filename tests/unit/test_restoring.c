@@ -247,9 +247,9 @@ static void expect_same(const struct worker *fresh, unsigned client)
                                 store_bytes(&worker->store, before->input_at), now->input_length),
                          0);
         ck_assert_uint_eq(fresh->now - now->frame_since, 1000 * client);
-        ck_assert_int_eq(now->input_deadline.list, client == 4 ? DEADLINE_FRAME : DEADLINE_NONE); /* 3 is whole */
+        ck_assert_int_eq(now->list[LINK_INPUT_LIMIT], client == 4 ? DEADLINE_FRAME : LIST_NONE); /* 3 is whole */
     }
-    ck_assert(!ends || now->input_deadline.list == DEADLINE_CLOSING);
+    ck_assert(!ends || now->list[LINK_INPUT_LIMIT] == DEADLINE_CLOSING);
     ck_assert_int_eq(routes_has(&workers.shared, before->id), routes_has(&shared, before->id));
     expect_same_queue(fresh, now, before);
     /* The client notices nothing before the loop begins. */
@@ -327,7 +327,7 @@ START_TEST(test_a_client_without_memory_is_lost)
         lost += needs;
     }
     ck_assert_uint_eq(lost_clients, lost);
-    ck_assert_uint_eq(fresh->closing.count, lost);
+    ck_assert_uint_eq(fresh->lists[LIST_CLOSING].count, lost);
     setup_store_full = false;
     worker_close(fresh);
     end_hub();

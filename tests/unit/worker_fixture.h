@@ -7,7 +7,7 @@
 
 #include "hub/common/handoff.h"
 #include "hub/common/mirror.h"
-#include "hub/worker/state.h"
+#include "hub/worker/list.h"
 #include "hub/worker/worker.h"
 
 #include <check.h>

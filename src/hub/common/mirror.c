@@ -137,12 +137,13 @@ bool mirror_has_place(const struct shared *shared, unsigned self, unsigned strea
     return slot_in(part_of(shared, self)->claims[stream], id) != NO_SLOT;
 }
 
-int mirror_owner(const struct shared *shared, uint64_t id)
+int mirror_owner(const struct shared *shared, uint64_t id, unsigned first)
 {
     for (unsigned i = 0; i < shared->workers; i++) {
-        for (uint32_t k = 0; k < streams_of(shared, i); k++) {
-            if (slot_in(atomic_load(&part_of(shared, i)->claims[k]), id) != NO_SLOT)
-                return (int)i;
+        unsigned worker = (first + i) % shared->workers;
+        for (uint32_t k = 0; k < streams_of(shared, worker); k++) {
+            if (slot_in(atomic_load(&part_of(shared, worker)->claims[k]), id) != NO_SLOT)
+                return (int)worker;
         }
     }
     return -1;

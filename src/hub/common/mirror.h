@@ -91,8 +91,11 @@ void mirror_reset(const struct shared *shared, unsigned worker);
 /* Whether the id can be one of the clients of the worker that this stream has claimed. */
 bool mirror_has_place(const struct shared *shared, unsigned self, unsigned stream, uint64_t id);
 
-/* The worker here with the stream on which the client `id` of another hub sends, or -1. Not on a message's way. */
-int mirror_owner(const struct shared *shared, uint64_t id);
+/*
+ * The worker here with the stream on which the client `id` of another hub sends, or -1. Not on a message's way. A
+ * worker that was taken over may claim any stream, so `first` is asked first.
+ */
+int mirror_owner(const struct shared *shared, uint64_t id, unsigned first);
 
 /* How many clients a stream of this worker has listed. */
 uint32_t mirror_stream_clients(const struct shared *shared, unsigned self, unsigned stream);

@@ -83,15 +83,20 @@ static uint64_t most_of(const struct accepting *accepting, unsigned index)
     return accepting->share + accepting->workers->processes[index].beyond_share;
 }
 
+uint64_t accepting_clients_of(const struct accepting *accepting, unsigned index)
+{
+    uint64_t load = load_of(accepting->workers, index), most = most_of(accepting, index);
+    return load < most ? load : most;
+}
+
 uint64_t accepting_clients(const struct accepting *accepting)
 {
     const struct workers *workers = accepting->workers;
     uint64_t total = 0;
 
     for (unsigned i = 0; i < workers->shared.workers; i++) {
-        uint64_t load = load_of(workers, i), most = most_of(accepting, i);
         if (workers->processes[i].state == PROCESS_RUNNING)
-            total += load < most ? load : most;
+            total += accepting_clients_of(accepting, i);
     }
     return total;
 }

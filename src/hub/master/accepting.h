@@ -48,7 +48,8 @@ bool accepting_give_stream(struct accepting *accepting, unsigned worker, int fd)
 /* Hands over what was accepted. At the end of a turn, and before the hub ends. */
 void accepting_hand_over(struct accepting *accepting);
 
-/* How many clients the workers that run have, as far as their counts can be believed. */
+/* How many clients a worker has, and all that run have, as far as their counts can be believed. */
+uint64_t accepting_clients_of(const struct accepting *accepting, unsigned index);
 uint64_t accepting_clients(const struct accepting *accepting);
 
 /* Goes on accepting when a pause is over. */

@@ -87,7 +87,7 @@ static bool look_after(const struct heartbeat *heartbeat, unsigned index)
 
 void heartbeat_look(struct heartbeat *heartbeat)
 {
-    const struct workers *workers = heartbeat->workers;
+    struct workers *workers = heartbeat->workers;
     bool all_turn = true;
 
     if (workers->now < heartbeat->next)
@@ -99,6 +99,7 @@ void heartbeat_look(struct heartbeat *heartbeat)
         all_turn &= look_after(heartbeat, i);
         look_at_debts(heartbeat, i);
     }
+    workers_end_before(workers);
     if (all_turn && heartbeat->watchdog > 0)
         notify_state("WATCHDOG=1");
     heartbeat->next = workers->now + heartbeat->interval;

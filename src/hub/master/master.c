@@ -364,6 +364,8 @@ static int set_up(struct options *chosen)
         log_line(LOG_ERR, "cannot start: %s", strerror(-result));
         return EX_OSERR;
     }
+    if (legacy != NULL)
+        upgrade_note_workers(&workers);
     accepting_raise_limits(&accepting, options);
     if ((status = make_memory()) != EX_OK || (status = begin_statistics()) != EX_OK ||
         (status = begin_ids()) != EX_OK || (status = open_sockets()) != EX_OK || (status = become_user()) != EX_OK)
@@ -434,6 +436,16 @@ static void check_service(void)
     workers.failure = EX_SOFTWARE;
 }
 
+/* The statistics file was cut, and all that it had is gone. */
+static void begin_anew(void)
+{
+    note_start();
+    for (unsigned i = 0; i < workers.shared.workers; i++) {
+        if (workers.processes[i].pid > 0)
+            workers_give_up(&workers, i, "has lost its clients");
+    }
+}
+
 static void turn(master_reread *reread)
 {
     struct epoll_event events[64];
@@ -442,6 +454,8 @@ static void turn(master_reread *reread)
     int ready = epoll_wait(workers.epoll, events, 64, waiting ? TICK : heartbeat_rest(&heartbeat));
 
     workers.now = milliseconds();
+    if (statistics_file_was_cut(&statistics_file, &workers.shared))
+        begin_anew();
     for (int i = 0; i < ready; i++) {
         uint32_t about = events[i].data.u32;
         if (about == EVENT_SIGNAL)
@@ -502,6 +516,10 @@ int master_run(struct options *chosen, master_reread *reread, int background, st
         log_line(LOG_NOTICE, "ended");
     for (unsigned i = 0; status != EX_OK && i < workers.shared.workers; i++)
         workers_kill(&workers, i);
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        if (workers.before[i] != 0)
+            kill(workers.before[i], SIGKILL);
+    }
     id_clock_stop(&id_clock);
     pid_file_remove(&pid_file);
     statistics_file_close(&statistics_file);

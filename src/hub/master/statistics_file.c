@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -122,24 +123,66 @@ static bool is_in_use(const char *path)
     return in_use;
 }
 
+static void leave_clients_out(const struct shared *shared)
+{
+    shared->header->clients = 0;
+    shared->header->size = shared->counters_end;
+}
+
 /* Reserves room for the counters and, if there is some, for the clients. Returns the size, or 0. */
 static size_t reserve(const struct statistics_file *file, const struct shared *shared)
 {
     if (fallocate(file->lock, 0, 0, (off_t)shared->clients_end) == 0)
         return shared->clients_end;
     log_line(LOG_WARNING, "--statistics-file: no room for the clients, which are left out: %s", strerror(errno));
-    shared->header->clients = 0;
-    shared->header->size = shared->counters_end;
+    leave_clients_out(shared);
     if (ftruncate(file->lock, 0) == 0 && fallocate(file->lock, 0, 0, (off_t)shared->counters_end) == 0)
         return shared->counters_end;
     return 0;
 }
 
-/* Copies the memory into the file, and puts the file into its place. */
-static bool replace_memory(const struct statistics_file *file, const struct shared *shared, size_t size)
+static bool is_shorter(const struct statistics_file *file)
 {
+    struct stat status;
+    return file->lock >= 0 && fstat(file->lock, &status) == 0 && (size_t)status.st_size < file->size;
+}
+
+static const struct statistics_file *mapped;
+static struct statistics_header *mapped_header;
+
+/* The signal of an access behind the end of the file: with its size again the access succeeds, and finds zeros. */
+static void grow(int number)
+{
+    int error = errno;
+
+    if (is_shorter(mapped) && ftruncate(mapped->lock, (off_t)mapped->size) == 0)
+        mapped_header->magic[0] = '\0';
+    else
+        signal(number, SIG_DFL); /* it has another cause */
+    errno = error;
+}
+
+bool statistics_file_was_cut(const struct statistics_file *file, const struct shared *shared)
+{
+    if (file->lock < 0 || (!is_shorter(file) && shared->header->magic[0] != '\0') ||
+        ftruncate(file->lock, (off_t)file->size) < 0)
+        return false;
+    statistics_describe(shared);
+    if (file->size < shared->clients_end)
+        leave_clients_out(shared);
+    log_line(LOG_ERR, "--statistics-file: another program has made %s shorter, so all workers have lost their clients",
+             file->path);
+    return true;
+}
+
+/* Copies the memory into the file, and puts the file into its place. */
+static bool replace_memory(const struct statistics_file *file, const struct shared *shared)
+{
+    mapped = file;
+    mapped_header = shared->header;
+    signal(SIGBUS, grow);
     return pwrite(file->lock, shared->base, STATISTICS_HEADER_SIZE, 0) == (ssize_t)STATISTICS_HEADER_SIZE &&
-           mmap(shared->base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file->lock, 0) != MAP_FAILED;
+           mmap(shared->base, file->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file->lock, 0) != MAP_FAILED;
 }
 
 static bool fill(struct statistics_file *file, struct shared *shared, gid_t group)
@@ -152,8 +195,8 @@ static bool fill(struct statistics_file *file, struct shared *shared, gid_t grou
     /* A service's filter of system calls may refuse even a change of the owner that changes nothing. */
     if ((group != getegid() && fchown(file->lock, (uid_t)-1, group) < 0) || fchmod(file->lock, 0640) < 0)
         return fail(file, strerror(errno));
-    size_t size = reserve(file, shared);
-    if (size == 0 || flock(file->lock, LOCK_EX | LOCK_NB) < 0 || !replace_memory(file, shared, size))
+    file->size = reserve(file, shared);
+    if (file->size == 0 || flock(file->lock, LOCK_EX | LOCK_NB) < 0 || !replace_memory(file, shared))
         return fail(file, strerror(errno));
     return true;
 }

@@ -12,7 +12,8 @@
 
 struct statistics_file {
     const char *path;
-    int lock; /* the file, which says that the hub lives; or -1 */
+    int lock;    /* the file, which says that the hub lives; or -1 */
+    size_t size; /* what is mapped */
 };
 
 /* Writes the header and the descriptions into the shared memory, before anything is counted. */
@@ -26,6 +27,12 @@ void statistics_describe(const struct shared *shared);
  */
 bool statistics_file_open(struct statistics_file *file, struct shared *shared, const char *path, gid_t group,
                           bool takes_over);
+
+/*
+ * Says whether another program has made the file shorter. What the workers knew of their clients is gone then. The file
+ * has its size and its description again, and all counters are 0: call it before the master uses them.
+ */
+bool statistics_file_was_cut(const struct statistics_file *file, const struct shared *shared);
 
 /* Removes the file, if it is still the one at that path and the hub may. */
 void statistics_file_close(struct statistics_file *file);

@@ -21,12 +21,15 @@
 /* Milliseconds. */
 #define PROBE_TIME 5000u
 #define WAIT_TIME 10000u
-#define FREEZE_TIME 1000u /* in which nobody is served, if a worker hangs */
-#define SAVE_TIME 5000u
+#define STILL_TIME 1000u   /* without a turn of one that must stop: it hangs, and nobody is served meanwhile */
+#define FREEZE_TIME 10000u /* as SAVE_TIME */
+#define SAVE_TIME                                                                                                      \
+    60000u /* only a worker that makes turns for nothing takes as long: heartbeat.h kills one that hangs */
 
 #define TRIES 3u
 #define WHY 400u /* bytes of a reason */
 #define BACK_VARIABLE "RELAYHUB_UPGRADE_BACK"
+#define WORKERS_VARIABLE "RELAYHUB_UPGRADE_WORKERS" /* the process ids of the program that leaves */
 
 static char program[PATH_MAX];
 static char *const *arguments;
@@ -46,6 +49,29 @@ void upgrade_note_program(char *const given[])
     if (went_back)
         prctl(PR_SET_NAME, program_invocation_short_name); /* which fexecve(3) has changed */
     unsetenv(BACK_VARIABLE);
+}
+
+static void name_workers(const struct workers *workers)
+{
+    char text[WORKERS_MAX * 12] = "";
+    size_t length = 0;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++)
+        length += (size_t)snprintf(text + length, sizeof text - length, "%d ", (int)workers->processes[i].pid);
+    setenv(WORKERS_VARIABLE, text, 1);
+}
+
+/* Those that are still children of this process: nobody else can have such a number. */
+void upgrade_note_workers(struct workers *workers)
+{
+    const char *at = getenv(WORKERS_VARIABLE);
+    char *end;
+
+    for (unsigned i = 0; at != NULL && i < WORKERS_MAX; i++, at = end) {
+        pid_t pid = (pid_t)strtol(at, &end, 10);
+        workers->before[i] = pid > 0 && waitpid(pid, NULL, WNOHANG) == 0 ? pid : 0;
+    }
+    workers->leave_by = workers->now + LEAVING_TIME;
 }
 
 static void go_to_folder(void)
@@ -257,6 +283,8 @@ static void begin_freeze(struct upgrade *upgrade)
     upgrade->rounds++;
     upgrade->again = false;
     upgrade->frozen = upgrade->workers->now;
+    for (unsigned i = 0; i < WORKERS_MAX; i++)
+        upgrade->moved[i] = upgrade->workers->now;
 }
 
 static void advance_wait(struct upgrade *upgrade)
@@ -291,6 +319,22 @@ static void order_all(struct upgrade *upgrade, enum handoff_kind kind)
     }
 }
 
+/* Whether a worker that has not stopped yet makes no turn either. */
+static bool somebody_hangs(struct upgrade *upgrade)
+{
+    const struct workers *workers = upgrade->workers;
+    bool hangs = false;
+
+    for (unsigned i = 0; i < workers->shared.workers; i++) {
+        uint64_t turns = atomic_load(&shared_scoreboard(&workers->shared, i)->statistics.turns);
+        if (turns != upgrade->turns[i] || workers->processes[i].frozen == upgrade->rounds)
+            upgrade->moved[i] = workers->now;
+        upgrade->turns[i] = turns;
+        hangs |= workers->now - upgrade->moved[i] > STILL_TIME;
+    }
+    return hangs;
+}
+
 /* A worker that died takes its clients with it, and all others go on. Then it is tried again. */
 static bool somebody_died(struct upgrade *upgrade)
 {
@@ -314,7 +358,7 @@ static bool goes_on(struct upgrade *upgrade, enum handoff_kind order, uint64_t t
     if (somebody_died(upgrade))
         return false;
     order_all(upgrade, order);
-    if (!is_late(upgrade, time))
+    if (!is_late(upgrade, time) && !(order == HANDOFF_FREEZE && somebody_hangs(upgrade)))
         return true;
     upgrade_give_up(upgrade, late);
     return false;
@@ -325,8 +369,10 @@ static bool make_files(struct upgrade *upgrade)
     for (unsigned i = 0; i < upgrade->workers->shared.workers; i++) {
         struct worker_process *process = &upgrade->workers->processes[i];
         workers_forget_held(process); /* what an earlier try has left, and its answer */
+        process->held_room = (uint32_t)accepting_clients_of(upgrade->accepting, i);
+        process->held = calloc((size_t)process->held_room + 1, sizeof *process->held);
         process->save_file = memfd_create("relayhub worker", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        if (process->save_file < 0)
+        if (process->held == NULL || process->save_file < 0)
             return false;
     }
     return true;
@@ -411,6 +457,7 @@ static void execute(struct upgrade *upgrade)
     int here = open(".", O_PATH | O_CLOEXEC), file = legacy_write(&legacy), error = -file;
     if (file >= 0) {
         legacy_keep_open(&legacy, true);
+        name_workers(upgrade->workers);
         leave(file);
         execvp(program, arguments);
         error = errno;

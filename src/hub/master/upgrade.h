@@ -8,8 +8,9 @@
  *              after PROBE_TIME.
  *     WAIT     Until all workers are ready. Ends after WAIT_TIME.
  *     FREEZE   Nobody is accepted, and the workers handle nothing but records, until none is under way (saving.h).
- *              Ends after FREEZE_TIME, as a worker may hang, and when a worker dies.
- *     SAVE     They write their connections down, and send the sockets. Ends after SAVE_TIME, and when a worker dies.
+ *              Ends when a worker dies, or makes no turn for STILL_TIME, and after FREEZE_TIME.
+ *     SAVE     They write their connections down, and send the sockets. That may take long: as in a restoration,
+ *              heartbeat.h kills a worker that makes no progress. Ends when a worker dies, and after SAVE_TIME.
  *     execve   In this process, so its id stays. What it leaves open, legacy.h says.
  *
  * Whatever fails, up to execve(2) itself, is logged, and the workers are thawed: all goes on with every connection. The
@@ -36,11 +37,12 @@ struct upgrade {
     const struct id_clock *id_clock;
     const struct statistics_file *statistics_file;
     enum upgrade_step step;
-    uint64_t since;   /* milliseconds: when the step began */
-    uint64_t frozen;  /* when the clients were not served any more */
-    unsigned tries;   /* how often a worker's death has ended it */
-    uint32_t rounds;  /* of freezes, since the start: an answer to an earlier one counts for nothing */
-    bool again;       /* this round is not the first of its freeze */
+    uint64_t since;  /* milliseconds: when the step began */
+    uint64_t frozen; /* when the clients were not served any more */
+    unsigned tries;  /* how often a worker's death has ended it */
+    uint32_t rounds; /* of freezes, since the start: an answer to an earlier one counts for nothing */
+    bool again;      /* this round is not the first of its freeze */
+    uint64_t turns[WORKERS_MAX], moved[WORKERS_MAX]; /* a worker's count, and when it last changed */
     uint64_t ordered; /* the workers that were given the order of this step, a bit each */
     int output;       /* what the probe prints */
     char text[256];   /* the last of it */
@@ -52,6 +54,9 @@ struct upgrade {
  * before it goes elsewhere. An upgrade executes what is at that path by then. Symbolic links are followed by then, too.
  */
 void upgrade_note_program(char *const arguments[]);
+
+/* In the next program, before it forks: notes which workers of the program before live, for workers_end_before(). */
+void upgrade_note_workers(struct workers *workers);
 
 /* SIGUSR2. */
 void upgrade_begin(struct upgrade *upgrade);

@@ -33,9 +33,6 @@
 /* Bytes of a worker's lines that wait in its channel, with what the kernel adds: a third of its room by default. */
 #define LINES_MOST 65536
 
-/* Milliseconds in which the workers of the program before an upgrade have left. */
-#define LEAVING_TIME 2000
-
 /* The most messages of one worker in one turn. A worker that was taken over may send them without end. */
 #define RECEIVED_A_TURN 64
 
@@ -213,6 +210,7 @@ static _Noreturn void become_worker(struct workers *workers, unsigned index, int
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
+    signal(SIGBUS, SIG_DFL);
     sigprocmask(SIG_SETMASK, &workers->old_mask, NULL);
     _exit(worker_run(&setup));
 }
@@ -293,6 +291,18 @@ void workers_take_back(struct workers *workers)
     for (int left = LEAVING_TIME / 10; left > 0 && (pid = waitpid(-1, NULL, WNOHANG)) >= 0; left -= pid == 0) {
         if (pid == 0)
             nanosleep(&moment, NULL);
+    }
+}
+
+void workers_end_before(struct workers *workers)
+{
+    for (unsigned i = 0; i < WORKERS_MAX && workers->now >= workers->leave_by; i++) {
+        if (workers->before[i] == 0)
+            continue;
+        log_line(LOG_WARNING, "a worker of the program before (pid %d) does not leave: it is killed",
+                 (int)workers->before[i]);
+        kill(workers->before[i], SIGKILL);
+        workers->before[i] = 0;
     }
 }
 
@@ -506,6 +516,8 @@ static void worker_died(struct workers *workers, unsigned index, int status)
     }
     mirror_reset(&workers->shared, index);
     workers->streams_changed |= UINT64_C(1) << index;
+    if (workers->end_step == HANDOFF_FINISH)
+        return; /* nobody has anything for others any more, and there is no successor */
     process->unacked = workers_running(workers);
     for (unsigned i = 0; i < workers->shared.workers; i++) {
         struct worker_process *other = &workers->processes[i];
@@ -562,6 +574,10 @@ void workers_reap(struct workers *workers)
             workers->probe_ended = true;
             workers->probe_status = status;
         }
+        for (unsigned i = 0; i < WORKERS_MAX; i++) {
+            if (workers->before[i] == pid)
+                workers->before[i] = 0;
+        }
         for (unsigned i = 0; i < workers->shared.workers; i++) {
             if (workers->processes[i].pid == pid)
                 worker_died(workers, i, status);
@@ -612,22 +628,14 @@ static void receive_line(unsigned index, struct handoff *message)
     log_relay(index, message->priority <= LOG_DEBUG ? (int)message->priority : LOG_DEBUG, message->text);
 }
 
-/* Sockets of a worker's clients, for an upgrade. One that does not want any gets none. */
+/* Sockets of a worker's clients, for an upgrade. One that has more than it can have may not hand them over. */
 static void receive_held(struct worker_process *process, struct handoff *message)
 {
-    if (process->held_count + message->count > process->held_room) {
-        uint32_t room = process->held_room * 2 + HANDOFF_CLIENTS_MAX;
-        int *more = realloc(process->held, room * sizeof *more);
-        if (more != NULL) {
-            process->held = more;
-            process->held_room = room;
-        }
-    }
-    process->save_failed |= message->lost > 0;
-    if (process->save_file < 0 || process->held_count + message->count > process->held_room) {
-        process->save_failed = process->save_file >= 0;
+    bool fits = message->count <= process->held_room - process->held_count;
+
+    process->save_failed |= !fits || message->lost > 0;
+    if (!fits || message->count == 0)
         return;
-    }
     memcpy(process->held + process->held_count, message->fds, message->count * sizeof(int));
     process->held_count += message->count;
     message->count = 0; /* they are not closed here */

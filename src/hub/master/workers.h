@@ -56,7 +56,7 @@ struct worker_process {
     bool saved, save_failed; /* the same with HANDOFF_SAVE */
     bool pending_thaw;
     int save_file; /* where it writes its connections down; or -1 */
-    int *held;     /* [held_room]: their sockets */
+    int *held;     /* [held_room]: their sockets, until the next program has them or the upgrade is given up */
     uint32_t held_count, held_room;
 
     /* After an upgrade. */
@@ -66,6 +66,9 @@ struct worker_process {
 
 /* How often a worker may be started with its clients of the program before, until it is given up. */
 #define RESTORES_MOST 3u
+
+/* Milliseconds in which the workers of the program before an upgrade leave by themselves. */
+#define LEAVING_TIME 2000
 
 struct workers {
     const struct options *options;
@@ -91,6 +94,8 @@ struct workers {
         *saved; /* [saved_count]: clients that workers go on with until `started`, see legacy.h; or NULL */
     unsigned saved_count;
     uint64_t adopted[WORKERS_MAX]; /* how many of them each has */
+    pid_t before[WORKERS_MAX];     /* workers of the program before, as long as they have not left; or 0 */
+    uint64_t leave_by;             /* milliseconds: when they must have left */
     int failure;                   /* the hub cannot go on: its exit status; 0 otherwise */
     struct worker_process processes[WORKERS_MAX];
     int pipes[WORKERS_MAX][WORKERS_MAX][2]; /* from each worker to each other; they outlive the processes */
@@ -129,6 +134,12 @@ void workers_reap(struct workers *workers);
  */
 bool workers_gave_up(const struct workers *workers);
 void workers_take_back(struct workers *workers);
+
+/*
+ * Kills the workers of the program before that have not left by `leave_by`: one that was stopped, or taken over, still
+ * has its clients' sockets.
+ */
+void workers_end_before(struct workers *workers);
 
 /* Whether all are ready, but for those that were given up. */
 bool workers_can_begin(const struct workers *workers);

@@ -2,7 +2,7 @@
 #include "hub/worker/backpressure.h"
 
 #include "hub/common/log.h"
-#include "hub/worker/deadline.h"
+#include "hub/worker/list.h"
 
 /* The most clients that look again at the same time whether the store has room for them. */
 #define STORE_WAKES 256u
@@ -24,9 +24,10 @@
     ((CREDIT_MOST + CREDIT_EXTRA) / RECORD_COST * (sizeof(struct record) + sizeof(uint64_t)) + RECORD_SIZE_MAX)
 _Static_assert(DELIVERS_MOST <= OUTBOX_SIZE * 3 / 4, "records that deliver find room");
 
-static struct bucket *bucket_of(struct worker *worker, uint32_t key)
+/* The list of those that wait for a key. */
+static enum list list_of(const struct worker *worker, uint32_t key)
 {
-    return &worker->waiting[key % WAIT_BUCKETS];
+    return key == congestion_worker_key(worker->shared, worker->index) ? LIST_STORE : LIST_WAITING + key % WAIT_BUCKETS;
 }
 
 /* ---- in and out ---- */
@@ -50,70 +51,46 @@ static void log_pause(const struct worker *worker, const struct connection *send
                  (unsigned long long)routes_client(shared, key));
 }
 
-static void enter_bucket(struct worker *worker, struct connection *sender, uint32_t key)
+static void enter(struct worker *worker, struct connection *sender, uint32_t key)
 {
-    struct bucket *bucket = bucket_of(worker, key);
-
     sender->waits_for = key;
     sender->paused_since = worker->clock;
-    sender->wait_next = NOBODY;
-    sender->wait_previous = bucket->last;
-    if (bucket->last == NOBODY)
-        bucket->first = place_of(worker, sender);
-    else
-        worker->connections[bucket->last].wait_next = place_of(worker, sender);
-    bucket->last = place_of(worker, sender);
     worker->paused++;
+    list_move(worker, sender, list_of(worker, key));
     log_pause(worker, sender, "paused", key);
 }
 
-static void leave_bucket(struct worker *worker, struct connection *sender)
+void backpressure_forget(struct worker *worker, struct connection *sender)
 {
-    struct bucket *bucket = bucket_of(worker, sender->waits_for);
-
-    if (sender->wait_previous == NOBODY)
-        bucket->first = sender->wait_next;
-    else
-        worker->connections[sender->wait_previous].wait_next = sender->wait_next;
-    if (sender->wait_next == NOBODY)
-        bucket->last = sender->wait_previous;
-    else
-        worker->connections[sender->wait_next].wait_previous = sender->wait_previous;
-    if (sender->waits_for == congestion_worker_key(worker->shared, worker->index))
-        worker->store_waiters--;
+    if (sender->waits_for == NO_KEY)
+        return;
     sender->waits_for = NO_KEY;
     worker->paused--;
-}
-
-static void enter_turn_list(struct worker *worker, struct connection *connection, struct connection_list *line)
-{
-    if (connection->flags & CONNECTION_TURN_PENDING)
-        return;
-    connection->flags |= CONNECTION_TURN_PENDING;
-    list_append(worker, line, LINK_TURN, place_of(worker, connection));
+    list_leave(worker, sender, LINK_INPUT);
 }
 
 void backpressure_yield(struct worker *worker, struct connection *connection)
 {
-    enter_turn_list(worker, connection, &worker->in_turn);
+    if (!list_has(connection, LINK_INPUT))
+        list_move(worker, connection, LIST_IN_TURN);
 }
 
 static void resume(struct worker *worker, struct connection *sender)
 {
     log_pause(worker, sender, "resumed", sender->waits_for);
-    leave_bucket(worker, sender);
-    enter_turn_list(worker, sender, &worker->resumed);
+    backpressure_forget(worker, sender);
+    list_move(worker, sender, LIST_RESUMED);
 }
 
 /* ---- pausing ---- */
 
 void backpressure_pause_for_receiver(struct worker *worker, struct connection *sender, uint32_t slot)
 {
-    if (sender->waits_for != NO_KEY || !congestion_wait(worker->shared, slot, worker->index))
+    if (list_has(sender, LINK_INPUT) || !congestion_wait(worker->shared, slot, worker->index))
         return;
     /* A paused sender is not read, so no time limit for its input may run. */
-    deadline_clear_input(worker, sender);
-    enter_bucket(worker, sender, slot);
+    list_leave(worker, sender, LINK_INPUT_LIMIT);
+    enter(worker, sender, slot);
     count(slot == slot_of(worker, sender) ? &worker->statistics->paused_by_itself
                                           : &worker->statistics->paused_by_receiver,
           1);
@@ -121,10 +98,10 @@ void backpressure_pause_for_receiver(struct worker *worker, struct connection *s
 
 void backpressure_pause_for_key(struct worker *worker, struct connection *sender, uint32_t key)
 {
-    if (sender->waits_for != NO_KEY)
+    if (list_has(sender, LINK_INPUT))
         return;
-    deadline_clear_input(worker, sender);
-    enter_bucket(worker, sender, key);
+    list_leave(worker, sender, LINK_INPUT_LIMIT);
+    enter(worker, sender, key);
     count(&worker->statistics->paused_by_receiver, 1);
 }
 
@@ -132,23 +109,22 @@ void backpressure_pause_for_worker(struct worker *worker, struct connection *sen
 {
     uint32_t key = congestion_worker_key(worker->shared, target);
 
-    if (sender->waits_for != NO_KEY)
+    if (list_has(sender, LINK_INPUT))
         return;
     (void)congestion_wait(worker->shared, key, worker->index);
     if (backpressure_has_credit(worker, sender, target))
         return;
-    deadline_clear_input(worker, sender);
-    enter_bucket(worker, sender, key);
+    list_leave(worker, sender, LINK_INPUT_LIMIT);
+    enter(worker, sender, key);
     count(&worker->statistics->paused_by_worker, 1);
 }
 
 void backpressure_pause_for_store(struct worker *worker, struct connection *sender)
 {
-    if (sender->waits_for != NO_KEY)
+    if (list_has(sender, LINK_INPUT))
         return;
-    deadline_clear_input(worker, sender);
-    enter_bucket(worker, sender, congestion_worker_key(worker->shared, worker->index));
-    worker->store_waiters++;
+    list_leave(worker, sender, LINK_INPUT_LIMIT);
+    enter(worker, sender, congestion_worker_key(worker->shared, worker->index));
     count(&worker->statistics->paused_by_store, 1);
 }
 
@@ -198,61 +174,57 @@ bool backpressure_has_credit(const struct worker *worker, const struct connectio
 
 /* ---- waking ---- */
 
-void backpressure_wake(struct worker *worker, uint32_t key)
+/* Resumes those for whom a question about their key is answered with true, in the lists from `first` to `last`. */
+static void resume_if(struct worker *worker, enum list first, enum list last,
+                      bool (*question)(const struct worker *, uint32_t key, uint32_t about), uint32_t about)
 {
-    uint32_t first = key == WAKE_ALL ? 0 : key % WAIT_BUCKETS;
-    uint32_t last = key == WAKE_ALL ? WAIT_BUCKETS - 1 : first;
-
-    for (uint32_t bucket = first; bucket <= last; bucket++) {
-        for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
-            struct connection *sender = &worker->connections[place];
-            place = sender->wait_next;
+    for (enum list list = first; list <= last && worker->paused > 0; list++) {
+        struct connection *next;
+        for (struct connection *sender = list_first(worker, list); sender != NULL; sender = next) {
+            next = list_next(worker, sender, LINK_INPUT);
             worker->work += WORK_LOOK;
-            if (key == WAKE_ALL || sender->waits_for == key)
+            if (question(worker, sender->waits_for, about))
                 resume(worker, sender);
         }
     }
+}
+
+static bool is_woken(const struct worker *worker, uint32_t key, uint32_t woken)
+{
+    (void)worker;
+    return woken == WAKE_ALL || key == woken;
+}
+
+void backpressure_wake(struct worker *worker, uint32_t key)
+{
+    bool all = key == WAKE_ALL;
+    resume_if(worker, all ? LIST_STORE : list_of(worker, key), all ? LISTS - 1 : list_of(worker, key), is_woken, key);
 }
 
 void backpressure_wake_store(struct worker *worker)
 {
-    uint32_t key = congestion_worker_key(worker->shared, worker->index);
-    uint32_t left = worker->store_waiters < STORE_WAKES ? worker->store_waiters : STORE_WAKES;
-
-    for (uint32_t place = left == 0 ? NOBODY : bucket_of(worker, key)->first; place != NOBODY && left > 0;) {
-        struct connection *sender = &worker->connections[place];
-        place = sender->wait_next;
-        if (sender->waits_for != key)
-            continue;
-        resume(worker, sender);
-        left--;
-    }
+    for (unsigned i = 0; i < STORE_WAKES && worker->lists[LIST_STORE].count > 0; i++)
+        resume(worker, list_first(worker, LIST_STORE));
 }
 
-/* Whether a sender still has to wait for this key, as far as anything is known about it without a wake. */
-static bool still_waits(const struct worker *worker, uint32_t key)
+/* Whether nobody has to wait for this key, as far as anything is known about it without a wake. */
+static bool is_over(const struct worker *worker, uint32_t key, uint32_t about)
 {
     const struct shared *shared = worker->shared;
 
+    (void)about;
     if (key < shared->slots)
-        return congestion_is_set(shared, key);
-    if (key >= PEER_KEYS || key == congestion_worker_key(shared, worker->index))
-        return true; /* what these wait for is not in shared memory */
+        return !congestion_is_set(shared, key);
+    if (key >= PEER_KEYS)
+        return false; /* what these wait for is not in shared memory */
     unsigned target = key - shared->slots;
-    return is_short(worker, target) || store_is_hoarded(&worker->store, target) ||
-           under_way(worker, target) >= worker->credit;
+    return !is_short(worker, target) && !store_is_hoarded(&worker->store, target) &&
+           under_way(worker, target) < worker->credit;
 }
 
 void backpressure_look(struct worker *worker)
 {
-    for (uint32_t bucket = 0; bucket < WAIT_BUCKETS && worker->paused > 0; bucket++) {
-        for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
-            struct connection *sender = &worker->connections[place];
-            place = sender->wait_next;
-            if (!still_waits(worker, sender->waits_for))
-                resume(worker, sender);
-        }
-    }
+    resume_if(worker, LIST_WAITING, LISTS - 1, is_over, 0);
 }
 
 static void wake_others(struct worker *worker, uint32_t key, uint64_t waiters)
@@ -281,10 +253,10 @@ static void credit_worker(struct worker *worker, unsigned from)
 
     if (worker->returns[from].count > RETURNS_MOST)
         return; /* it sends, and does not take the answers */
-    if (worker->large.count > 0) {
+    if (worker->lists[LIST_LARGE].count > 0) {
         if (worker->visits < worker->credit_visit[from])
             return;
-        worker->credit_visit[from] = worker->visits + worker->pending_writes.count + worker->large.count;
+        worker->credit_visit[from] = worker->visits + list_writes(worker);
         cost = cost < CREDIT_PART ? cost : CREDIT_PART;
     }
     worker->credit_due[from] -= cost;
@@ -320,22 +292,13 @@ void backpressure_give_credit(struct worker *worker)
         wake_others(worker, key, congestion_take_waiters(worker->shared, key));
 }
 
-void backpressure_wake_worker(struct worker *worker, unsigned dead)
+static bool is_of_worker(const struct worker *worker, uint32_t key, uint32_t dead)
 {
-    for (uint32_t bucket = 0; bucket < WAIT_BUCKETS; bucket++) {
-        for (uint32_t place = worker->waiting[bucket].first; place != NOBODY;) {
-            struct connection *sender = &worker->connections[place];
-            uint32_t key = sender->waits_for;
-            place = sender->wait_next;
-            if (key == congestion_worker_key(worker->shared, dead) ||
-                (key < worker->shared->slots && routes_worker(worker->shared, key) == dead))
-                resume(worker, sender);
-        }
-    }
+    return key == congestion_worker_key(worker->shared, dead) ||
+           (key < worker->shared->slots && routes_worker(worker->shared, key) == dead);
 }
 
-void backpressure_forget(struct worker *worker, struct connection *sender)
+void backpressure_wake_worker(struct worker *worker, unsigned dead)
 {
-    if (sender->waits_for != NO_KEY)
-        leave_bucket(worker, sender);
+    resume_if(worker, LIST_WAITING, LISTS - 1, is_of_worker, dead);
 }

@@ -3,10 +3,9 @@
 
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
-#include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
 #include "hub/worker/events.h"
+#include "hub/worker/list.h"
 #include "hub/worker/output.h"
 #include "hub/worker/peers.h"
 
@@ -53,17 +52,15 @@ static void note_closed(const struct worker *worker, const struct connection *co
                  cause, (unsigned long long)connection->messages);
 }
 
-/* Closes a connection that is on no list, and whose queue is empty, or of no interest any more; frees its slot. */
+/* Closes a connection whose queue is empty, or of no interest any more; frees its slot. */
 static void close_now(struct worker *worker, struct connection *connection)
 {
-    INVARIANT(!(connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING)), connection->flags);
     note_closed(worker, connection);
     if (connection->flags & CONNECTION_PEER)
         peers_end(worker, connection);
     connection_withdraw(worker, connection);
-    backpressure_forget(worker, connection);
-    deadline_clear_input(worker, connection);
-    deadline_clear_output(worker, connection);
+    for (enum link link = 0; link < LINKS; link++)
+        list_leave(worker, connection, link);
     connection_drop_input(worker, connection);
     (void)events_watch(worker, connection->fd, 0, 0, EPOLL_CTL_DEL); /* not in the set if that was refused */
     close(connection->fd);
@@ -76,17 +73,14 @@ static void close_now(struct worker *worker, struct connection *connection)
 
 void closing_advance(struct worker *worker)
 {
-    uint32_t left = worker->closing.count < CLOSED_A_TURN ? worker->closing.count : CLOSED_A_TURN;
+    uint32_t waiting = worker->lists[LIST_CLOSING].count;
 
-    for (; left > 0; left--) {
-        struct connection *connection = list_take(worker, &worker->closing, LINK_CLOSING);
-        connection->flags &= ~(unsigned)CONNECTION_CLOSE_LISTED;
-        /* If this ends its congestion, and it waited for that itself, it is on the list of turns once more. */
-        bool empty = output_return_queue(worker, connection, RETURNED_A_VISIT);
-        if (!empty || connection->flags & (CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING))
-            connection_close_later(worker, connection); /* in the next turn */
-        else
+    for (uint32_t left = waiting < CLOSED_A_TURN ? waiting : CLOSED_A_TURN; left > 0; left--) {
+        struct connection *connection = list_first(worker, LIST_CLOSING);
+        if (output_return_queue(worker, connection, RETURNED_A_VISIT))
             close_now(worker, connection);
+        else
+            list_move(worker, connection, LIST_CLOSING); /* in a later turn, after the others */
     }
 }
 
@@ -94,7 +88,6 @@ void closing_all(struct worker *worker)
 {
     for (uint32_t place = 0; place < worker->routes.fresh; place++) {
         struct connection *connection = &worker->connections[place];
-        connection->flags &= ~(unsigned)(CONNECTION_WRITE_PENDING | CONNECTION_TURN_PENDING); /* no list is served */
         if (connection->id != 0)
             close_now(worker, connection);
     }

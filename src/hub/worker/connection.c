@@ -4,8 +4,9 @@
 #include "hub/common/addresses.h"
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
-#include "hub/worker/deadline.h"
+#include "hub/worker/backpressure.h"
 #include "hub/worker/events.h"
+#include "hub/worker/list.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -145,7 +146,7 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
     connection->id = routes_publish(&worker->routes, slot);
     note_change(worker, connection);
     if (worker->limits.idle_timeout > 0)
-        deadline_set(worker, connection, DEADLINE_IDLE);
+        list_move(worker, connection, DEADLINE_IDLE);
     connection_start(worker, connection);
     if (log_is_verbose()) {
         char name[CONNECTION_NAME];
@@ -197,13 +198,12 @@ void connection_watch(struct worker *worker, struct connection *connection)
 
 void connection_close_later(struct worker *worker, struct connection *connection)
 {
+    backpressure_forget(worker, connection);
+    for (enum link link = 0; link < LINK_INPUT; link++)
+        list_leave(worker, connection, link); /* its queue may take many turns to go back, and no limit may act */
+    if (!(connection->flags & CONNECTION_CLOSE))
+        list_move(worker, connection, LIST_CLOSING);
     connection->flags |= CONNECTION_CLOSE;
-    deadline_clear_input(worker, connection); /* a long queue may take many turns to go back, and no limit is to act */
-    deadline_clear_output(worker, connection);
-    if (connection->flags & CONNECTION_CLOSE_LISTED)
-        return;
-    connection->flags |= CONNECTION_CLOSE_LISTED;
-    list_append(worker, &worker->closing, LINK_CLOSING, place_of(worker, connection));
 }
 
 void connection_drop_input(struct worker *worker, struct connection *connection)

@@ -1,5 +1,5 @@
 /*
- * expiry.h: what happens to connections whose time is over. deadline.h keeps the lists.
+ * expiry.h: what happens to connections whose time is over. list.h keeps the lists.
  *
  *     congested, or blocked while the store is short   cut off
  *     an incomplete frame, or an idle client           ERROR

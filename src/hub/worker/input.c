@@ -4,7 +4,7 @@
 #include "hub/common/sockets.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
+#include "hub/worker/list.h"
 #include "hub/worker/peer_input.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/reply.h"
@@ -68,24 +68,22 @@ static void keep_rest(struct worker *worker, struct connection *connection, uint
 /* Sets the time limit of the input: for an incomplete frame, for an idle client, or none while frames wait. */
 static void note_progress(struct worker *worker, struct connection *connection, bool new_frame)
 {
-    bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_TURN_PENDING;
-
     if (connection->flags & (CONNECTION_REJECTED | CONNECTION_ENDED | CONNECTION_CLOSE))
         return;
-    if (waits) {
-        deadline_clear_input(worker, connection);
+    if (list_has(connection, LINK_INPUT)) {
+        list_leave(worker, connection, LINK_INPUT_LIMIT);
         return;
     }
     if (connection->input_room == 0) {
         if (worker->limits.idle_timeout > 0 && !(connection->flags & CONNECTION_PEER))
-            deadline_set(worker, connection, DEADLINE_IDLE);
+            list_move(worker, connection, DEADLINE_IDLE);
         else
-            deadline_clear_input(worker, connection);
+            list_leave(worker, connection, LINK_INPUT_LIMIT);
         return;
     }
     if (new_frame)
         connection->frame_since = worker->now;
-    deadline_set(worker, connection, DEADLINE_FRAME);
+    list_move(worker, connection, DEADLINE_FRAME);
     if (worker->now - connection->frame_since > worker->limits.frame_timeout) {
         count(&worker->statistics->cut_off, 1);
         reply_error(worker, connection, "a frame stayed incomplete for too long");
@@ -123,7 +121,7 @@ static void end_input(struct worker *worker, struct connection *connection)
         return;
     }
     connection_withdraw(worker, connection);
-    deadline_set(worker, connection, DEADLINE_CLOSING);
+    list_move(worker, connection, DEADLINE_CLOSING);
     relay_barrier(worker, connection);
     connection_advance_end(worker, connection);
     connection_watch(worker, connection);
@@ -282,8 +280,8 @@ static void handle_peeked(struct worker *worker, struct connection *connection, 
     take_off(worker, connection, handled);
     count_in(worker, connection, handled);
     area_advance(&worker->store, &worker->read_area, handled);
-    bool waits = connection->waits_for != NO_KEY || connection->flags & CONNECTION_TURN_PENDING;
-    if (handled < length && !waits && !(connection->flags & (CONNECTION_CLOSE | CONNECTION_REJECTED)) &&
+    if (handled < length && !list_has(connection, LINK_INPUT) &&
+        !(connection->flags & (CONNECTION_CLOSE | CONNECTION_REJECTED)) &&
         !claim_frame(worker, connection, frame_wanted(worker, at + handled, length - handled)))
         backpressure_pause_for_store(worker, connection);
     note_progress(worker, connection, true);
@@ -323,7 +321,7 @@ bool input_read(struct worker *worker, struct connection *connection)
 {
     bool filled = false;
 
-    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_TURN_PENDING | CONNECTION_ENDED))
+    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_ENDED) || list_has(connection, LINK_INPUT))
         return false;
     if (connection->flags & CONNECTION_REJECTED) {
         discard_input(worker, connection);
@@ -355,8 +353,7 @@ static bool still_has_no_room(const struct worker *worker, const struct connecti
 
 bool input_go_on(struct worker *worker, struct connection *connection)
 {
-    if (connection->flags & (CONNECTION_CLOSE | CONNECTION_REJECTED | CONNECTION_ENDED) ||
-        connection->waits_for != NO_KEY)
+    if (connection->flags & (CONNECTION_REJECTED | CONNECTION_ENDED) || list_has(connection, LINK_INPUT))
         return false;
     if (!input_waits(worker, connection)) {
         if (!worker->stopped && still_has_no_room(worker, connection))

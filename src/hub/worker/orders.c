@@ -6,9 +6,9 @@
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
 #include "hub/worker/ending.h"
 #include "hub/worker/events.h"
+#include "hub/worker/list.h"
 #include "hub/worker/output.h"
 #include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
@@ -44,9 +44,10 @@ void orders_report_ready(const struct worker *worker, const uint32_t refused[SAN
 /* A dead worker passes no barrier, so nobody waits for it. */
 static void pass_barriers_of(struct worker *worker, unsigned dead)
 {
-    for (uint32_t place = worker->deadlines[DEADLINE_CLOSING].first; place != NOBODY;) {
-        struct connection *connection = &worker->connections[place];
-        place = connection->input_deadline.next;
+    struct connection *next;
+
+    for (struct connection *connection = list_first(worker, DEADLINE_CLOSING); connection != NULL; connection = next) {
+        next = list_next(worker, connection, LINK_INPUT_LIMIT);
         connection->barriers &= ~(UINT64_C(1) << dead);
         connection_advance_end(worker, connection);
     }
@@ -80,11 +81,10 @@ static void forget_worker(struct worker *worker, unsigned dead)
 static void apply_limits(struct worker *worker, struct connection *connection)
 {
     output_update_congestion(worker, connection);
-    if (connection->input_deadline.list == DEADLINE_NONE && worker->limits.idle_timeout > 0 &&
-        connection->input_room == 0 && connection->waits_for == NO_KEY &&
-        !(connection->flags &
-          (CONNECTION_TURN_PENDING | CONNECTION_REJECTED | CONNECTION_ENDED | CONNECTION_CLOSE | CONNECTION_PEER)))
-        deadline_set(worker, connection, DEADLINE_IDLE);
+    if (!list_has(connection, LINK_INPUT_LIMIT) && worker->limits.idle_timeout > 0 && connection->input_room == 0 &&
+        !list_has(connection, LINK_INPUT) &&
+        !(connection->flags & (CONNECTION_REJECTED | CONNECTION_ENDED | CONNECTION_CLOSE | CONNECTION_PEER)))
+        list_move(worker, connection, DEADLINE_IDLE);
 }
 
 /* A frozen worker does this when it goes on. Nothing may be closed or cut off before. */

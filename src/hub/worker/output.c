@@ -5,7 +5,7 @@
 #include "hub/common/mirror.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
+#include "hub/worker/list.h"
 #include "hub/worker/room.h"
 
 #include <errno.h>
@@ -71,19 +71,17 @@ static unsigned writer_of(const struct worker *worker, const struct segment *seg
     return store_block(segment->at) / worker->store.blocks;
 }
 
-static void enter(struct worker *worker, struct connection *connection, struct connection_list *line)
+static void enter(struct worker *worker, struct connection *connection, enum list list)
 {
-    if (connection->flags & CONNECTION_WRITE_PENDING)
-        return;
-    connection->flags |= CONNECTION_WRITE_PENDING;
-    list_append(worker, line, LINK_OUTPUT, place_of(worker, connection));
+    if (!list_has(connection, LINK_OUTPUT) && !(connection->flags & CONNECTION_CLOSE))
+        list_move(worker, connection, list);
 }
 
 static void need_write(struct worker *worker, struct connection *connection)
 {
-    if (!(connection->flags & CONNECTION_WRITE_PENDING))
+    if (!list_has(connection, LINK_OUTPUT))
         worker->work += connection->flags & CONNECTION_BLOCKED ? WORK_COMPACT : WORK_WRITE;
-    enter(worker, connection, &worker->pending_writes);
+    enter(worker, connection, LIST_WRITES);
 }
 
 /* A receiver that is congested for more than a tenth of the time reaches the drain timeout sooner or later. */
@@ -104,7 +102,7 @@ static void become_congested(struct worker *worker, struct connection *connectio
     connection->flags |= CONNECTION_CONGESTED;
     connection->congested_since = worker->now;
     congestion_set(worker->shared, slot_of(worker, connection));
-    deadline_set(worker, connection, DEADLINE_CONGESTED);
+    list_move(worker, connection, DEADLINE_CONGESTED);
     count(&worker->statistics->congested, 1);
 }
 
@@ -239,15 +237,15 @@ static void compact_queue(struct worker *worker, struct connection *connection)
     }
 }
 
-static enum deadline deadline_of(const struct connection *connection)
+static enum list deadline_of(const struct connection *connection)
 {
     if (connection->flags & CONNECTION_CLOSE)
-        return DEADLINE_NONE;
+        return LIST_NONE;
     if (connection->flags & CONNECTION_OWED)
         return DEADLINE_OWED;
     if (connection->flags & CONNECTION_CONGESTED)
         return DEADLINE_CONGESTED;
-    return connection->flags & CONNECTION_BLOCKED ? DEADLINE_BLOCKED : DEADLINE_NONE;
+    return connection->flags & CONNECTION_BLOCKED ? DEADLINE_BLOCKED : LIST_NONE;
 }
 
 void output_update_congestion(struct worker *worker, struct connection *connection)
@@ -268,11 +266,11 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
         count(&worker->statistics->congested, (uint64_t)-1);
         backpressure_end_congestion(worker, slot_of(worker, connection));
     }
-    enum deadline list = deadline_of(connection);
-    if (list == DEADLINE_NONE)
-        deadline_clear_output(worker, connection);
-    else if (connection->output_deadline.list != list)
-        deadline_set(worker, connection, list);
+    enum list list = deadline_of(connection);
+    if (list == LIST_NONE)
+        list_leave(worker, connection, LINK_OUTPUT_LIMIT);
+    else if (connection->list[LINK_OUTPUT_LIMIT] != list)
+        list_move(worker, connection, list);
 }
 
 /*
@@ -281,10 +279,10 @@ void output_update_congestion(struct worker *worker, struct connection *connecti
  */
 static void note_progress(struct worker *worker, struct connection *connection)
 {
-    enum deadline list = deadline_of(connection);
+    enum list list = deadline_of(connection);
 
-    if (list != DEADLINE_NONE && list != DEADLINE_OWED) /* of that one only an acknowledgement is progress */
-        deadline_set(worker, connection, list);
+    if (list != LIST_NONE && list != DEADLINE_OWED) /* of that one only an acknowledgement is progress */
+        list_move(worker, connection, list);
     if (list == DEADLINE_CONGESTED && worker->now - connection->congested_since > worker->limits.drain_timeout)
         connection_cut_off(worker, connection, "it did not read enough within the drain timeout");
 }
@@ -301,7 +299,7 @@ static void break_off(struct worker *worker, struct connection *connection)
 static void return_part(struct worker *worker, struct connection *connection)
 {
     if (!output_return_queue(worker, connection, RETURNED_A_VISIT))
-        enter(worker, connection, &worker->large);
+        enter(worker, connection, LIST_LARGE);
     else if (connection->flags & (CONNECTION_ENDED | CONNECTION_REJECTED))
         connection_close_later(worker, connection);
 }
@@ -336,7 +334,7 @@ static void write_queue(struct worker *worker, struct connection *connection)
     if (connection->flags & CONNECTION_BROKEN)
         return_part(worker, connection);
     else if (connection->queued > 0 && !(connection->flags & CONNECTION_BLOCKED))
-        enter(worker, connection, &worker->large);
+        enter(worker, connection, LIST_LARGE);
     output_update_congestion(worker, connection);
     if (progress)
         note_progress(worker, connection);
@@ -346,21 +344,20 @@ static void write_queue(struct worker *worker, struct connection *connection)
 
 void output_write(struct worker *worker)
 {
-    for (uint32_t left = worker->pending_writes.count; left > 0; left--) {
-        struct connection *connection = list_take(worker, &worker->pending_writes, LINK_OUTPUT);
-        connection->flags &= ~(unsigned)CONNECTION_WRITE_PENDING;
+    struct connection *connection;
+
+    for (uint32_t left = worker->lists[LIST_WRITES].count;
+         left > 0 && (connection = list_take(worker, LIST_WRITES)) != NULL; left--) {
         if (connection->flags & CONNECTION_BLOCKED) {
             compact_queue(worker, connection);
             output_update_congestion(worker, connection);
         } else if (connection->queued <= SMALL_QUEUE) {
             write_queue(worker, connection);
         } else {
-            enter(worker, connection, &worker->large);
+            enter(worker, connection, LIST_LARGE);
         }
     }
-    while (worker->large.count > 0 && worker->write_left > 0) {
-        struct connection *connection = list_take(worker, &worker->large, LINK_OUTPUT);
-        connection->flags &= ~(unsigned)CONNECTION_WRITE_PENDING;
+    while (worker->write_left > 0 && (connection = list_take(worker, LIST_LARGE)) != NULL) {
         worker->visits++;
         /* A visit costs something even if it writes little. */
         worker->write_left -= worker->write_left < WORK_QUEUE ? worker->write_left : WORK_QUEUE;
@@ -373,7 +370,7 @@ void output_write(struct worker *worker)
 void output_unblock(struct worker *worker, struct connection *connection)
 {
     connection->flags &= ~(unsigned)CONNECTION_BLOCKED;
-    enter(worker, connection, &worker->pending_writes);
+    enter(worker, connection, LIST_WRITES);
 }
 
 /* ---- what goes back ---- */
@@ -415,17 +412,39 @@ static void skip_written(struct worker *worker, struct segment *segment, uint32_
 }
 
 /*
- * Milliseconds between two looks at what waits for a stream; and how many of these there may be. What is more, or comes
- * while the store is short, is not told.
+ * Milliseconds between two looks at what waits for a stream, how many one of them takes, and how many there may be of
+ * one arena. What is more, or lies in an arena that is short, is not told.
  */
 #define KEPT_LOOK 100u
+#define KEPT_A_LOOK 1024u
 #define KEPT_MOST 8192u
+
+static bool is_short(const struct worker *worker, unsigned arena)
+{
+    if (arena == worker->index)
+        return room_is_short(worker);
+    return statistics_get(&shared_scoreboard(worker->shared, arena)->statistics.waiting_for_store) > 0;
+}
+
+static void forget_segment(struct worker *worker, uint32_t index)
+{
+    const struct segment *segment = &worker->segments[index];
+
+    if (segment->length > 0)
+        store_release(&worker->store, segment->at, segment->length);
+    free_segment(worker, index);
+}
 
 static void keep(struct worker *worker, uint32_t index)
 {
+    unsigned arena = writer_of(worker, &worker->segments[index]);
+
+    if (worker->kept_of[arena] >= KEPT_MOST || is_short(worker, arena)) {
+        forget_segment(worker, index);
+        return;
+    }
     append(worker, &worker->kept, index);
-    if (worker->kept.count > KEPT_MOST || room_is_short(worker))
-        output_forget(worker, &worker->kept); /* the oldest one */
+    worker->kept_of[arena]++;
 }
 
 static uint64_t sender_of(const struct worker *worker, uint32_t index)
@@ -433,12 +452,12 @@ static uint64_t sender_of(const struct worker *worker, uint32_t index)
     return frame_load_id(store_bytes(&worker->store, worker->segments[index].at) + FRAME_WORD_SIZE);
 }
 
-/* Returns a segment of a client of another hub to the worker that has its stream. */
-static void append_foreign(struct worker *worker, uint32_t index)
+/* Returns a segment of a client of another hub to the worker that has its stream: to the writer, if that has it. */
+static void append_foreign(struct worker *worker, uint32_t index, unsigned writer)
 {
-    int owner = mirror_owner(worker->shared, sender_of(worker, index));
+    int owner = mirror_owner(worker->shared, sender_of(worker, index), writer);
 
-    if (owner < 0)
+    if (owner < 0 || worker->returns[owner].count > RETURNS_MOST)
         keep(worker, index);
     else
         append(worker, &worker->returns[owner], index);
@@ -455,7 +474,7 @@ static void append_return(struct worker *worker, uint32_t index, unsigned writer
 
     worker->segments[index].receiver = receiver;
     if (shared->mirror != NULL && routes_is_foreign(shared, sender))
-        append_foreign(worker, index);
+        append_foreign(worker, index, writer);
     else if (writer == worker->index) /* or it was another worker of the program before */
         append(worker, &worker->returns[routes_worker(shared, routes_slot(shared, sender))], index);
     else
@@ -521,12 +540,7 @@ static uint32_t take_off(struct worker *worker, struct segment_list *list)
 
 void output_forget(struct worker *worker, struct segment_list *list)
 {
-    uint32_t index = take_off(worker, list);
-    const struct segment *segment = &worker->segments[index];
-
-    if (segment->length > 0)
-        store_release(&worker->store, segment->at, segment->length);
-    free_segment(worker, index);
+    forget_segment(worker, take_off(worker, list));
 }
 
 void output_keep_return(struct worker *worker, struct segment_list *list)
@@ -559,8 +573,12 @@ void output_return_kept(struct worker *worker)
     if (worker->kept.count == 0 || worker->now - worker->kept_looked < KEPT_LOOK)
         return;
     worker->kept_looked = worker->now;
-    for (uint32_t left = worker->kept.count; left > 0 && worker->kept.count > 0; left--)
-        append_foreign(worker, take_off(worker, &worker->kept));
+    for (uint32_t left = worker->kept.count < KEPT_A_LOOK ? worker->kept.count : KEPT_A_LOOK; left > 0; left--) {
+        uint32_t index = take_off(worker, &worker->kept);
+        unsigned arena = writer_of(worker, &worker->segments[index]);
+        worker->kept_of[arena]--;
+        append_foreign(worker, index, arena);
+    }
 }
 
 bool output_return_barrier(struct worker *worker, unsigned asker, uint64_t id)

@@ -4,7 +4,7 @@
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
+#include "hub/worker/list.h"
 #include "hub/worker/output.h"
 #include "hub/worker/reply.h"
 
@@ -246,7 +246,7 @@ bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t s
     if (peer->acknowledged == peer->serial)
         connection->flags &= ~(unsigned)CONNECTION_OWED;
     if (connection->flags & CONNECTION_OWED)
-        deadline_set(worker, connection, DEADLINE_OWED);
+        list_move(worker, connection, DEADLINE_OWED);
     else
         output_update_congestion(worker, connection); /* its queue may have a time limit as well */
     if (peer->owed_cost <= PEER_WINDOW / 2)
@@ -287,7 +287,7 @@ bool peer_owed_forward(struct worker *worker, struct peer *peer, const struct co
     worker->past->answerable[peer->hello.node] += (uint64_t)batch->messages * count;
     if (!(stream->flags & CONNECTION_OWED)) {
         stream->flags |= CONNECTION_OWED;
-        deadline_set(worker, stream, DEADLINE_OWED);
+        list_move(worker, stream, DEADLINE_OWED);
     }
     /* If there is no segment the stream is closed, and the sender is told of all that is owed. */
     (void)output_queue(worker, stream, batch->at, batch->length, NOT_A_MESSAGE);

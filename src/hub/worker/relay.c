@@ -334,7 +334,7 @@ static void handle_record(struct worker *worker, unsigned from, const struct rec
         take_undelivered(worker, from, record);
         break;
     case RECORD_WAKE:
-        worker->work += record->key == WAKE_ALL ? WAIT_BUCKETS * (uint32_t)sizeof(struct bucket) : 0;
+        worker->work += record->key == WAKE_ALL ? WAIT_BUCKETS * (uint32_t)sizeof(struct connection_list) : 0;
         backpressure_wake(worker, record->key);
         break;
     case RECORD_BARRIER:
@@ -449,9 +449,19 @@ static uint32_t count_messages(const struct worker *worker, const struct segment
     return messages;
 }
 
-static uint64_t sender_of(const struct worker *worker, const struct segment *segment)
+static uint64_t sender_at(const struct worker *worker, uint64_t at)
 {
-    return frame_load_id(store_bytes(&worker->store, segment->at) + FRAME_WORD_SIZE);
+    return frame_load_id(store_bytes(&worker->store, at) + FRAME_WORD_SIZE);
+}
+
+/*
+ * Whether worker `target` may be told that a message of `sender` did not arrive. Bytes of another worker may have
+ * changed since output.c chose the target: what it wrote goes back to it, or to another hub.
+ */
+static bool may_tell(const struct worker *worker, unsigned target, const struct segment *segment, uint64_t sender)
+{
+    unsigned writer = store_block(segment->at) / worker->store.blocks;
+    return writer == worker->index || writer == target || routes_is_foreign(worker->shared, sender);
 }
 
 /*
@@ -464,17 +474,15 @@ static void handle_unsent_record(void *context, const struct record *record)
     if (record->kind != RECORD_DELIVER)
         return;
     for (unsigned i = 0; i < record->count; i++) {
-        const struct segment segment = {.at = record->at};
         if (!named_before(record, i))
-            tell_in_time(worker, sender_of(worker, &segment), record->ids[i], record->number, record->messages);
+            tell_in_time(worker, sender_at(worker, record->at), record->ids[i], record->number, record->messages);
     }
 }
 
 /* Tells the sender of the first return of this worker's own, or puts the return where it waits. */
-static void return_here(struct worker *worker, const struct segment *segment, uint32_t size, uint32_t messages)
+static void return_here(struct worker *worker, const struct segment *segment, uint64_t sender, uint32_t size,
+                        uint32_t messages)
 {
-    uint64_t sender = sender_of(worker, segment);
-
     if (tell_sender(worker, sender, segment->receiver, segment->number, messages))
         output_drop_return(worker, worker->index, size, messages);
     else
@@ -482,7 +490,8 @@ static void return_here(struct worker *worker, const struct segment *segment, ui
 }
 
 /* False when the outbox has no room. */
-static bool return_there(struct worker *worker, unsigned target, const struct segment *segment, uint32_t messages)
+static bool return_there(struct worker *worker, unsigned target, const struct segment *segment, uint64_t sender,
+                         uint32_t messages)
 {
     if (!(worker->up >> target & 1))
         return true; /* its clients are gone as well */
@@ -497,7 +506,7 @@ static bool return_there(struct worker *worker, unsigned target, const struct se
         outbox_commit(outbox, record, 1);
     } else {
         record->kind = RECORD_UNDELIVERED;
-        record->ids[0] = sender_of(worker, segment);
+        record->ids[0] = sender;
         record->ids[1] = segment->receiver;
         record->number = segment->number;
         record->messages = messages;
@@ -511,10 +520,12 @@ static void return_to(struct worker *worker, unsigned target)
     for (uint32_t left = RETURNS_A_TURN; left > 0 && worker->returns[target].first != NO_SEGMENT;) {
         const struct segment *segment = &worker->segments[worker->returns[target].first];
         uint32_t size, messages = count_messages(worker, segment, left, &size);
-        if (target != worker->index && !return_there(worker, target, segment, messages))
+        uint64_t sender = segment->length > 0 ? sender_at(worker, segment->at) : 0;
+        bool tells = segment->length == 0 || may_tell(worker, target, segment, sender);
+        if (tells && target != worker->index && !return_there(worker, target, segment, sender, messages))
             break;
-        if (target == worker->index && segment->length > 0)
-            return_here(worker, segment, size, messages);
+        if (tells && target == worker->index && segment->length > 0)
+            return_here(worker, segment, sender, size, messages);
         else
             output_drop_return(worker, target, size, messages);
         left -= messages > 0 ? messages : 1;

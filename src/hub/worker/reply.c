@@ -5,7 +5,7 @@
 #include "hub/common/mirror.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
+#include "hub/worker/list.h"
 #include "hub/worker/output.h"
 
 #include <string.h>
@@ -205,7 +205,7 @@ void reply_end(struct worker *worker, struct connection *connection)
     backpressure_forget(worker, connection);
     connection_drop_input(worker, connection);
     connection_withdraw(worker, connection);
-    deadline_set(worker, connection, DEADLINE_CLOSING);
+    list_move(worker, connection, DEADLINE_CLOSING);
     connection_advance_end(worker, connection);
     connection_watch(worker, connection);
 }

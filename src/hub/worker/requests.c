@@ -2,6 +2,7 @@
 #include "hub/worker/requests.h"
 
 #include "hub/worker/backpressure.h"
+#include "hub/worker/list.h"
 #include "hub/worker/output.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/reply.h"
@@ -19,7 +20,7 @@
 
 bool requests_must_wait(struct worker *worker, struct connection *connection)
 {
-    if (connection->waits_for != NO_KEY || connection->flags & CONNECTION_CLOSE)
+    if (list_has(connection, LINK_INPUT))
         return true;
     if (worker->work >= worker->work_limit) {
         backpressure_yield(worker, connection);

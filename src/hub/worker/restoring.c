@@ -2,8 +2,8 @@
 #include "hub/worker/restoring.h"
 
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
 #include "hub/worker/input.h"
+#include "hub/worker/list.h"
 #include "hub/worker/output.h"
 
 #include <stdlib.h>
@@ -12,12 +12,6 @@
 static bool is_own(const struct worker *worker, uint64_t id)
 {
     return id != 0 && routes_slot(worker->shared, id) - worker->routes.first < worker->routes.range;
-}
-
-/* What takes long is progress for heartbeat.h, as turns of the loop are. */
-static void show_progress(const struct worker *worker)
-{
-    count(&worker->statistics->turns, 1);
 }
 
 /* ---- the store ---- */
@@ -120,7 +114,7 @@ static bool restore(struct worker *worker, const struct saved_part *part, uint64
                        (uint32_t)saved->frame_for))
         connection_cut_off(worker, connection, "there is no memory for it after the upgrade");
     else if (connection->flags & (CONNECTION_ENDED | CONNECTION_REJECTED))
-        deadline_set(worker, connection, DEADLINE_CLOSING);
+        list_move(worker, connection, DEADLINE_CLOSING);
     return !(connection->flags & CONNECTION_CLOSE);
 }
 

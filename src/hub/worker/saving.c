@@ -43,25 +43,6 @@ void saving_freeze(struct worker *worker, uint32_t round)
     worker->wrote = false;
 }
 
-/* Whoever waits for a turn gets it after the thaw, or in the next program: see go_on_after_thaw(). */
-static void drop_turns(struct worker *worker, struct connection_list *line)
-{
-    while (line->count > 0)
-        list_take(worker, line, LINK_TURN)->flags &= ~(unsigned)CONNECTION_TURN_PENDING;
-}
-
-/* Those that are to be closed leave the lists of queues that are to be written, as a closed one is on no list. */
-static void drop_closing(struct worker *worker, struct connection_list *line)
-{
-    for (uint32_t left = line->count; left > 0; left--) {
-        struct connection *connection = list_take(worker, line, LINK_OUTPUT);
-        if (connection->flags & CONNECTION_CLOSE)
-            connection->flags &= ~(unsigned)CONNECTION_WRITE_PENDING;
-        else
-            list_append(worker, line, LINK_OUTPUT, place_of(worker, connection));
-    }
-}
-
 static bool anything_returned(const struct worker *worker)
 {
     for (unsigned i = 0; i < worker->shared->workers; i++) {
@@ -74,20 +55,14 @@ static bool anything_returned(const struct worker *worker)
 /* Whether all that records have caused is done, and what they have caused elsewhere is in the pipes. */
 static bool is_quiet(const struct worker *worker)
 {
-    return worker->arrived == 0 && worker->touched == 0 && worker->watched == 0 && worker->closing.count == 0 &&
-           !anything_returned(worker);
+    return worker->arrived == 0 && worker->touched == 0 && worker->watched == 0 &&
+           worker->lists[LIST_CLOSING].count == 0 && !anything_returned(worker);
 }
 
 static void handle_records(struct worker *worker)
 {
     relay_take_all_records(worker);
     backpressure_give_credit(worker);
-    if (worker->closing.count > 0) {
-        drop_closing(worker, &worker->pending_writes);
-        drop_closing(worker, &worker->large);
-    }
-    drop_turns(worker, &worker->resumed);
-    drop_turns(worker, &worker->in_turn);
     closing_advance(worker);
     relay_returns(worker);
     worker->touched |= worker->watched;
@@ -97,7 +72,7 @@ static void handle_records(struct worker *worker)
 
 static void go_on_after_thaw(struct worker *worker, struct connection *connection)
 {
-    if (connection->waits_for == NO_KEY && !(connection->flags & CONNECTION_CLOSE) && input_waits(worker, connection))
+    if (input_waits(worker, connection))
         backpressure_yield(worker, connection);
     connection_advance_end(worker, connection);
     connection_watch(worker, connection);
@@ -129,6 +104,7 @@ struct used_blocks {
 
 static void mark_queue(const struct worker *worker, const struct connection *connection, struct used_blocks *used)
 {
+    show_progress(worker);
     for (uint32_t i = connection->first_segment; i != NO_SEGMENT; i = worker->segments[i].next) {
         const struct segment *segment = &worker->segments[i];
         for (uint32_t block = store_block(segment->at), last = store_last_block(segment->at, segment->length);
@@ -172,7 +148,7 @@ static void put_blocks(const struct worker *worker, struct saved_writer *writer,
     for (uint32_t from = 0, block; (block = next_run(used, &from)) != BLOCK_NONE;) {
         for (; block < from; block++) {
             saved_put_bytes(writer, store_bytes(&worker->store, (uint64_t)block * BLOCK_SIZE), BLOCK_SIZE);
-            count(&worker->statistics->turns, 1); /* progress, for heartbeat.h */
+            show_progress(worker);
         }
     }
 }
@@ -208,6 +184,7 @@ static void put_connection(const struct worker *worker, struct saved_writer *wri
                                      .input_length = connection->input_length};
 
     INVARIANT(!(connection->flags & CONNECTION_CLOSE), connection->flags);
+    show_progress(worker);
     memcpy(saved.source, connection->source, sizeof saved.source);
     saved_put_connection(writer, &saved);
     for (uint32_t i = connection->first_segment; i != NO_SEGMENT; i = worker->segments[i].next) {

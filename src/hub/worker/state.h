@@ -13,8 +13,8 @@
  * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So do peers.c
  * and the files below it, for streams to other hubs; peer_input.c stands beside requests.c and handles the frames
  * of these. Below all of these stand backpressure.c (senders that are paused), room.c (how much of the store each may
- * have), connection.c (the life of a connection) and deadline.c (time limits). What has to go on later is put on a list
- * in struct worker, and worker.c takes it from there.
+ * have), connection.c (the life of a connection) and list.h (the lists of connections that wait for something). What
+ * has to go on later is put on a list, and worker.c takes it from there.
  *
  * A connection's place is its index in worker->connections: its slot, counted from the worker's first slot. Lists are
  * linked by places; NOBODY is the end.
@@ -44,25 +44,42 @@
 /* The size of the areas in which the hub makes its own frames. */
 #define REPLY_AREA (64u * 1024u)
 
+#define WAIT_BUCKETS 1024u
+
 /*
- * The lists of time limits. A connection is in one list for its output and in one for its input at most. Each list but
- * IDLE is in the order of the last progress.
+ * The lists of connections, by the link that each uses; see list.h. A connection is in one list of each link at most.
+ * Limits of a kind are equally long, so each DEADLINE_... list is in the order of expiry.
  */
-enum deadline {
-    DEADLINE_NONE,
-    DEADLINE_CONGESTED, /* output: congested, and the socket takes nothing */
-    DEADLINE_BLOCKED,   /* output: the socket takes nothing, but little is queued */
-    DEADLINE_OWED,      /* output: another hub acknowledges nothing */
-    DEADLINE_FRAME,     /* input: an incomplete frame */
-    DEADLINE_IDLE,      /* input: the client sends nothing */
-    DEADLINE_CLOSING,   /* input: nothing that the client sends is read any more */
-    DEADLINES
+enum list {
+    LIST_NONE,
+
+    /* LINK_INPUT_LIMIT */
+    DEADLINE_FRAME,   /* an incomplete frame */
+    DEADLINE_IDLE,    /* the client sends nothing */
+    DEADLINE_CLOSING, /* nothing that the client sends is read any more */
+
+    /* LINK_OUTPUT_LIMIT */
+    DEADLINE_CONGESTED, /* congested, and the socket takes nothing */
+    DEADLINE_BLOCKED,   /* the socket takes nothing, but little is queued */
+    DEADLINE_OWED,      /* another hub acknowledges nothing */
+
+    /* LINK_OUTPUT */
+    LIST_WRITES, /* its queue has grown since it was written last */
+    LIST_LARGE,  /* its queue takes more than a small write; these are written in turns */
+
+    /* LINK_INPUT. One in none of them is read when its socket is readable. */
+    LIST_RESUMED, /* its pause is over */
+    LIST_IN_TURN, /* it used up its share of a turn */
+    LIST_CLOSING, /* to be closed */
+    LIST_STORE,   /* paused until the store has room */
+    LIST_WAITING, /* paused, by the key that it waits for: the first of WAIT_BUCKETS lists */
+    LISTS = LIST_WAITING + WAIT_BUCKETS
 };
 
-struct deadline_link {
-    uint32_t next, previous;
-    uint32_t since; /* milliseconds of worker->now */
-    uint32_t list;  /* enum deadline */
+enum link { LINK_INPUT_LIMIT, LINK_OUTPUT_LIMIT, LINK_OUTPUT, LINK_INPUT, LINKS };
+
+struct connection_list {
+    uint32_t first, last, count;
 };
 
 /*
@@ -90,11 +107,6 @@ enum {
     CONNECTION_CUT_OFF = 1 << 14,    /* by a reset, for the log */
     CONNECTION_NO_ANSWER = 1 << 17,  /* the kernel gave it up, for the log */
 
-    /* Where it is listed. */
-    CONNECTION_CLOSE_LISTED = 1 << 6,  /* in `closing` */
-    CONNECTION_WRITE_PENDING = 1 << 7, /* in `pending_writes` or `large` */
-    CONNECTION_TURN_PENDING = 1 << 8,  /* in `resumed` or `in_turn`: it goes on without an event */
-
     /* Its queue. */
     CONNECTION_CONGESTED = 1 << 9, /* its queue was over its limit, and is not well under it yet */
     CONNECTION_BLOCKED = 1 << 10,  /* the socket takes no more; EPOLLOUT is awaited */
@@ -107,18 +119,6 @@ enum {
     /* It is no client but a stream to another hub; see peers.h. */
     CONNECTION_PEER = 1 << 15,
     CONNECTION_OWED = 1 << 16 /* the other hub has not acknowledged all */
-};
-
-/* A list of connections in the order of entry. A connection is in one list by each link at most. */
-enum link {
-    LINK_OUTPUT, /* in `pending_writes` or `large` */
-    LINK_TURN,   /* in `resumed` or `in_turn` */
-    LINK_CLOSING,
-    LINKS
-};
-
-struct connection_list {
-    uint32_t first, last, count;
 };
 
 /*
@@ -149,14 +149,13 @@ struct connection {
 
     uint32_t debt;      /* work of its last turn over its share; it is read again after others had as much */
     uint32_t waits_for; /* the key that it is paused for (congestion.h), or NO_KEY */
-    uint32_t wait_next, wait_previous;
-    uint32_t next[LINKS];
+    uint32_t next[LINKS], previous[LINKS], since[LINKS]; /* see list.h */
+    uint16_t list[LINKS];
     uint32_t address;         /* for the master's count, see addresses.h */
     uint32_t congested_since; /* milliseconds of worker->now; while it is not congested: since then it is not */
     uint32_t congested_for;   /* milliseconds, in sum; see output.c */
     uint32_t frame_since;     /* when its incomplete frame began */
     uint32_t frame_wanted;    /* while it waits for the store: the size of its frame, as far as known */
-    struct deadline_link output_deadline, input_deadline;
 
     /* For readers. */
     uint32_t paused_since; /* milliseconds of CLOCK_MONOTONIC */
@@ -205,8 +204,6 @@ struct room {
     uint32_t patience;      /* what is left of each time limit, of PATIENCE_FULL */
     bool wanted;            /* somebody waits for room in the store */
 };
-
-#define WAIT_BUCKETS 1024u
 
 /* The most that waits to be returned to one worker, before it gets no more credit. */
 #define RETURNS_MOST 16384u
@@ -258,23 +255,13 @@ struct worker {
     uint32_t bytes_routed; /* since queues were written last; each message counts once, whatever its receivers */
     uint32_t write_left;   /* bytes that may still be written to large queues in this turn */
 
-    struct connection_list pending_writes; /* queues that grew since they were written last */
-    struct connection_list large;          /* those that take more than a small write; they are written in turns */
-    uint64_t visits;                       /* to large queues, since this worker started */
-    struct connection_list resumed;        /* connections whose pause is over */
-    struct connection_list in_turn;        /* connections that used up their share of a turn */
-    struct connection_list closing;        /* connections to be closed */
-    struct bucket {
-        uint32_t first, last;
-    } waiting[WAIT_BUCKETS]; /* paused senders, by the key that they wait for */
-    uint32_t paused;         /* how many there are */
-    uint32_t store_waiters;  /* how many of these wait for the store */
-    struct deadline_list {
-        uint32_t first, last;
-    } deadlines[DEADLINES];
+    struct connection_list lists[LISTS];
+    uint64_t visits;                          /* to large queues, since this worker started */
+    uint32_t paused;                          /* connections in LIST_STORE and in those that wait for a key */
     struct segment_list returns[WORKERS_MAX]; /* what could not be written, by the worker of its sender; */
     struct segment_list kept;                 /* and what has to wait for a stream to its sender, */
-    uint32_t kept_looked;                     /* which was looked at then */
+    uint32_t kept_looked;                     /* which was looked at then, */
+    uint32_t kept_of[WORKERS_MAX];            /* and how many of these lie in each arena */
 
     /* Streams to other hubs; see peers.h. */
     struct peer *peers;      /* [PEERS_MOST], or NULL if the hub is no node */
@@ -333,6 +320,12 @@ static inline void count(_Atomic uint64_t *counter, uint64_t more)
     statistics_add(counter, more);
 }
 
+/* Counts a step of what takes long as a turn of the loop: progress for heartbeat.h. */
+static inline void show_progress(const struct worker *worker)
+{
+    count(&worker->statistics->turns, 1);
+}
+
 static inline uint32_t place_of(const struct worker *worker, const struct connection *connection)
 {
     return (uint32_t)(connection - worker->connections);
@@ -350,25 +343,6 @@ static inline struct connection *find_connection(const struct worker *worker, ui
     if (place >= worker->routes.range || id == 0 || worker->connections[place].id != id)
         return NULL;
     return &worker->connections[place];
-}
-
-static inline void list_append(struct worker *worker, struct connection_list *list, enum link link, uint32_t place)
-{
-    worker->connections[place].next[link] = NOBODY;
-    if (list->count++ == 0)
-        list->first = place;
-    else
-        worker->connections[list->last].next[link] = place;
-    list->last = place;
-}
-
-/* Takes the first one out of a list that is not empty. */
-static inline struct connection *list_take(struct worker *worker, struct connection_list *list, enum link link)
-{
-    struct connection *connection = &worker->connections[list->first];
-    list->first = connection->next[link];
-    list->count--;
-    return connection;
 }
 
 /* Calls `act` for each connection of the worker. */

@@ -3,6 +3,7 @@
 
 #include "hub/worker/backpressure.h"
 #include "hub/worker/input.h"
+#include "hub/worker/list.h"
 #include "hub/worker/output.h"
 #include "hub/worker/room.h"
 
@@ -46,7 +47,7 @@ static void end_work(struct worker *worker, struct connection *connection)
 {
     worker->turn_work += worker->work;
     if (worker->work_queued > WORK_LEAST)
-        connection->after_visit = worker->visits + worker->pending_writes.count + worker->large.count;
+        connection->after_visit = worker->visits + list_writes(worker);
     if (worker->work <= worker->work_limit)
         return;
     connection->debt = worker->work - worker->work_limit;
@@ -55,7 +56,7 @@ static void end_work(struct worker *worker, struct connection *connection)
 
 static bool waits_for_visits(const struct worker *worker, const struct connection *connection)
 {
-    return worker->large.count > 0 && connection->after_visit > worker->visits;
+    return worker->lists[LIST_LARGE].count > 0 && connection->after_visit > worker->visits;
 }
 
 static void read_client(struct worker *worker, struct connection *connection)
@@ -70,7 +71,7 @@ static void read_client(struct worker *worker, struct connection *connection)
 
 void turn_serve(struct worker *worker, struct connection *connection)
 {
-    if (connection->flags & CONNECTION_TURN_PENDING)
+    if (list_has(connection, LINK_INPUT))
         return;
     if (waits_for_visits(worker, connection)) {
         backpressure_yield(worker, connection);
@@ -83,15 +84,16 @@ void turn_serve(struct worker *worker, struct connection *connection)
 }
 
 /* The next client of a list goes on: first with what was read before, then with more. */
-static void go_on(struct worker *worker, struct connection_list *line, uint32_t share)
+static void go_on(struct worker *worker, enum list list, uint32_t share)
 {
-    struct connection *connection = list_take(worker, line, LINK_TURN);
+    struct connection *connection = list_take(worker, list);
 
-    connection->flags &= ~(unsigned)CONNECTION_TURN_PENDING;
+    if (connection == NULL) /* it was closed in this turn */
+        return;
     begin_work(worker, share);
     uint32_t paid = connection->debt < worker->work_limit ? connection->debt : worker->work_limit;
     connection->debt -= paid;
-    if (!(connection->flags & CONNECTION_CLOSE) && (connection->debt > 0 || waits_for_visits(worker, connection))) {
+    if (connection->debt > 0 || waits_for_visits(worker, connection)) {
         worker->turn_work += paid;
         backpressure_yield(worker, connection);
         return;
@@ -104,11 +106,13 @@ static void go_on(struct worker *worker, struct connection_list *line, uint32_t 
 
 void turn_go_on(struct worker *worker)
 {
-    for (uint32_t left = worker->resumed.count < WOKEN_MOST ? worker->resumed.count : WOKEN_MOST; left > 0; left--)
-        go_on(worker, &worker->resumed, WORK_LEAST);
-    uint32_t left = worker->in_turn.count, share = WORK_TURN / (left > 0 ? left : 1);
+    uint32_t resumed = worker->lists[LIST_RESUMED].count;
+
+    for (uint32_t left = resumed < WOKEN_MOST ? resumed : WOKEN_MOST; left > 0; left--)
+        go_on(worker, LIST_RESUMED, WORK_LEAST);
+    uint32_t left = worker->lists[LIST_IN_TURN].count, share = WORK_TURN / (left > 0 ? left : 1);
     for (share = share > WORK_SHARE ? share : WORK_SHARE; left > 0; left--) {
-        go_on(worker, &worker->in_turn, share);
+        go_on(worker, LIST_IN_TURN, share);
         if (worker->turn_work >= WORK_TURN)
             break;
     }

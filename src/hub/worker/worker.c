@@ -11,11 +11,11 @@
 #include "hub/worker/backpressure.h"
 #include "hub/worker/closing.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/deadline.h"
 #include "hub/worker/ending.h"
 #include "hub/worker/events.h"
 #include "hub/worker/expiry.h"
 #include "hub/worker/input.h"
+#include "hub/worker/list.h"
 #include "hub/worker/orders.h"
 #include "hub/worker/output.h"
 #include "hub/worker/peers.h"
@@ -85,8 +85,6 @@ static void set_fields(struct worker *worker, const struct worker_setup *setup)
     worker->up = setup->up & ~(UINT64_C(1) << setup->index);
     worker->fresh_segment = 1;
     worker->clock = worker->now = (uint32_t)(microseconds() / 1000);
-    memset(worker->waiting, 0xff, sizeof worker->waiting);
-    memset(worker->deadlines, 0xff, sizeof worker->deadlines);
     backpressure_set_credit(worker);
 }
 
@@ -190,16 +188,12 @@ static void publish_gauges(struct worker *worker)
     if (used > statistics_get(&statistics->store_blocks_most))
         statistics_set(&statistics->store_blocks_most, used);
     statistics_set(&statistics->segments_used, worker->segments_used);
-    statistics_set(&statistics->waiting_for_store, worker->store_waiters);
+    statistics_set(&statistics->waiting_for_store, worker->lists[LIST_STORE].count);
 }
 
 static bool has_more_to_do(const struct worker *worker)
 {
-    if (worker->arrived != 0)
-        return true;
-    if (worker->pending_writes.count + worker->large.count + worker->resumed.count + worker->in_turn.count +
-            worker->closing.count >
-        0)
+    if (worker->arrived != 0 || list_any(worker, LIST_WRITES, LIST_CLOSING))
         return true;
     for (unsigned i = 0; i < worker->shared->workers; i++) {
         if (worker->returns[i].first != NO_SEGMENT && !worker->outboxes[i].blocked)
@@ -279,10 +273,10 @@ static void handle_time(struct worker *worker)
 /* Milliseconds until something is to be looked at, or -1. */
 static int next_look(const struct worker *worker)
 {
-    if (worker->store_waiters > 0 || worker->room.patience < PATIENCE_FULL || peers_are_told(worker))
+    if (worker->lists[LIST_STORE].count > 0 || worker->room.patience < PATIENCE_FULL || peers_are_told(worker))
         return STORE_TICK;
-    if (deadline_any(worker) || worker->kept.count > 0 || worker->store.lent_count > 0 || worker->stopped ||
-        worker->paused > 0)
+    if (list_any(worker, DEADLINE_FRAME, DEADLINE_OWED) || worker->kept.count > 0 || worker->store.lent_count > 0 ||
+        worker->stopped || worker->paused > 0)
         return TICK;
     if (!worker->store.cooling)
         return -1;
