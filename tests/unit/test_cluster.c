@@ -233,18 +233,18 @@ static bool is_over(void)
 
 static uint32_t limit(void)
 {
-    return connection_of(worker, peer)->output_deadline.list;
+    return connection_of(worker, peer)->list[LINK_OUTPUT_LIMIT];
 }
 
 START_TEST(test_time_limits)
 {
-    ck_assert_uint_eq(limit(), DEADLINE_NONE);
+    ck_assert_uint_eq(limit(), LIST_NONE);
     send_messages(2);
     ck_assert_uint_eq(limit(), DEADLINE_OWED);
     acknowledge(1);
     ck_assert_uint_eq(limit(), DEADLINE_OWED);
     acknowledge(2);
-    ck_assert_uint_eq(limit(), DEADLINE_NONE);
+    ck_assert_uint_eq(limit(), LIST_NONE);
 }
 END_TEST
 
