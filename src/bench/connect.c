@@ -24,16 +24,16 @@ static void bind_source(int fd, unsigned source)
     address.sin_addr.s_addr = htonl(0x7f010000u + source);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
-        fail("cannot use another source address: %s", strerror(errno));
+        bench_fail("cannot use another source address: %s", strerror(errno));
 }
 
-static int make_socket(const struct options *options, unsigned source, int flags)
+static int make_socket(const struct settings *settings, unsigned source, int flags)
 {
-    int on = 1, size = (int)options->receive_buffer;
-    int fd = socket(options->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+    int on = 1, size = (int)settings->receive_buffer;
+    int fd = socket(settings->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     if (fd < 0)
-        fail("cannot make a socket: %s", strerror(errno));
-    if (source != 0 && options->server.ss_family == AF_INET)
+        bench_fail("cannot make a socket: %s", strerror(errno));
+    if (source != 0 && settings->server.ss_family == AF_INET)
         bind_source(fd, source);
     if (size > 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
@@ -41,34 +41,34 @@ static int make_socket(const struct options *options, unsigned source, int flags
     return fd;
 }
 
-static int connect_to(const struct options *options, const struct sockaddr_storage *server, socklen_t size,
+static int connect_to(const struct settings *settings, const struct sockaddr_storage *server, socklen_t size,
                       unsigned source)
 {
     const struct timeval limit = {.tv_sec = ANSWER_SECONDS};
-    int fd = make_socket(options, source, 0);
+    int fd = make_socket(settings, source, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     if (connect(fd, (const struct sockaddr *)server, size) < 0)
-        fail("cannot connect to the server: %s", strerror(errno));
+        bench_fail("cannot connect to the server: %s", strerror(errno));
     return fd;
 }
 
-int connect_server(const struct options *options, unsigned source)
+int connect_server(const struct settings *settings, unsigned source)
 {
-    return connect_to(options, &options->server, options->server_size, source);
+    return connect_to(settings, &settings->server, settings->server_size, source);
 }
 
-int connect_receiver(const struct options *options)
+int connect_receiver(const struct settings *settings)
 {
-    if (options->far_size == 0)
-        return connect_server(options, 0);
-    return connect_to(options, &options->far_server, options->far_size, 0);
+    if (settings->far_size == 0)
+        return connect_server(settings, 0);
+    return connect_to(settings, &settings->far_server, settings->far_size, 0);
 }
 
-int connect_begin(const struct options *options, unsigned source)
+int connect_begin(const struct settings *settings, unsigned source)
 {
-    int fd = make_socket(options, source, SOCK_NONBLOCK);
-    if (connect(fd, (const struct sockaddr *)&options->server, options->server_size) < 0 && errno != EINPROGRESS) {
+    int fd = make_socket(settings, source, SOCK_NONBLOCK);
+    if (connect(fd, (const struct sockaddr *)&settings->server, settings->server_size) < 0 && errno != EINPROGRESS) {
         close(fd);
         return -1;
     }
@@ -90,12 +90,12 @@ void connect_need_files(unsigned count)
         if (limit.rlim_max < limit.rlim_cur)
             limit.rlim_max = limit.rlim_cur;
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-            fail("%u connections are more files than this process may have open", count);
+            bench_fail("%u connections are more files than this process may have open", count);
     }
 }
 
 void connect_unblock(int fd)
 {
     if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-        fail("cannot unblock a socket: %s", strerror(errno));
+        bench_fail("cannot unblock a socket: %s", strerror(errno));
 }

@@ -5,13 +5,13 @@
 #include "bench/settings.h"
 
 /* A blocking connection; `source` other than 0 picks a source address 127.0.x.y. */
-int connect_server(const struct options *options, unsigned source);
+int connect_server(const struct settings *settings, unsigned source);
 
 /* The same for a receiver. */
-int connect_receiver(const struct options *options);
+int connect_receiver(const struct settings *settings);
 
 /* The same without waiting: not blocking, and on its way. Negative: the server does not take it now. */
-int connect_begin(const struct options *options, unsigned source);
+int connect_begin(const struct settings *settings, unsigned source);
 
 /* When it is closed, also by the end of this process, then without TIME_WAIT, so that ports do not run out. */
 void connect_reset_at_close(int fd);

@@ -1,82 +1,58 @@
-/*
- * crowd.c: many connections: how fast they come, what they cost while they do nothing, and LIST among them.
- */
+/* crowd.c: see crowd.h. */
+#include "bench/crowd.h"
+
 #include "bench/connect.h"
 #include "bench/fail.h"
 #include "bench/measure.h"
-#include "bench/modes.h"
 #include "bench/peer_io.h"
-#include "bench/peers.h"
-#include "bench/report.h"
-#include "bench/settings.h"
 #include "protocol/frame.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BATCH 64u             /* connections that are being made at a time */
-#define SETTLE_NS 300000000L  /* until the server has done what follows a connection */
-#define PAUSE_NS 20000000L    /* between lists */
+#define SETTLE 0.3            /* seconds until the server has done what follows a connection */
+#define PAUSE 0.02            /* seconds between lists */
 #define MAX_LISTED (1u << 21) /* clients of one hub */
 #define LIST_BUFFER (256u << 10)
 
-static void pause_for(long ns)
-{
-    struct timespec time = {.tv_nsec = ns};
-    nanosleep(&time, NULL);
-}
-
-static void hold(double seconds)
-{
-    struct timespec time = {.tv_sec = (time_t)seconds};
-    time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
-    nanosleep(&time, NULL);
-}
-
 /* All of a batch are under way before the first has to answer. */
-static void connect_batch(const struct options *options, int *fds, uint64_t *ids, unsigned count, unsigned source)
+static void connect_batch(const struct settings *settings, int *fds, uint64_t *ids, unsigned count, unsigned source)
 {
     for (unsigned i = 0; i < count; i++) {
-        fds[i] = connect_server(options, source);
+        fds[i] = connect_server(settings, source);
         connect_reset_at_close(fds[i]);
-        peer_join(options->peer, fds[i], i, false);
+        peer_join(settings->peer, fds[i], i, false);
     }
     for (unsigned i = 0; i < count; i++)
-        ids[i] = options->peer->joined(fds[i], false);
+        ids[i] = settings->peer->joined(fds[i], false);
 }
 
-void crowd_connect(const struct options *options, struct result *result)
+void crowd_connect(const struct settings *settings, struct result *result)
 {
-    uint64_t start = measure_now(), from = start + (uint64_t)(options->warm_up * 1e9), now = start;
-    uint64_t end = from + (uint64_t)(options->seconds * 1e9), next = 0, own = 0, server = 0, made = 0;
+    struct measure_usage start = measure_usage(settings->pid), before = start;
+    uint64_t from = start.now + (uint64_t)(settings->warm_up * 1e9), end = from + (uint64_t)(settings->seconds * 1e9);
+    uint64_t now = start.now, made = 0, ids[BATCH];
     bool warm = false;
     int fds[BATCH];
-    uint64_t ids[BATCH];
-    while (now < end && (options->count == 0 || made < options->count)) {
+    while (now < end && (settings->count == 0 || made < settings->count)) {
         if (!warm && now >= from) {
             warm = true;
             made = 0;
-            from = now;
-            own = measure_own_cpu();
-            server = measure_server_cpu(options->pid);
+            before = measure_usage(settings->pid);
         }
-        connect_batch(options, fds, ids, BATCH, 0);
+        connect_batch(settings, fds, ids, BATCH, 0);
         for (unsigned i = 0; i < BATCH; i++)
             close(fds[i]);
         made += BATCH;
         now = measure_now();
-        if (now >= next) {
-            report_progress(options, (double)(now - start) / 1e9, made);
-            next = now + 250000000u;
-        }
+        if (report_is_due(now))
+            report_progress(settings, (double)(now - start.now) / 1e9, made);
     }
-    result->wall = (double)(now - from) / 1e9;
+    report_usage(result, &before);
     result->connections = (double)made / result->wall;
-    result->own_busy = (double)(measure_own_cpu() - own) / 1e9 / result->wall;
-    result->server_busy = (double)(measure_server_cpu(options->pid) - server) / 1e9 / result->wall;
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -99,12 +75,12 @@ static size_t list_read(int fd, uint64_t *ids, size_t room)
         size_t at = 0;
         ssize_t n = recv(fd, bytes + held, sizeof bytes - held, 0);
         if (n <= 0)
-            fail("the hub does not answer LIST: %s", n < 0 ? strerror(errno) : "it closed the connection");
+            bench_fail("the hub does not answer LIST: %s", n < 0 ? strerror(errno) : "it closed the connection");
         held += (size_t)n;
         while (held - at >= FRAME_WORD_SIZE) {
             uint32_t word = frame_load_word(bytes + at);
             if (frame_type(word) != FRAME_LIST)
-                fail("the hub answers LIST with another frame");
+                bench_fail("the hub answers LIST with another frame");
             if (held - at < frame_size(word))
                 break;
             for (unsigned i = 0; i < frame_count(word); i++, count++)
@@ -126,32 +102,32 @@ static void list_check(const uint64_t *known, unsigned connections, uint64_t *li
     qsort(listed, count, sizeof *listed, compare_ids);
     for (size_t i = 1; i < count; i++)
         if (listed[i] == listed[i - 1])
-            fail("a LIST has an id twice");
+            bench_fail("a LIST has an id twice");
     for (unsigned i = 1; i < connections; i++, at++) {
         while (at < count && listed[at] < known[i])
             at++;
         if (at == count || listed[at] != known[i])
-            fail("a LIST lacks a client");
+            bench_fail("a LIST lacks a client");
     }
 }
 
-static void time_lists(const struct options *options, int fd, uint64_t *ids, struct result *result)
+static void time_lists(const struct settings *settings, int fd, uint64_t *ids, struct result *result)
 {
     size_t room = MAX_LISTED, count = 0;
     uint64_t *listed = calloc(room, sizeof *listed);
     if (listed == NULL)
-        fail("not enough memory");
-    qsort(ids + 1, options->connections - 1, sizeof *ids, compare_ids);
-    for (unsigned i = 0; i < options->lists; i++) {
-        uint64_t cpu = measure_server_cpu(options->pid);
+        bench_fail("not enough memory");
+    qsort(ids + 1, settings->connections - 1, sizeof *ids, compare_ids);
+    for (unsigned i = 0; i < settings->lists; i++) {
+        uint64_t cpu = measure_server_cpu(settings->pid);
         uint64_t start = measure_now();
         count = list_read(fd, listed, room);
-        result->list_wall += (double)(measure_now() - start) / 1e9 / options->lists;
-        pause_for(PAUSE_NS); /* the times of a process are brought up to date when it goes to sleep */
-        result->list_hub += (double)(measure_server_cpu(options->pid) - cpu) / 1e9 / options->lists;
+        result->list_wall += (double)(measure_now() - start) / 1e9 / settings->lists;
+        measure_pause(PAUSE); /* the times of a process are brought up to date when it goes to sleep */
+        result->list_hub += (double)(measure_server_cpu(settings->pid) - cpu) / 1e9 / settings->lists;
         if (count > room)
-            fail("a LIST has more clients than a hub can have");
-        list_check(ids, options->connections, listed, count);
+            bench_fail("a LIST has more clients than a hub can have");
+        list_check(ids, settings->connections, listed, count);
     }
     result->listed = count;
     free(listed);
@@ -168,38 +144,35 @@ static unsigned first_source(void)
     return 1 + ((unsigned)getpid() % 4096) * 16;
 }
 
-void crowd_idle(const struct options *options, struct result *result)
+void crowd_idle(const struct settings *settings, struct result *result)
 {
-    unsigned connections = options->connections, made = 0;
+    unsigned connections = settings->connections, made = 0;
     int *fds = calloc(connections, sizeof *fds);
-    uint64_t *ids = calloc(connections, sizeof *ids), start, cpu, own;
+    uint64_t *ids = calloc(connections, sizeof *ids), start, now;
     connect_need_files(connections);
     if (fds == NULL || ids == NULL)
-        fail("not enough memory");
-    connect_batch(options, fds, ids, 1, first_source()); /* what the first one costs the server is not the others' */
-    pause_for(SETTLE_NS);
+        bench_fail("not enough memory");
+    connect_batch(settings, fds, ids, 1, first_source()); /* what the first one costs the server is not the others' */
+    measure_pause(SETTLE);
     result->kernel_empty = measure_kernel_tcp();
-    result->user_empty = measure_server_pss(options->pid);
-    start = measure_now();
-    for (made = 1; made < connections;) {
+    result->user_empty = measure_server_pss(settings->pid);
+    start = now = measure_now();
+    for (made = 1; made < connections; now = measure_now()) {
         unsigned count = connections - made < BATCH ? connections - made : BATCH;
-        connect_batch(options, fds + made, ids + made, count, first_source() + made / CONNECT_PER_SOURCE);
+        connect_batch(settings, fds + made, ids + made, count, first_source() + made / CONNECT_PER_SOURCE);
         made += count;
-        report_progress(options, (double)(measure_now() - start) / 1e9, made);
+        if (report_is_due(now))
+            report_progress(settings, (double)(now - start) / 1e9, made);
     }
     result->connections = (double)connections / ((double)(measure_now() - start) / 1e9);
-    pause_for(SETTLE_NS);
-    result->user_bytes = more(measure_server_pss(options->pid), result->user_empty);
+    measure_pause(SETTLE);
+    result->user_bytes = more(measure_server_pss(settings->pid), result->user_empty);
     result->kernel_bytes = more(measure_kernel_tcp(), result->kernel_empty);
-    start = measure_now();
-    cpu = measure_server_cpu(options->pid);
-    own = measure_own_cpu();
-    hold(options->seconds);
-    result->wall = (double)(measure_now() - start) / 1e9;
-    result->server_busy = (double)(measure_server_cpu(options->pid) - cpu) / 1e9 / result->wall;
-    result->own_busy = (double)(measure_own_cpu() - own) / 1e9 / result->wall;
-    if (options->peer == &peer_relayhub && options->lists > 0)
-        time_lists(options, fds[0], ids, result);
+    struct measure_usage before = measure_usage(settings->pid);
+    measure_pause(settings->seconds);
+    report_usage(result, &before);
+    if (settings->peer == &peer_relayhub && settings->lists > 0)
+        time_lists(settings, fds[0], ids, result);
     for (unsigned i = 0; i < connections; i++)
         close(fds[i]);
     free(fds);

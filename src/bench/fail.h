@@ -6,6 +6,6 @@
 #define RELAYHUB_BENCH_FAIL_H
 
 /* Ends the program with status 1 and a line on standard error. */
-_Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

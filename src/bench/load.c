@@ -1,18 +1,16 @@
 /*
- * load.c: throughput and latency: one epoll loop that drives all senders and receivers.
+ * load.c: see load.h. One epoll loop drives all senders and receivers.
  *
  * Throughput: each sender writes as fast as its window lets it. Latency: each message has a time at which it
  * ought to leave, from the rate alone, and what counts is the time from then until it has come; a server that
  * stalls is charged for all that had to wait meanwhile.
  */
+#include "bench/load.h"
+
 #include "bench/connect.h"
 #include "bench/fail.h"
-#include "bench/histogram.h"
 #include "bench/measure.h"
-#include "bench/modes.h"
 #include "bench/peer_io.h"
-#include "bench/report.h"
-#include "bench/settings.h"
 #include "bench/stream.h"
 #include "bench/wait.h"
 
@@ -30,7 +28,6 @@
 #define MAX_UNDER_WAY (1u << 20) /* deliveries of a sender: even a slow server is through with them soon */
 #define DRAIN_NS (UINT64_C(20) * 1000000000u)
 #define WAIT_NS (UINT64_C(50) * 1000000u)
-#define PROGRESS_NS (UINT64_C(250) * 1000000u)
 
 struct end {
     int fd;
@@ -52,7 +49,7 @@ struct sender {
 };
 
 struct load {
-    const struct options *options;
+    const struct settings *settings;
     struct histogram *latency; /* NULL: throughput */
     struct sender *senders;
     uint64_t *ids; /* the senders' */
@@ -71,7 +68,7 @@ static void end_watch(struct load *load, struct end *end)
     struct epoll_event event = {.data.ptr = end, .events = EPOLLIN | (end->sends != NULL ? EPOLLOUT | EPOLLET : 0)};
     connect_unblock(end->fd);
     if (epoll_ctl(load->epoll, EPOLL_CTL_ADD, end->fd, &event) < 0)
-        fail("epoll_ctl: %s", strerror(errno));
+        bench_fail("epoll_ctl: %s", strerror(errno));
 }
 
 static size_t larger(size_t a, size_t b)
@@ -88,44 +85,44 @@ static size_t smaller(size_t a, size_t b)
  * As many messages as the window has room for, counted in what a receiver reads. That is the same for servers
  * whose requests carry the receivers' ids; but there is an end to it, or the load would not fit into any cache.
  */
-static uint64_t window_messages(const struct options *options, const struct peer_group *group)
+static uint64_t window_messages(const struct settings *settings, const struct peer_group *group)
 {
     struct streams one;
     size_t messages;
-    streams_build(&one, options->peer, group, options->body, 1);
+    streams_build(&one, settings->peer, group, settings->body, 1);
     messages =
-        smaller(options->window / one.deliveries.message, options->window * REQUESTS_WINDOW / one.requests.message);
+        smaller(settings->window / one.deliveries.message, settings->window * REQUESTS_WINDOW / one.requests.message);
     streams_free(&one);
-    return larger(smaller(messages, MAX_UNDER_WAY / options->fan_out), 2);
+    return larger(smaller(messages, MAX_UNDER_WAY / settings->fan_out), 2);
 }
 
 /* Makes a receiver ready for what any of the senders may send. */
 static void receiver_mix(const struct load *load, struct end *end)
 {
-    unsigned count = load->options->senders;
+    unsigned count = load->settings->senders;
     end->from = NULL;
     end->mixed =
         (struct mixture){.count = count, .senders = load->ids, .cursors = calloc(count, sizeof(struct cursor))};
     if (end->mixed.cursors == NULL)
-        fail("not enough memory");
+        bench_fail("not enough memory");
     for (unsigned i = 0; i < count; i++)
         end->mixed.cursors[i].stream = &load->senders[i].streams.deliveries;
 }
 
 static void receivers_open(struct load *load, struct sender *sender)
 {
-    const struct options *options = load->options;
-    struct end *receivers = calloc(options->fan_out, sizeof *receivers);
+    const struct settings *settings = load->settings;
+    struct end *receivers = calloc(settings->fan_out, sizeof *receivers);
     if (receivers == NULL)
-        fail("not enough memory");
+        bench_fail("not enough memory");
     sender->receivers = receivers;
-    for (unsigned i = 0; i < options->fan_out; i++) {
+    for (unsigned i = 0; i < settings->fan_out; i++) {
         struct end *end = &sender->receivers[i];
-        *end = (struct end){.fd = connect_receiver(options), .from = sender};
-        peer_join(options->peer, end->fd, sender->group.number, true);
-        sender->group.receivers[i] = options->peer->joined(end->fd, true);
+        *end = (struct end){.fd = connect_receiver(settings), .from = sender};
+        peer_join(settings->peer, end->fd, sender->group.number, true);
+        sender->group.receivers[i] = settings->peer->joined(end->fd, true);
         end->read.stream = &sender->streams.deliveries;
-        if (options->shared)
+        if (settings->shared)
             receiver_mix(load, end);
     }
 }
@@ -134,43 +131,43 @@ static void receivers_open(struct load *load, struct sender *sender)
 static const struct cursor *received(const struct load *load, const struct sender *sender, unsigned receiver)
 {
     const struct end *end = &sender->receivers[receiver];
-    return load->options->shared ? &end->mixed.cursors[sender->group.number] : &end->read;
+    return load->settings->shared ? &end->mixed.cursors[sender->group.number] : &end->read;
 }
 
 static void sender_open(struct load *load, struct sender *sender, unsigned number)
 {
-    const struct options *options = load->options;
-    bool takes_over = options->shared && number > 0;
-    sender->group = (struct peer_group){.number = number, .fan_out = options->fan_out};
+    const struct settings *settings = load->settings;
+    bool takes_over = settings->shared && number > 0;
+    sender->group = (struct peer_group){.number = number, .fan_out = settings->fan_out};
     if (takes_over) {
         sender->receivers = load->senders[0].receivers;
         memcpy(sender->group.receivers, load->senders[0].group.receivers, sizeof sender->group.receivers);
     } else {
         receivers_open(load, sender);
     }
-    if (options->far_size > 0)
+    if (settings->far_size > 0)
         usleep(300000); /* until the sender's server knows of the receivers there */
-    sender->end = (struct end){.fd = connect_server(options, 0), .sends = sender};
-    peer_join(options->peer, sender->end.fd, number, false);
-    sender->group.sender = load->ids[number] = options->peer->joined(sender->end.fd, false);
-    load->window = window_messages(options, &sender->group);
-    streams_build(&sender->streams, options->peer, &sender->group, options->body, (size_t)load->window + 1);
+    sender->end = (struct end){.fd = connect_server(settings, 0), .sends = sender};
+    peer_join(settings->peer, sender->end.fd, number, false);
+    sender->group.sender = load->ids[number] = settings->peer->joined(sender->end.fd, false);
+    load->window = window_messages(settings, &sender->group);
+    streams_build(&sender->streams, settings->peer, &sender->group, settings->body, (size_t)load->window + 1);
     sender->end.read.stream = &sender->streams.answers;
     sender->written.stream = &sender->streams.requests;
-    for (unsigned i = 0; i < options->fan_out && !takes_over; i++)
+    for (unsigned i = 0; i < settings->fan_out && !takes_over; i++)
         end_watch(load, &sender->receivers[i]);
     end_watch(load, &sender->end);
 }
 
 static void load_close(struct load *load)
 {
-    for (unsigned s = 0; s < load->options->senders; s++) {
+    for (unsigned s = 0; s < load->settings->senders; s++) {
         struct sender *sender = &load->senders[s];
         close(sender->end.fd);
         streams_free(&sender->streams);
-        if (load->options->shared && s > 0)
+        if (load->settings->shared && s > 0)
             continue;
-        for (unsigned i = 0; i < load->options->fan_out; i++) {
+        for (unsigned i = 0; i < load->settings->fan_out; i++) {
             close(sender->receivers[i].fd);
             free(sender->receivers[i].mixed.cursors);
         }
@@ -185,7 +182,7 @@ static void load_close(struct load *load)
 
 static uint64_t intended(const struct load *load, uint64_t message)
 {
-    return load->start + (uint64_t)((double)message * 1e9 / load->options->rate);
+    return load->start + (uint64_t)((double)message * 1e9 / load->settings->rate);
 }
 
 static void note_latency(struct load *load, uint64_t first, uint64_t end)
@@ -200,7 +197,7 @@ static void note_latency(struct load *load, uint64_t first, uint64_t end)
 
 static void answer_interruptions(struct load *load, struct end *end, unsigned count)
 {
-    const char *answer = load->options->peer->interruption_answer;
+    const char *answer = load->settings->peer->interruption_answer;
     if (end->sends != NULL)
         end->sends->answer_due += count;
     else
@@ -216,11 +213,11 @@ static bool end_read(struct load *load, struct end *end)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0)
-        fail("the server closed a connection%s%s", n < 0 ? ": " : "", n < 0 ? strerror(errno) : "");
+        bench_fail("the server closed a connection%s%s", n < 0 ? ": " : "", n < 0 ? strerror(errno) : "");
     if (end->mixed.count > 0)
-        mixture_check(&end->mixed, load->options->peer, load->bytes, (size_t)n);
+        mixture_check(&end->mixed, load->settings->peer, load->bytes, (size_t)n);
     else
-        answer_interruptions(load, end, cursor_check(&end->read, load->options->peer, load->bytes, (size_t)n));
+        answer_interruptions(load, end, cursor_check(&end->read, load->settings->peer, load->bytes, (size_t)n));
     if (load->latency != NULL && end->from != NULL)
         note_latency(load, before / end->read.stream->message, end->read.passed / end->read.stream->message);
     return (size_t)n == sizeof load->bytes;
@@ -231,7 +228,7 @@ static bool end_read(struct load *load, struct end *end)
 static uint64_t slowest(const struct load *load, const struct sender *sender)
 {
     uint64_t least = UINT64_MAX;
-    for (unsigned i = 0; i < load->options->fan_out; i++)
+    for (unsigned i = 0; i < load->settings->fan_out; i++)
         if (received(load, sender, i)->passed < least)
             least = received(load, sender, i)->passed;
     return least / sender->streams.deliveries.message;
@@ -244,7 +241,7 @@ static void sender_allow(const struct load *load, struct sender *sender)
     uint64_t messages;
     if (load->latency != NULL) {
         uint64_t now = measure_now();
-        messages = now < load->start ? 0 : (uint64_t)((double)(now - load->start) * load->options->rate / 1e9) + 1;
+        messages = now < load->start ? 0 : (uint64_t)((double)(now - load->start) * load->settings->rate / 1e9) + 1;
     } else {
         messages = slowest(load, sender) + load->window;
         if (messages < sender->allowed / message + load->window / 4)
@@ -263,8 +260,8 @@ static void sender_write(const struct load *load, struct sender *sender)
         size_t size = cursor_left(at);
         ssize_t n;
         if (sender->answer_due > 0 && cursor_between(at)) {
-            peer_write(sender->end.fd, load->options->peer->interruption_answer,
-                       strlen(load->options->peer->interruption_answer));
+            peer_write(sender->end.fd, load->settings->peer->interruption_answer,
+                       strlen(load->settings->peer->interruption_answer));
             sender->answer_due--;
         }
         if (size > sender->allowed - at->passed)
@@ -273,7 +270,7 @@ static void sender_write(const struct load *load, struct sender *sender)
         if (n < 0 && errno == EAGAIN)
             sender->full = true;
         else if (n < 0 && errno != EINTR)
-            fail("the server closed a sender's connection: %s", strerror(errno));
+            bench_fail("the server closed a sender's connection: %s", strerror(errno));
         else if (n > 0)
             cursor_pass(at, (size_t)n);
     }
@@ -292,7 +289,7 @@ static void wait_for_events(struct load *load, struct epoll_event *events, int *
     struct timespec timeout = {.tv_nsec = (long)wait};
     *count = wait_for_epoll(load->epoll, events, EVENTS, &timeout);
     if (*count < 0 && errno != EINTR)
-        fail("epoll_wait: %s", strerror(errno));
+        bench_fail("epoll_wait: %s", strerror(errno));
 }
 
 static void turn(struct load *load)
@@ -308,25 +305,24 @@ static void turn(struct load *load)
             while (end_read(load, end) && end->sends != NULL)
                 ;
     }
-    for (unsigned i = 0; i < load->options->senders; i++) {
+    for (unsigned i = 0; i < load->settings->senders; i++) {
         sender_allow(load, &load->senders[i]);
         sender_write(load, &load->senders[i]);
     }
 }
 
 struct sums {
-    uint64_t now, own_cpu, server_cpu;
+    struct measure_usage usage;
     double messages, deliveries;
 };
 
 static struct sums load_sum(const struct load *load)
 {
-    struct sums sums = {.now = measure_now(), .own_cpu = measure_own_cpu()};
-    sums.server_cpu = measure_server_cpu(load->options->pid);
-    for (unsigned s = 0; s < load->options->senders; s++) {
+    struct sums sums = {.usage = measure_usage(load->settings->pid)};
+    for (unsigned s = 0; s < load->settings->senders; s++) {
         const struct sender *sender = &load->senders[s];
         sums.messages += (double)sender->written.passed / (double)sender->streams.requests.message;
-        for (unsigned i = 0; i < load->options->fan_out; i++)
+        for (unsigned i = 0; i < load->settings->fan_out; i++)
             sums.deliveries += (double)received(load, sender, i)->passed / (double)sender->streams.deliveries.message;
     }
     return sums;
@@ -335,7 +331,7 @@ static struct sums load_sum(const struct load *load)
 /* True when all that was sent has come, whole, and all answers. */
 static bool drained(const struct load *load)
 {
-    for (unsigned s = 0; s < load->options->senders; s++) {
+    for (unsigned s = 0; s < load->settings->senders; s++) {
         const struct sender *sender = &load->senders[s];
         uint64_t messages = sender->written.passed / sender->streams.requests.message;
         if (sender->written.passed < sender->allowed || slowest(load, sender) < messages ||
@@ -348,7 +344,7 @@ static bool drained(const struct load *load)
 /* Whether a run of this many messages has sent them all, and all have come. */
 static bool counted_out(const struct load *load)
 {
-    for (unsigned s = 0; s < load->options->senders; s++)
+    for (unsigned s = 0; s < load->settings->senders; s++)
         if (load->senders[s].allowed / load->senders[s].streams.requests.message < load->last)
             return false;
     return drained(load);
@@ -356,12 +352,10 @@ static bool counted_out(const struct load *load)
 
 static void run_until(struct load *load, uint64_t end)
 {
-    uint64_t next = load->start + PROGRESS_NS, now;
+    uint64_t now;
     while ((now = measure_now()) < end && !counted_out(load)) {
-        if (now >= next) {
-            report_progress(load->options, (double)(now - load->start) / 1e9, (uint64_t)load_sum(load).deliveries);
-            next = now + PROGRESS_NS;
-        }
+        if (report_is_due(now))
+            report_progress(load->settings, (double)(now - load->start) / 1e9, (uint64_t)load_sum(load).deliveries);
         turn(load);
     }
 }
@@ -373,39 +367,38 @@ static void drain(struct load *load)
     load->last = 0;
     while (!drained(load)) {
         if (measure_now() > limit)
-            fail("deliveries are lost: not all came within %u seconds of the end", (unsigned)(DRAIN_NS / 1000000000u));
+            bench_fail("deliveries are lost: not all came within %u seconds of the end",
+                       (unsigned)(DRAIN_NS / 1000000000u));
         turn(load);
     }
 }
 
-void load_run(const struct options *options, struct result *result)
+void load_run(const struct settings *settings, struct result *result)
 {
     static struct load load;
     struct sums before, after;
-    load = (struct load){.options = options, .latency = result->latency, .last = UINT64_MAX};
+    load = (struct load){.settings = settings, .latency = result->latency, .last = UINT64_MAX};
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
-    load.senders = calloc(options->senders, sizeof *load.senders);
-    load.ids = calloc(options->senders, sizeof *load.ids);
+    load.senders = calloc(settings->senders, sizeof *load.senders);
+    load.ids = calloc(settings->senders, sizeof *load.ids);
     if (load.epoll < 0 || load.senders == NULL || load.ids == NULL)
-        fail("cannot start: %s", strerror(errno));
+        bench_fail("cannot start: %s", strerror(errno));
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); /* to be woken when the next message is due, and not later */
-    for (unsigned i = 0; i < options->senders; i++)
+    for (unsigned i = 0; i < settings->senders; i++)
         sender_open(&load, &load.senders[i], i);
     load.start = measure_now();
-    load.from = load.start + (uint64_t)(options->warm_up * 1e9);
+    load.from = load.start + (uint64_t)(settings->warm_up * 1e9);
     run_until(&load, load.from);
     before = load_sum(&load);
-    if (options->count > 0)
-        load.last = load.senders[0].allowed / load.senders[0].streams.requests.message + options->count;
-    run_until(&load, before.now + (uint64_t)(options->seconds * 1e9));
+    if (settings->count > 0)
+        load.last = load.senders[0].allowed / load.senders[0].streams.requests.message + settings->count;
+    run_until(&load, before.usage.now + (uint64_t)(settings->seconds * 1e9));
     after = load_sum(&load);
+    report_usage(result, &before.usage);
     drain(&load);
     result->checked = (uint64_t)(load_sum(&load).deliveries + 0.5);
-    result->wall = (double)(after.now - before.now) / 1e9;
-    result->own_busy = (double)(after.own_cpu - before.own_cpu) / 1e9 / result->wall;
-    result->server_busy = (double)(after.server_cpu - before.server_cpu) / 1e9 / result->wall;
     result->messages = (after.messages - before.messages) / result->wall;
     result->deliveries = (after.deliveries - before.deliveries) / result->wall;
-    result->bytes = result->deliveries * (double)options->body;
+    result->bytes = result->deliveries * (double)settings->body;
     load_close(&load);
 }

@@ -22,9 +22,11 @@ uint64_t measure_now(void)
     return clock_read(CLOCK_MONOTONIC);
 }
 
-uint64_t measure_own_cpu(void)
+void measure_pause(double seconds)
 {
-    return clock_read(CLOCK_PROCESS_CPUTIME_ID);
+    struct timespec time = {.tv_sec = (time_t)seconds};
+    time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
+    nanosleep(&time, NULL);
 }
 
 /* The number after `name` in a file of /proc, in its own unit; 0 when there is none. An empty name: the first. */
@@ -97,6 +99,13 @@ static uint64_t sum_tree(pid_t pid, uint64_t (*of_thread)(const char *task), boo
 uint64_t measure_server_cpu(pid_t pid)
 {
     return pid == 0 ? 0 : sum_tree(pid, thread_cpu, false);
+}
+
+struct measure_usage measure_usage(pid_t server)
+{
+    return (struct measure_usage){.now = measure_now(),
+                                  .own_cpu = clock_read(CLOCK_PROCESS_CPUTIME_ID),
+                                  .server_cpu = measure_server_cpu(server)};
 }
 
 uint64_t measure_server_pss(pid_t pid)

@@ -21,7 +21,7 @@ void peer_write(int fd, const void *bytes, size_t size)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            fail("cannot write to the server: %s", strerror(errno));
+            bench_fail("cannot write to the server: %s", strerror(errno));
         at += n;
         size -= (size_t)n;
     }
@@ -41,9 +41,9 @@ static size_t read_some(int fd, void *bytes, size_t room)
         n = recv(fd, bytes, room, 0);
     while (n < 0 && errno == EINTR);
     if (n < 0)
-        fail("the server does not answer: %s", strerror(errno));
+        bench_fail("the server does not answer: %s", strerror(errno));
     if (n == 0)
-        fail("the server closed a connection");
+        bench_fail("the server closed a connection");
     return (size_t)n;
 }
 
@@ -63,7 +63,7 @@ void peer_read_until(int fd, const char *end)
     size_t size = strlen(end), held = 0;
     do {
         if (held == sizeof text)
-            fail("the server's answer is too long");
+            bench_fail("the server's answer is too long");
         held += read_some(fd, text + held, sizeof text - held);
     } while (held < size || memcmp(text + held - size, end, size) != 0);
 }

@@ -67,12 +67,12 @@ static uint64_t joined(int fd, bool receives)
     uint8_t welcome[4], answer[5];
     peer_read(fd, welcome, sizeof welcome);
     if (welcome[0] != CONNACK || welcome[3] != 0)
-        fail("the server refuses a client");
+        bench_fail("the server refuses a client");
     if (!receives)
         return 0;
     peer_read(fd, answer, sizeof answer);
     if (answer[0] != SUBACK || answer[4] != 0)
-        fail("the server refuses a subscription");
+        bench_fail("the server refuses a subscription");
     return 0;
 }
 

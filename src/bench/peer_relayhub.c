@@ -18,7 +18,7 @@ static uint64_t joined(int fd, bool receives)
     (void)receives;
     peer_read(fd, bytes, sizeof bytes);
     if (frame_load_word(bytes) != frame_word(FRAME_IDENTITY, 1, 0))
-        fail("the hub's answer to IDENTITY is another frame");
+        bench_fail("the hub's answer to IDENTITY is another frame");
     return frame_load_id(bytes + FRAME_WORD_SIZE);
 }
 

@@ -1,8 +1,9 @@
-/* settings.h: the values of the command line of relayhub-bench; see relayhub-bench(1). */
+/* settings.h: the values of the command line that all modes share; see relayhub-bench(1). */
 #ifndef RELAYHUB_BENCH_SETTINGS_H
 #define RELAYHUB_BENCH_SETTINGS_H
 
 #include "bench/peer.h"
+#include "options.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,48 +11,42 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
-/* What the option --beside names, with the defaults of other options; 0: it has none. */
-struct beside {
-    const char *name;
-    unsigned senders, receivers, attackers;
-    size_t body;
-    bool hub_only;          /* other servers have nothing like it */
-    const char *deliveries; /* what its deliveries are, for people */
-};
-
-/* How receivers read: READER_FAST, or for stuck ones the value of --reader. */
-enum reader { READER_FAST, READER_NEVER, READER_SLOW1, READER_SLOW10K, READER_RETURN };
-
-struct options {
+struct settings {
     const char *mode;
+    uint32_t peer_number; /* in the table of peers */
     const struct peer *peer;
+    const char *hub, *receivers_at; /* NULL: not given */
     struct sockaddr_storage server;
     socklen_t server_size;
     struct sockaddr_storage far_server; /* throughput, latency: where receivers connect */
     socklen_t far_size;                 /* 0: at the same one */
     unsigned senders;
-    unsigned fan_out; /* receivers of each sender */
-    bool shared;      /* throughput: all senders have the same ones; else no two have one in common */
-    unsigned idle;    /* connections that do nothing meanwhile */
-    size_t body;      /* bytes */
-    size_t window;    /* throughput: bytes under way to each receiver, at least two messages */
-    double rate;      /* latency: messages a second of each sender; isolation: round trips of all pairs */
-    double seconds;   /* measured */
-    double warm_up;   /* before */
-    uint64_t count;   /* throughput, connect: ends after this many messages of each sender, or connections; 0: never */
-    unsigned connections; /* idle: how many */
-    unsigned lists;       /* idle: how many LIST are timed */
-    /* isolation and crowd */
-    unsigned pairs;
-    const struct beside *beside; /* what runs beside the pairs */
-    enum reader reader;          /* how stuck receivers read */
-    unsigned receivers;
-    unsigned attackers;
+    unsigned fan_out;        /* receivers of each sender */
+    bool shared;             /* throughput: all senders have the same ones; else no two have one in common */
+    size_t body;             /* bytes */
+    size_t window;           /* throughput: bytes under way to each receiver, at least two messages */
+    double rate;             /* latency: messages a second of each sender; isolation: round trips of all pairs */
+    double seconds;          /* measured */
+    double warm_up;          /* before */
+    uint64_t count;          /* throughput, connect: ends after this many messages of each sender, or connections */
+    unsigned connections;    /* idle: how many */
+    unsigned lists;          /* idle: how many LIST are timed */
     unsigned receive_buffer; /* bytes, of sockets that are made from now on; 0: as the kernel has it */
-    bool half_close;
-
-    pid_t pid; /* the server, with its descendants; 0: not known */
+    pid_t pid;               /* the server, with its descendants; 0: not known */
     bool json;
 };
+
+#define SETTINGS_AT(member) OPTION_AT(struct settings, member)
+
+/* Ends the program with status 64 and a line on standard error. */
+_Noreturn void settings_refuse(const char *what, const char *value);
+
+/*
+ * Reads a command line into what begins with *settings: the options of all modes, those of the table, and one of these
+ * modes. Finds the peer and the servers. Ends the program with status 64 and a line on standard error when the command
+ * line has a mistake.
+ */
+void settings_read(struct settings *settings, const struct option_table *table, const char *const *modes, int argc,
+                   char *argv[]);
 
 #endif

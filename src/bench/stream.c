@@ -30,7 +30,7 @@ static void allocate(struct stream *stream, size_t messages, size_t size)
 {
     stream->bytes = malloc(messages * size + PEER_MAX_HEADER);
     if (stream->bytes == NULL)
-        fail("not enough memory");
+        bench_fail("not enough memory");
 }
 
 void streams_build(struct streams *streams, const struct peer *peer, const struct peer_group *group, size_t body,
@@ -42,7 +42,7 @@ void streams_build(struct streams *streams, const struct peer *peer, const struc
     allocate(&streams->deliveries, messages, body + PEER_MAX_HEADER);
     allocate(&streams->answers, messages, PEER_MAX_HEADER);
     if (content == NULL)
-        fail("not enough memory");
+        bench_fail("not enough memory");
     for (size_t i = 0; i < messages; i++) {
         struct stream *to = &streams->requests;
         fill_body(content, body, group->number, i);
@@ -77,9 +77,9 @@ static _Noreturn void wrong(const struct cursor *cursor, const uint8_t *bytes, s
 {
     const struct stream *stream = cursor->stream;
     if (stream->size == 0)
-        fail("the server sent what nobody asked for: %.*s", (int)(size < 60 ? size : 60), (const char *)bytes);
-    fail("a delivery is lost or wrong: byte %zu of message %llu", cursor->at % stream->message,
-         (unsigned long long)(cursor->passed / stream->message));
+        bench_fail("the server sent what nobody asked for: %.*s", (int)(size < 60 ? size : 60), (const char *)bytes);
+    bench_fail("a delivery is lost or wrong: byte %zu of message %llu", cursor->at % stream->message,
+               (unsigned long long)(cursor->passed / stream->message));
 }
 
 /* Takes one byte of an interruption, started or between messages. Returns false when it is none. */
@@ -128,7 +128,7 @@ static void mixture_find(struct mixture *mixture, uint64_t sender)
             return;
         }
     }
-    fail("a delivery has a sender that there is not");
+    bench_fail("a delivery has a sender that there is not");
 }
 
 /* Takes what there is of a message's header. Returns how much that was. */

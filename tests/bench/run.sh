@@ -2,12 +2,12 @@
 # shellcheck disable=SC2034,SC1091,SC2154 # the parts that it reads share its variables
 # The whole benchmark: relayhub, its peers and the floors under the same load, for make bench.
 #
-# RELAYHUBD, RELAYHUB_BENCH and FLOOR name the programs; results go to BENCH_DIR. With BENCH_SHORT=1 it takes a
+# RELAYHUBD, RELAYHUB_BENCH, ATTACKERS and FLOOR name the programs; results go to BENCH_DIR. With BENCH_SHORT=1 it takes a
 # few seconds, without peers. BENCH_ROUNDS and BENCH_SECONDS change how long it measures. OLD_RELAYHUBD may name
 # another relayhubd, of any version: it is measured in the same rounds, and the new one's figures over its are shown.
 set -eu
 
-: "${RELAYHUBD:?}" "${RELAYHUB_BENCH:?}" "${FLOOR:?}" "${BENCH_DIR:?}"
+: "${RELAYHUBD:?}" "${RELAYHUB_BENCH:?}" "${ATTACKERS:?}" "${FLOOR:?}" "${BENCH_DIR:?}"
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$BENCH_DIR"
 BENCH_DIR=$(cd "$BENCH_DIR" && pwd)
@@ -62,17 +62,18 @@ value() {
     printf '%s\n' "$1" | sed -n "s/.*\"$2\":\\([-0-9.e+]*\\).*/\\1/p"
 }
 
-# bench SERVER OPTION...: one run; its line is in $line. Only a hub's failure ends the benchmark.
+# bench SERVER OPTION... MODE: one run; its line is in $line. Only a hub's failure ends the benchmark.
 bench() {
     server=$1
     shift
+    case " $*" in *' crowd' | *' isolation') program=$ATTACKERS ;; *) program=$RELAYHUB_BENCH ;; esac
     eval "port=\$port_$server pid=\$pid_$server"
     case $server in
     accept | crowd | callgrind | upgraded | relayhub*) peer=relayhub ;;
     floor_pairs) peer=floor1 ;;
     *) peer=${server%_tuned} ;;
     esac
-    if line=$($on_load timeout 120 "$RELAYHUB_BENCH" --json --peer "$peer" --hub "127.0.0.1:$port" --pid "$pid" \
+    if line=$($on_load timeout 120 "$program" --json --peer "$peer" --hub "127.0.0.1:$port" --pid "$pid" \
         --warm-up 0.1 "$@" 2>"$BENCH_DIR/error"); then
         printf '%s\n' "$line" >>"$runs"
         return 0

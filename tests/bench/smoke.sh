@@ -32,16 +32,19 @@ grep 'lost or wrong' "$BENCH_DIR/error"
 # Options that do not go together, or are none.
 refused() {
     status=0
-    "$RELAYHUB_BENCH" "$@" >"$BENCH_DIR/out" 2>"$BENCH_DIR/error" || status=$?
+    "$@" >"$BENCH_DIR/out" 2>"$BENCH_DIR/error" || status=$?
     if [ "$status" -ne 64 ] || ! [ -s "$BENCH_DIR/error" ]; then
-        echo "relayhub-bench $*: status $status instead of 64 and a reason" >&2
+        echo "$*: status $status instead of 64 and a reason" >&2
         exit 1
     fi
 }
-refused --beside nothing isolation
-refused --reader sometimes isolation
-refused --peer nats --beside list isolation
-refused --body 8K crowd
+refused "$RELAYHUB_BENCH" --body 2M throughput
+refused "$RELAYHUB_BENCH" --shared latency
+refused "$RELAYHUB_BENCH" isolation
+refused "$ATTACKERS" --beside nothing isolation
+refused "$ATTACKERS" --reader sometimes isolation
+refused "$ATTACKERS" --peer nats --beside list isolation
+refused "$ATTACKERS" --body 8K crowd
 
 # The pairs of the benchmark notice a server that stalls: this one is stopped for half of the time.
 "$RELAYHUBD" --foreground --workers 1 --listen 127.0.0.1:0 2>"$BENCH_DIR/stalled" &
@@ -50,7 +53,7 @@ trap 'kill $floor $hub 2>/dev/null || :; rm -rf "$BENCH_DIR"' EXIT
 while ! grep -qs 'ready, ' "$BENCH_DIR/stalled"; do sleep 0.05; done
 worker=$(sed -n 's/.*worker 0 started, pid //p' "$BENCH_DIR/stalled")
 port=$(sed -n 's/.*listening on 127.0.0.1://p' "$BENCH_DIR/stalled")
-"$RELAYHUB_BENCH" --json --hub "127.0.0.1:$port" --pairs 5 --rate 200 --warm-up 0.2 --seconds 1.5 isolation \
+"$ATTACKERS" --hub "127.0.0.1:$port" --pairs 5 --rate 200 --warm-up 0.2 --seconds 1.5 isolation \
     >"$BENCH_DIR/stall.json" &
 bench=$!
 sleep 0.7
@@ -65,7 +68,7 @@ if [ "${longest:-0}" -lt 400000000 ]; then
 fi
 
 # They notice one that dies, and that no new client is served then.
-"$RELAYHUB_BENCH" --json --hub "127.0.0.1:$port" --pairs 5 --rate 200 --warm-up 0.2 --seconds 1 isolation \
+"$ATTACKERS" --hub "127.0.0.1:$port" --pairs 5 --rate 200 --warm-up 0.2 --seconds 1 isolation \
     >"$BENCH_DIR/dead.json" &
 bench=$!
 sleep 0.6

@@ -3,13 +3,15 @@
  * go on beside floods, stuck receivers and incomplete frames; honest uploads all arrive; whoever is gone gives all
  * back.
  *
- * The thresholds are what a busy machine keeps; `relayhub-bench isolation` measures what is really reached.
+ * The program tests/bench/attackers, which ATTACKERS names, plays the pairs and what runs beside them. The thresholds
+ * are what a busy machine keeps; `make bench` measures what is really reached.
  */
 #include "harness.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -18,13 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAIRS 10u
-#define SECONDS 2
 #define LONGEST 800 /* milliseconds that a round trip may take */
 #define TRIES 4
 
 static struct hub hub;
-static struct client left[PAIRS], right[PAIRS];
 
 static void set_up(void)
 {
@@ -34,291 +33,151 @@ static void set_up(void)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* ---- the pairs ---- */
+/* ---- pairs and what runs beside them ---- */
 
-static void open_pairs(void)
+struct attackers {
+    pid_t pid;
+    int out;
+    char result[8192]; /* a line of JSON */
+};
+
+static void attackers_start(struct attackers *attackers, const char *options)
 {
-    for (unsigned i = 0; i < PAIRS; i++) {
-        client_open(&left[i], &hub);
-        client_open(&right[i], &hub);
-    }
-}
+    int fds[2];
+    char command[512];
 
-/* All pairs play ping-pong for a while, in turn. Returns the longest time that a round trip took. */
-static int play(int milliseconds)
-{
-    int64_t end = now_ms() + milliseconds;
-    int longest = 0;
-
-    for (unsigned trips = 0; now_ms() < end; trips++) {
-        struct client *ping = &left[trips % PAIRS], *pong = &right[trips % PAIRS];
-        int64_t start = now_ms();
-        client_message_to(ping, pong, "there");
-        expect_text(pong, ping, "there");
-        client_message_to(pong, ping, "and back");
-        expect_text(ping, pong, "and back");
-        longest = now_ms() - start > longest ? (int)(now_ms() - start) : longest;
-        poll(NULL, 0, 1); /* they have little to say */
-    }
-    return longest;
-}
-
-/* ---- others, in a process of their own ---- */
-
-static pid_t beside(void (*attack)(void))
-{
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
-    if (pid == 0) {
+    snprintf(command, sizeof command, "exec %s --hub 127.0.0.1:%d --pairs 10 --rate 1000 --warm-up 0.2 %s isolation",
+             getenv("ATTACKERS"), hub.port, options);
+    ck_assert_int_eq(pipe(fds), 0);
+    attackers->pid = fork();
+    ck_assert_int_ge(attackers->pid, 0);
+    if (attackers->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        attack();
-        _exit(0);
+        dup2(fds[1], STDOUT_FILENO);
+        execl("/bin/sh", "sh", "-c", command, NULL);
+        _exit(127);
     }
-    return pid;
+    close(fds[1]);
+    attackers->out = fds[0];
 }
 
-static void end_of(pid_t pid)
+static void attackers_end(struct attackers *attackers, int status)
 {
-    kill(pid, SIGKILL);
-    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    int how;
+
+    ck_assert_int_eq(waitpid(attackers->pid, &how, 0), attackers->pid);
+    ck_assert_int_eq(how, status);
+    close(attackers->out);
 }
 
-/* Sends one frame again and again, to the next of `count` receivers each time, and reads as many as `reads` of them. */
-static void send_for_ever(const struct client *senders, unsigned sender_count, const struct client *receivers,
-                          unsigned count, unsigned fan_out, uint32_t body, bool reads)
+/* Reads the result. */
+static void attackers_await(struct attackers *attackers)
 {
-    static uint8_t frame[20][FRAME_MAX_SIZE], drain[1 << 20];
-    size_t size[20], sent[20];
-    uint64_t ids[FRAME_MAX_IDS];
-    unsigned next = 0;
+    size_t used = 0;
+    ssize_t n;
 
-    memset(size, 0, sizeof size);
-    memset(sent, 0, sizeof sent);
-    for (;;) {
-        bool idle = true;
-        for (unsigned s = 0; s < sender_count; s++) {
-            if (sent[s] == size[s]) {
-                for (unsigned i = 0; i < fan_out; i++)
-                    ids[i] = receivers[next++ % count].id;
-                size[s] = make_message(frame[s], ids, fan_out, drain, body);
-                sent[s] = 0;
-            }
-            ssize_t took = send(senders[s].fd, frame[s] + sent[s], size[s] - sent[s], MSG_NOSIGNAL | MSG_DONTWAIT);
-            sent[s] += took > 0 ? (size_t)took : 0;
-            idle &= took <= 0;
-            while (recv(senders[s].fd, drain, sizeof drain, MSG_DONTWAIT) > 0)
-                ;
-        }
-        for (unsigned i = 0; reads && i < count; i++)
-            idle &= recv(receivers[i].fd, drain, sizeof drain, MSG_DONTWAIT) <= 0;
-        if (idle)
-            poll(NULL, 0, 1);
-    }
+    while ((n = read(attackers->out, attackers->result + used, sizeof attackers->result - 1 - used)) > 0)
+        used += (size_t)n;
+    attackers->result[used] = '\0';
+    attackers_end(attackers, 0);
 }
 
-static struct client others[1200];
-
-static void flood_to_all(void)
+static double value(const struct attackers *attackers, const char *name)
 {
-    for (unsigned i = 0; i < 256; i++)
-        client_open(&others[i], &hub);
-    send_for_ever(others, 1, others + 1, 255, 255, 65536, true);
+    char key[32];
+
+    snprintf(key, sizeof key, "\"%s\":", name);
+    const char *at = strstr(attackers->result, key);
+    ck_assert_msg(at != NULL, "no %s in %s", name, attackers->result);
+    return strtod(at + strlen(key), NULL);
 }
 
-static void pipeline_identity(void)
-{
-    static uint8_t requests[65536], drain[1 << 20];
-
-    for (size_t i = 0; i < sizeof requests; i += FRAME_WORD_SIZE)
-        frame_store_word(requests + i, frame_word(FRAME_IDENTITY, 0, 0));
-    for (unsigned i = 0; i < 100; i++)
-        client_open(&others[i], &hub);
-    for (;;) {
-        for (unsigned i = 0; i < 100; i++) {
-            while (recv(others[i].fd, drain, sizeof drain, MSG_DONTWAIT) > 0)
-                ;
-            (void)send(others[i].fd, requests, sizeof requests, MSG_NOSIGNAL | MSG_DONTWAIT);
-        }
-    }
-}
-
-static void open_stuck_receivers(unsigned first, unsigned count)
-{
-    int small = 4096;
-    for (unsigned i = first; i < first + count; i++) {
-        client_open(&others[i], &hub);
-        setsockopt(others[i].fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    }
-}
-
-static void fill_stuck_receivers(void)
-{
-    for (unsigned i = 0; i < 20; i++)
-        client_open(&others[i], &hub);
-    open_stuck_receivers(20, 300);
-    send_for_ever(others, 20, others + 20, 300, 1, 65536, false);
-}
-
-static void fill_stuck_receivers_with_little(void)
-{
-    for (unsigned i = 0; i < 20; i++)
-        client_open(&others[i], &hub);
-    open_stuck_receivers(20, 300);
-    send_for_ever(others, 20, others + 20, 300, 100, 0, false);
-}
-
-/* Each holds all but the end of a frame of 1 MiB, as far as the hub takes it. */
-static void hold_incomplete_frames(void)
-{
-    static uint8_t frame[FRAME_MAX_SIZE], body[FRAME_MAX_BODY];
-    static size_t sent[1200];
-    const uint64_t nobody = 1;
-    size_t size = make_message(frame, &nobody, 1, body, FRAME_MAX_BODY) - 100;
-
-    for (unsigned i = 0; i < 1200; i++)
-        client_open_silent(&others[i], &hub);
-    for (;;) {
-        for (unsigned i = 0; i < 1200; i++) {
-            ssize_t took = send(others[i].fd, frame + sent[i], size - sent[i], MSG_NOSIGNAL | MSG_DONTWAIT);
-            sent[i] += took > 0 ? (size_t)took : 0;
-        }
-        poll(NULL, 0, 1);
-    }
-}
-
-static const struct {
-    const char *name;
-    void (*attack)(void);
-} attacks[] = {{"flood", flood_to_all},
-               {"identity", pipeline_identity},
-               {"stuck", fill_stuck_receivers},
-               {"little", fill_stuck_receivers_with_little},
-               {"incomplete", hold_incomplete_frames}};
-#define ATTACKS (sizeof attacks / sizeof attacks[0])
-
-/* A client that comes now is served at once. */
+/* Clients that come now are served at once. */
 static void expect_prompt_service(void)
 {
-    struct client fresh;
     int64_t start = now_ms();
-    client_open(&fresh, &hub);
-    client_message_to(&fresh, &left[0], "new here");
-    expect_text(&left[0], &fresh, "new here");
+
+    expect_service(&hub, 2);
     ck_assert_int_lt(now_ms() - start, patient(PATIENCE / 6));
-    client_close(&fresh);
 }
 
 /* Who is gone gives all back, its place among the connections too. */
 static void expect_all_back(void)
 {
-    hub_await_statistic(&hub, "connections", 2 * PAIRS);
+    hub_await_statistic(&hub, "connections", 0);
     hub_await_statistic(&hub, "store_blocks_used", 0);
     hub_await_statistic(&hub, "segments_used", 0);
 }
 
+static const char *const attacks[] = {"--beside flood --fan-out 255", "--beside identity", "--beside stuck",
+                                      "--beside stuck --fan-out 100 --body 0", "--beside incomplete --attackers 1200"};
+#define ATTACKS (sizeof attacks / sizeof attacks[0])
+
 /* A machine that is busy with something else may spoil a try, but a real stall spoils them all. */
 START_TEST(test_pairs_go_on)
 {
-    int longest = patient(LONGEST);
+    struct attackers attackers;
+    double longest = patient(LONGEST);
+    char options[128];
 
     hub_start(&hub, harness_workers[_i % 2], NULL); /* 1 and 2 */
-    open_pairs();
-    play(200);
+    snprintf(options, sizeof options, "%s --seconds 2", attacks[_i / 2]);
     for (int tries = 0; tries < TRIES && longest >= patient(LONGEST); tries++) {
-        pid_t attacker = beside(attacks[_i / 2].attack);
-        longest = play(SECONDS * 1000);
-        expect_prompt_service();
-        end_of(attacker);
+        attackers_start(&attackers, options);
+        while (poll(&(struct pollfd){.fd = attackers.out, .events = POLLIN}, 1, 100) == 0)
+            expect_prompt_service();
+        attackers_await(&attackers);
+        ck_assert_msg(value(&attackers, "closed") + value(&attackers, "undelivered") <= 0, "%s", attackers.result);
+        longest = value(&attackers, "longest_ns") / 1e6;
         expect_all_back();
     }
-    ck_assert_msg(longest < patient(LONGEST), "%s: a round trip took %d ms", attacks[_i / 2].name, longest);
-    for (unsigned i = 0; i < PAIRS; i++) {
-        expect_nothing(&left[i]); /* nobody was told UNDELIVERED */
-        expect_nothing(&right[i]);
-    }
+    ck_assert_msg(longest < patient(LONGEST), "%s: a round trip took %.0f ms", attacks[_i / 2], longest);
     hub_stop(&hub);
 }
 END_TEST
 
-/* ---- honest uploads ---- */
-
 /* All upload one body of 1 MiB at the same pace, in pieces. */
-static void upload(unsigned count, const struct client *receiver)
+static void expect_uploads(unsigned count)
 {
-    static uint8_t frame[FRAME_MAX_SIZE], body[FRAME_MAX_BODY];
-    static size_t sent[600];
-    size_t size = make_message(frame, &receiver->id, 1, body, FRAME_MAX_BODY);
-    unsigned left_over = count;
+    struct attackers attackers;
+    char options[128];
 
-    for (unsigned i = 0; i < count; i++)
-        client_open(&others[i], &hub);
-    while (left_over > 0) {
-        left_over = 0;
-        for (unsigned i = 0; i < count; i++) {
-            size_t piece = size - sent[i] < 16384 ? size - sent[i] : 16384;
-            ssize_t took = send(others[i].fd, frame + sent[i], piece, MSG_NOSIGNAL | MSG_DONTWAIT);
-            if (took < 0 && errno != EAGAIN)
-                _exit(1);
-            sent[i] += took > 0 ? (size_t)took : 0;
-            left_over += sent[i] < size;
-        }
-        poll(NULL, 0, 2);
-    }
-    pause();
-}
-
-static struct client reader;
-
-static void upload_24(void)
-{
-    upload(24, &reader);
-}
-
-static void upload_600(void)
-{
-    upload(600, &reader);
-}
-
-static void expect_uploads(unsigned count, void (*uploads)(void))
-{
-    struct frame frame;
-
-    open_pairs();
-    client_open(&reader, &hub);
-    pid_t uploader = beside(uploads);
-    for (unsigned i = 0; i < count; i++) {
-        client_receive(&reader, &frame);
-        ck_assert_int_eq(frame.type, FRAME_MESSAGE);
-        ck_assert_uint_eq(frame.length, FRAME_MAX_BODY);
-    }
-    play(100);
-    end_of(uploader);
-    hub_await_statistic(&hub, "store_blocks_used", 0);
+    snprintf(options, sizeof options, "--beside uploads --attackers %u --seconds %d", count,
+             patient(2 * PATIENCE) / 1000);
+    attackers_start(&attackers, options);
+    attackers_await(&attackers);
+    ck_assert_uint_eq((unsigned)value(&attackers, "arrived"), count);
+    ck_assert_msg(value(&attackers, "closed") + value(&attackers, "beside_closed") <= 0, "%s", attackers.result);
+    expect_all_back();
     hub_stop(&hub);
 }
 
 START_TEST(test_24_uploads_to_a_small_store)
 {
     hub_start(&hub, 1, "--store-size", "8M", NULL);
-    expect_uploads(24, upload_24);
+    expect_uploads(24);
 }
 END_TEST
 
 START_TEST(test_600_uploads)
 {
     hub_start(&hub, 2, NULL);
-    expect_uploads(600, upload_600);
+    expect_uploads(600);
 }
 END_TEST
 
 /* ---- those that are gone while they are paused ---- */
 
+static struct client others[20];
+
 /* The sender is paused, as its receiver is stuck, or as the store has no room for its frame. */
 static void pause_by_receiver(struct client *sender)
 {
     static uint8_t frame[FRAME_MAX_SIZE], body[200000];
+    int small = 4096;
 
-    open_stuck_receivers(0, 1);
+    client_open(&others[0], &hub);
+    setsockopt(others[0].fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     size_t size = make_message(frame, &others[0].id, 1, body, sizeof body);
     for (size_t sent = 0; hub_statistic(&hub, "paused_by_receiver") == 0;) {
         ssize_t took = send(sender->fd, frame + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -392,17 +251,16 @@ START_TEST(test_a_steady_reader_is_not_cut_off)
 {
     static uint8_t body[200000], drain[20000];
     struct client sender, slow;
+    struct attackers attackers;
     size_t got = 0, wanted = 100 * (sizeof body + FRAME_DELIVERY_HEADER_SIZE);
-    unsigned sent = 0;
 
     hub_start(&hub, 2, NULL);
-    open_pairs();
     client_open(&sender, &hub);
     client_open(&slow, &hub);
-    pid_t attacker = beside(fill_stuck_receivers);
+    attackers_start(&attackers, "--beside stuck --seconds 600");
     pid_t feeder = fork();
     if (feeder == 0) {
-        for (; sent < 100; sent++)
+        for (unsigned sent = 0; sent < 100; sent++)
             client_message(&sender, &slow.id, 1, body, sizeof body);
         pause();
     }
@@ -412,8 +270,10 @@ START_TEST(test_a_steady_reader_is_not_cut_off)
         got += took > 0 ? (size_t)took : 0;
         poll(NULL, 0, 5);
     }
-    end_of(feeder);
-    end_of(attacker);
+    kill(feeder, SIGKILL);
+    waitpid(feeder, NULL, 0);
+    kill(attackers.pid, SIGKILL);
+    attackers_end(&attackers, SIGKILL);
     hub_stop(&hub);
 }
 END_TEST
@@ -421,6 +281,10 @@ END_TEST
 int main(void)
 {
     TCase *tests = tcase_create("isolation");
+    if (getenv("ATTACKERS") == NULL) {
+        fputs("skipped: ATTACKERS does not name the program tests/bench/attackers\n", stderr);
+        return 77;
+    }
     tcase_add_checked_fixture(tests, set_up, NULL);
     tcase_add_loop_test(tests, test_pairs_go_on, 0, 2 * (int)ATTACKS);
     tcase_add_test(tests, test_24_uploads_to_a_small_store);

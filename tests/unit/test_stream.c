@@ -1,14 +1,11 @@
 /* test_stream.c: what the benchmark takes for right, and that it finds every kind of wrong delivery. */
 #include "bench/fail.h"
-#include "bench/peers.h"
 #include "bench/stream.h"
 
 #include "../run_case.h"
 #include "child.h"
 
 #include <stdlib.h>
-
-#undef fail /* of Check */
 
 #define SENDERS 3u
 #define PERIOD 5u /* messages */
@@ -22,7 +19,7 @@ static struct mixture mixture;
 static uint8_t sent[SENT * 256];
 static size_t size, starts[SENT + 1]; /* of the messages in `sent` */
 
-_Noreturn void fail(const char *format, ...)
+_Noreturn void bench_fail(const char *format, ...)
 {
     (void)format;
     _exit(WRONG);

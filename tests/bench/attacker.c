@@ -1,18 +1,16 @@
 /* attacker.c: see attacker.h. */
-#include "bench/attacker.h"
+#include "attacker.h"
 
 #include "bench/connect.h"
 #include "bench/fail.h"
 #include "bench/measure.h"
 #include "bench/peer_io.h"
-#include "bench/peers.h"
 #include "protocol/frame.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #define READ_SIZE (256u << 10)
@@ -59,7 +57,7 @@ struct client {
 };
 
 static struct {
-    struct options options;
+    struct attackers settings;
     const struct part *part;
     struct part_figures *figures;
     struct attack_memory *memory;
@@ -95,7 +93,7 @@ static uint8_t *allocate(size_t size)
 {
     uint8_t *bytes = calloc(1, size);
     if (bytes == NULL)
-        fail("not enough memory");
+        bench_fail("not enough memory");
     return bytes;
 }
 
@@ -106,7 +104,7 @@ static size_t add_request(uint8_t *at, const struct peer_group *group)
     static uint8_t *body;
     if (body == NULL)
         body = allocate(me.part->body + 1);
-    return me.options.peer->request(at, group, body, me.part->body);
+    return me.settings.base.peer->request(at, group, body, me.part->body);
 }
 
 /* Messages to one group after the other. */
@@ -119,7 +117,7 @@ static void sender_fill(struct client *client)
         client->changes = changes - 1;
     }
     client->at = 0;
-    if (client->repeats && client->changes == changes && !me.options.half_close)
+    if (client->repeats && client->changes == changes && !me.settings.half_close)
         return;
     client->changes = changes;
     client->size = 0;
@@ -130,7 +128,7 @@ static void sender_fill(struct client *client)
         client->messages++;
         client->repeats = client->group == first;
     } while (client->size < WRITTEN * (client->repeats ? 1 : 4) &&
-             !(me.options.half_close && client->messages == HALF_CLOSE_AFTER));
+             !(me.settings.half_close && client->messages == HALF_CLOSE_AFTER));
     client->allowed = client->size;
 }
 
@@ -184,7 +182,7 @@ static void watch_new(struct client *client, uint32_t events)
 {
     struct epoll_event event = {.data.ptr = client, .events = events};
     if (epoll_ctl(me.epoll, EPOLL_CTL_ADD, client->fd, &event) < 0)
-        fail("epoll_ctl: %s", strerror(errno));
+        bench_fail("epoll_ctl: %s", strerror(errno));
     client->watched = events;
 }
 
@@ -199,7 +197,7 @@ static unsigned source_of(const struct client *client)
 
 static void client_connect(struct client *client)
 {
-    client->fd = connect_begin(&me.options, source_of(client));
+    client->fd = connect_begin(&me.settings.base, source_of(client));
     if (client->fd < 0)
         return;
     connect_reset_at_close(client->fd);
@@ -257,7 +255,7 @@ static uint32_t events_idle(void)
 static void client_greet(struct client *client)
 {
     uint8_t requests[PEER_MAX_JOIN];
-    size_t size = me.options.peer->join(requests, FIRST_GROUP, false);
+    size_t size = me.settings.base.peer->join(requests, FIRST_GROUP, false);
     if (send(client->fd, requests, size, MSG_NOSIGNAL) < 0)
         return; /* an event will follow */
 }
@@ -278,7 +276,7 @@ static void client_connected(struct client *client)
         client->state = JOINING;
         watch(client, EPOLLIN);
     } else {
-        if (me.options.peer != &peer_relayhub)
+        if (me.settings.base.peer != &peer_relayhub)
             client_greet(client);
         watch(client, EPOLLIN | EPOLLOUT);
     }
@@ -303,7 +301,7 @@ static void receiver_joined(struct client *client)
 
 static bool brief_answered(const struct client *client, ssize_t n)
 {
-    if (me.options.peer == &peer_relayhub)
+    if (me.settings.base.peer == &peer_relayhub)
         return client->read >= FRAME_WORD_SIZE + FRAME_ID_SIZE;
     const uint8_t *end = me.scratch + n;
     return n >= 6 && memcmp(end - 6, "PONG\r\n", 6) == 0;
@@ -350,7 +348,7 @@ static bool client_more(struct client *client)
         client->at = 0;
         return true;
     }
-    if (me.part->role == ROLE_SENDER && !(me.options.half_close && client->messages == HALF_CLOSE_AFTER)) {
+    if (me.part->role == ROLE_SENDER && !(me.settings.half_close && client->messages == HALF_CLOSE_AFTER)) {
         sender_fill(client);
         return true;
     }
@@ -428,11 +426,11 @@ static void tick(uint64_t ms)
 /* Receivers are there before anybody sends: they connect, blocking, before the start. */
 static void receivers_open(void)
 {
-    const struct peer *peer = me.options.peer;
+    const struct peer *peer = me.settings.base.peer;
     for (unsigned first = 0; first < me.part->count; first += BATCH) {
         unsigned end = first + BATCH < me.part->count ? first + BATCH : me.part->count;
         for (unsigned i = first; i < end; i++) {
-            me.clients[i].fd = connect_server(&me.options, source_of(&me.clients[i]));
+            me.clients[i].fd = connect_server(&me.settings.base, source_of(&me.clients[i]));
             connect_reset_at_close(me.clients[i].fd);
             peer_join(peer, me.clients[i].fd, FIRST_GROUP + me.part->first + i / me.part->fan_out, true);
         }
@@ -462,7 +460,7 @@ static size_t unit_of(enum role role)
         return FRAME_WORD_SIZE + FRAME_ID_SIZE + FRAME_NUMBER_SIZE;
     case ROLE_RECEIVER:
         bytes = allocate(me.part->body * 2 + PEER_MAX_HEADER);
-        size = me.options.peer->delivery(bytes, &group, bytes + me.part->body + PEER_MAX_HEADER, me.part->body);
+        size = me.settings.base.peer->delivery(bytes, &group, bytes + me.part->body + PEER_MAX_HEADER, me.part->body);
         free(bytes);
         return size;
     default:
@@ -470,12 +468,12 @@ static size_t unit_of(enum role role)
     }
 }
 
-_Noreturn void attacker_run(const struct options *options, const struct part *part, struct part_figures *figures,
+_Noreturn void attacker_run(const struct attackers *settings, const struct part *part, struct part_figures *figures,
                             struct attack_memory *memory)
 {
     struct epoll_event events[EVENTS];
     uint64_t next = 0;
-    me.options = *options;
+    me.settings = *settings;
     me.part = part;
     me.figures = figures;
     me.memory = memory;
@@ -483,17 +481,17 @@ _Noreturn void attacker_run(const struct options *options, const struct part *pa
     me.epoll = epoll_create1(EPOLL_CLOEXEC);
     me.clients = calloc(part->count, sizeof *me.clients);
     if (me.epoll < 0 || me.clients == NULL)
-        fail("cannot start: %s", strerror(errno));
+        bench_fail("cannot start: %s", strerror(errno));
     connect_need_files(part->count);
     if (part->role != ROLE_RECEIVER || part->reader == READER_FAST)
-        me.options.receive_buffer = 0;
-    else if (me.options.receive_buffer == 0)
-        me.options.receive_buffer = SMALL_BUFFER;
+        me.settings.base.receive_buffer = 0;
+    else if (me.settings.base.receive_buffer == 0)
+        me.settings.base.receive_buffer = SMALL_BUFFER;
     if (part->role == ROLE_RECEIVER)
         receivers_open();
     memory->ready++;
     while (!memory->started)
-        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+        measure_pause(0.0002);
     common_fill();
     me.start = measure_now();
     for (;;) {

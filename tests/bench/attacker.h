@@ -2,10 +2,10 @@
  * attacker.h: one process of what runs beside: an epoll loop over clients of one kind. No socket of theirs blocks,
  * and all are reset when they close. A closed connection is part of the game: most kinds connect again at once.
  */
-#ifndef RELAYHUB_BENCH_ATTACKER_H
-#define RELAYHUB_BENCH_ATTACKER_H
+#ifndef RELAYHUB_ATTACKER_H
+#define RELAYHUB_ATTACKER_H
 
-#include "bench/settings.h"
+#include "attackers.h"
 
 #include <stdatomic.h>
 
@@ -46,7 +46,7 @@ struct attack_memory {
 };
 
 /* The work of a process, which ends when it is killed. */
-_Noreturn void attacker_run(const struct options *options, const struct part *part, struct part_figures *figures,
+_Noreturn void attacker_run(const struct attackers *settings, const struct part *part, struct part_figures *figures,
                             struct attack_memory *memory);
 
 #endif

@@ -6,8 +6,8 @@
  * byte ends the program. A connection that is closed, and a message that the server reports as not delivered, are
  * counted, since they are what a measurement beside an attack looks for.
  */
-#ifndef RELAYHUB_BENCH_PAIRS_H
-#define RELAYHUB_BENCH_PAIRS_H
+#ifndef RELAYHUB_PAIRS_H
+#define RELAYHUB_PAIRS_H
 
 #include "bench/settings.h"
 
@@ -31,7 +31,7 @@ struct pair {
 };
 
 struct pairs {
-    const struct options *options;
+    const struct settings *settings;
     struct pair *pairs;
     unsigned count;
     int epoll;
@@ -44,7 +44,7 @@ struct pairs {
 };
 
 /* Connects this many pairs. The caller fills the rest of the struct. */
-void pairs_open(struct pairs *pairs, const struct options *options, unsigned count, size_t body);
+void pairs_open(struct pairs *pairs, const struct settings *settings, unsigned count, size_t body);
 void pairs_close(struct pairs *pairs);
 
 /* Begins a round trip of a pair that has none under way and is not lost. */

@@ -6,36 +6,31 @@
  * wait meanwhile, and at the end for what has not come back at all.
  */
 
-#include "bench/attack.h"
+#include "attack.h"
 #include "bench/connect.h"
-#include "bench/fail.h"
-#include "bench/measure.h"
-#include "bench/modes.h"
-#include "bench/pairs.h"
 #include "bench/peer_io.h"
-#include "bench/report.h"
+#include "pairs.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BODY 64u /* of the pairs */
 #define NICE (-10)
 #define LONGEST_WAIT_NS UINT64_C(10000000)
-#define PROGRESS_NS (UINT64_C(250) * 1000000u)
 #define SECOND UINT64_C(1000000000)
 
 struct isolation {
-    const struct options *options;
-    struct result *result;
+    const struct attackers *settings;
+    struct isolation_result *result;
+    struct histogram *latency;
+    uint64_t by_second[ISOLATION_MAX_SECONDS]; /* round trips in each whole second */
     struct pairs pairs;
     uint64_t start, from, end; /* of the schedule, of what is measured, and of all */
     uint64_t next;             /* round trip that comes due */
@@ -45,7 +40,7 @@ struct isolation {
 
 static uint64_t trip_due(const struct isolation *isolation, uint64_t n)
 {
-    return isolation->start + (uint64_t)((double)n * 1e9 / isolation->options->rate);
+    return isolation->start + (uint64_t)((double)n * 1e9 / isolation->settings->base.rate);
 }
 
 static uint64_t pair_due(const struct isolation *isolation, const struct pair *pair)
@@ -57,14 +52,14 @@ static uint64_t pair_due(const struct isolation *isolation, const struct pair *p
 static void note_wait(const struct isolation *isolation, uint64_t due, uint64_t now)
 {
     if (due >= isolation->from && due < isolation->end)
-        histogram_add(isolation->result->latency, now > due ? now - due : 0, 1);
+        histogram_add(isolation->latency, now > due ? now - due : 0, 1);
 }
 
 /* How long the present round trip takes, of what is measured. */
 static void note_trip(const struct isolation *isolation, const struct pair *pair, uint64_t now)
 {
     uint64_t begun = pair->begun > isolation->from ? pair->begun : isolation->from;
-    uint64_t *longest = &isolation->result->isolation.longest;
+    uint64_t *longest = &isolation->result->longest;
     if (now > begun && now - begun > *longest)
         *longest = now - begun;
 }
@@ -80,16 +75,13 @@ static void pair_go_on(struct isolation *isolation, struct pair *pair, uint64_t 
 static void trip_ended(struct pairs *pairs, struct pair *pair, bool delivered)
 {
     struct isolation *isolation = pairs->owner;
-    struct isolation_result *result = &isolation->result->isolation;
     uint64_t now = measure_now();
     note_trip(isolation, pair, now);
     if (delivered) {
         note_wait(isolation, pair_due(isolation, pair), now);
         if (now >= isolation->from && now < isolation->end) {
-            uint64_t second = (now - isolation->from) / SECOND;
-            result->done++;
-            if (second < result->seconds)
-                result->by_second[second]++;
+            isolation->result->done++;
+            isolation->by_second[(now - isolation->from) / SECOND]++;
         }
     }
     pair->trips++;
@@ -99,23 +91,21 @@ static void trip_ended(struct pairs *pairs, struct pair *pair, bool delivered)
 /* Uploads are over when all have come. */
 static bool is_over(const struct isolation *isolation)
 {
-    return strcmp(isolation->options->beside->name, "uploads") == 0 &&
-           attack_read().deliveries >= isolation->options->attackers;
+    return isolation->settings->beside == BESIDE_UPLOADS && attack_read().deliveries >= isolation->settings->attackers;
 }
 
 static void run_until(struct isolation *isolation, uint64_t end)
 {
-    uint64_t now, progress = 0;
+    uint64_t now;
     while ((now = measure_now()) < end) {
         uint64_t due;
         while ((due = trip_due(isolation, isolation->next)) <= now)
             pair_go_on(isolation, &isolation->pairs.pairs[isolation->next++ % isolation->pairs.count], now);
-        if (now >= progress) {
+        if (report_is_due(now)) {
             if (is_over(isolation))
                 return;
-            report_progress(isolation->options, (double)(now - isolation->start) / 1e9,
-                            isolation->result->isolation.done);
-            progress = now + PROGRESS_NS;
+            report_progress(&isolation->settings->base, (double)(now - isolation->start) / 1e9,
+                            isolation->result->done);
         }
         due = due < end ? due : end;
         pairs_turn(&isolation->pairs, due - now < LONGEST_WAIT_NS ? due - now : LONGEST_WAIT_NS);
@@ -146,100 +136,79 @@ static const char *take_precedence(void)
 }
 
 /* The least of the whole seconds, or of the whole run if it has none, as a share of what was due. */
-static double least_share(const struct isolation_result *result, double rate, double wall)
+static double least_share(const struct isolation *isolation, double wall)
 {
-    double least = (double)result->done / (rate * wall);
-    for (unsigned i = 0; i < result->seconds && i < (unsigned)wall; i++)
-        if ((double)result->by_second[i] / rate < least)
-            least = (double)result->by_second[i] / rate;
+    double rate = isolation->settings->base.rate, least = (double)isolation->result->done / (rate * wall);
+    for (unsigned i = 0; i < (unsigned)wall && i < (unsigned)isolation->settings->base.seconds; i++)
+        if ((double)isolation->by_second[i] / rate < least)
+            least = (double)isolation->by_second[i] / rate;
     return least;
 }
 
 /* A client that comes now gets its answer within a second. */
-static bool takes_new_client(const struct options *options)
+static bool takes_new_client(const struct settings *settings)
 {
     pid_t child = fork();
     int status;
     if (child == 0) {
         int fd = open("/dev/null", O_WRONLY);
         dup2(fd, STDERR_FILENO);
-        fd = connect_server(options, 0);
-        peer_join(options->peer, fd, 0, false);
-        options->peer->joined(fd, false);
+        fd = connect_server(settings, 0);
+        peer_join(settings->peer, fd, 0, false);
+        settings->peer->joined(fd, false);
         _exit(EXIT_SUCCESS);
     }
     for (unsigned i = 0; i < 100; i++) {
         if (waitpid(child, &status, WNOHANG) == child)
             return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        measure_pause(0.01);
     }
     kill(child, SIGKILL);
     waitpid(child, &status, 0);
     return false;
 }
 
-struct sums {
-    uint64_t now, own_cpu, server_cpu;
-    struct attack_figures beside;
-};
-
-static struct sums sum_up(const struct options *options)
+static void compare(const struct isolation *isolation, struct result *result, const struct attack_figures *before)
 {
-    return (struct sums){.now = measure_now(),
-                         .own_cpu = measure_own_cpu(),
-                         .server_cpu = measure_server_cpu(options->pid),
-                         .beside = attack_read()};
-}
-
-static void compare(const struct isolation *isolation, const struct sums *before, const struct sums *after)
-{
-    struct result *result = isolation->result;
-    struct isolation_result *pairs = &result->isolation;
-    result->wall = (double)(after->now - before->now) / 1e9;
-    result->own_busy = (double)(after->own_cpu - before->own_cpu) / 1e9 / result->wall;
-    result->server_busy = (double)(after->server_cpu - before->server_cpu) / 1e9 / result->wall;
-    result->deliveries = (double)(after->beside.deliveries - before->beside.deliveries) / result->wall;
-    result->bytes = (double)(after->beside.bytes - before->beside.bytes) / result->wall;
-    pairs->memory = after->beside.memory;
-    pairs->beside_closed = after->beside.closed;
+    struct attack_figures after = attack_read();
+    struct isolation_result *pairs = isolation->result;
+    result->deliveries = (double)(after.deliveries - before->deliveries) / result->wall;
+    result->bytes = (double)(after.bytes - before->bytes) / result->wall;
+    pairs->memory = after.memory;
+    pairs->beside_closed = after.closed;
     pairs->closed = isolation->pairs.closed;
     pairs->undelivered = isolation->pairs.undelivered;
-    pairs->least = least_share(pairs, isolation->options->rate, result->wall);
-    pairs->arrived = after->beside.deliveries;
-    if (after->beside.last > isolation->start)
-        pairs->last = (double)(after->beside.last - isolation->start) / 1e9;
+    pairs->least = least_share(isolation, result->wall);
+    pairs->arrived = after.deliveries;
+    if (after.last > isolation->start)
+        pairs->last = (double)(after.last - isolation->start) / 1e9;
 }
 
-void isolation_run(const struct options *options, struct result *result)
+void isolation_run(const struct attackers *settings, struct result *result, struct isolation_result *pairs)
 {
     static struct isolation isolation;
-    struct sums before, after;
-    unsigned whole = options->seconds < 1 ? 1 : (unsigned)options->seconds;
-    isolation = (struct isolation){.options = options, .result = result};
+    const struct settings *base = &settings->base;
+    isolation = (struct isolation){.settings = settings, .result = pairs, .latency = result->latency};
     isolation.pairs.ended = trip_ended;
     isolation.pairs.owner = &isolation;
-    result->isolation.by_second = calloc(whole, sizeof *result->isolation.by_second);
-    result->isolation.seconds = whole;
-    if (result->isolation.by_second == NULL)
-        fail("not enough memory");
-    result->isolation.memory_before = measure_server_pss(options->pid);
-    pairs_open(&isolation.pairs, options, options->pairs, BODY);
-    attack_prepare(options);
-    result->isolation.precedence = take_precedence();
+    pairs_open(&isolation.pairs, base, settings->pairs, BODY);
+    attack_prepare(settings);
+    pairs->precedence = take_precedence();
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     attack_start();
     isolation.start = measure_now();
-    isolation.from = isolation.start + (uint64_t)(options->warm_up * 1e9);
-    isolation.end = isolation.from + (uint64_t)(options->seconds * 1e9);
+    isolation.from = isolation.start + (uint64_t)(base->warm_up * 1e9);
+    isolation.end = isolation.from + (uint64_t)(base->seconds * 1e9);
     run_until(&isolation, isolation.from);
-    before = sum_up(options);
+    struct measure_usage before = measure_usage(base->pid);
+    struct attack_figures before_beside = attack_read();
     run_until(&isolation, isolation.end);
-    after = sum_up(options);
-    isolation.end = after.now;
+    isolation.end = measure_now();
+    report_usage(result, &before);
+    compare(&isolation, result, &before_beside);
     note_unanswered(&isolation);
-    compare(&isolation, &before, &after);
     attack_end();
-    nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
-    result->isolation.takes_new = takes_new_client(options);
+    measure_pause(1);
+    pairs->takes_new = takes_new_client(base);
     pairs_close(&isolation.pairs);
 }

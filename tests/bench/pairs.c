@@ -1,10 +1,9 @@
 /* pairs.c: see pairs.h. */
-#include "bench/pairs.h"
+#include "pairs.h"
 
 #include "bench/connect.h"
 #include "bench/fail.h"
 #include "bench/peer_io.h"
-#include "bench/peers.h"
 #include "bench/stream.h"
 #include "bench/wait.h"
 #include "protocol/frame.h"
@@ -35,7 +34,7 @@ static void watch(const struct pairs *pairs, int fd, uint64_t key)
     struct epoll_event event = {.data.u64 = key, .events = EPOLLIN};
     connect_unblock(fd);
     if (epoll_ctl(pairs->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-        fail("epoll_ctl: %s", strerror(errno));
+        bench_fail("epoll_ctl: %s", strerror(errno));
 }
 
 /* A copy of a stream without the room that it had. */
@@ -43,7 +42,7 @@ static uint8_t *keep(const struct stream *stream)
 {
     uint8_t *bytes = malloc(stream->size);
     if (bytes == NULL)
-        fail("not enough memory");
+        bench_fail("not enough memory");
     memcpy(bytes, stream->bytes, stream->size);
     return bytes;
 }
@@ -56,44 +55,44 @@ static void prepare(const struct pairs *pairs, unsigned number, const uint64_t *
     struct peer_group group = {
         .number = number * 2 + !from, .fan_out = 1, .sender = ids[from], .receivers = {ids[!from]}};
     struct streams streams;
-    streams_build(&streams, pairs->options->peer, &group, body, PERIOD);
+    streams_build(&streams, pairs->settings->peer, &group, body, PERIOD);
     sender->requests = keep(&streams.requests);
     sender->request = streams.requests.message;
     receiver->deliveries = keep(&streams.deliveries);
     receiver->delivery = streams.deliveries.message;
     receiver->held = malloc(receiver->delivery + ODD);
     if (receiver->held == NULL)
-        fail("not enough memory");
+        bench_fail("not enough memory");
     streams_free(&streams);
 }
 
 /* Two connections an end where a subscriber may not publish: those are the servers that answer a publisher. */
-static bool has_two(const struct options *options)
+static bool has_two(const struct settings *settings)
 {
-    return options->peer->answer != NULL;
+    return settings->peer->answer != NULL;
 }
 
 static void open_batch(struct pairs *pairs, unsigned first, unsigned count, size_t body)
 {
-    const struct options *options = pairs->options;
-    unsigned source = first * (has_two(options) ? 4u : 2u) / CONNECT_PER_SOURCE;
+    const struct settings *settings = pairs->settings;
+    unsigned source = first * (has_two(settings) ? 4u : 2u) / CONNECT_PER_SOURCE;
     for (unsigned i = first * 2; i < (first + count) * 2; i++) {
         struct pair_end *end = &pairs->pairs[i / 2].ends[i % 2];
-        end->in = end->out = connect_server(options, source);
-        peer_join(options->peer, end->in, i, true);
-        if (has_two(options)) {
-            end->out = connect_server(options, source);
-            peer_join(options->peer, end->out, i, false);
+        end->in = end->out = connect_server(settings, source);
+        peer_join(settings->peer, end->in, i, true);
+        if (has_two(settings)) {
+            end->out = connect_server(settings, source);
+            peer_join(settings->peer, end->out, i, false);
         }
     }
     for (unsigned i = first; i < first + count; i++) {
         uint64_t ids[2];
         for (unsigned j = 0; j < 2; j++) {
             struct pair_end *end = &pairs->pairs[i].ends[j];
-            ids[j] = options->peer->joined(end->in, true);
+            ids[j] = settings->peer->joined(end->in, true);
             watch(pairs, end->in, event_key(i, j, false));
-            if (has_two(options)) {
-                options->peer->joined(end->out, false);
+            if (has_two(settings)) {
+                settings->peer->joined(end->out, false);
                 watch(pairs, end->out, event_key(i, j, true));
             }
         }
@@ -102,14 +101,14 @@ static void open_batch(struct pairs *pairs, unsigned first, unsigned count, size
     }
 }
 
-void pairs_open(struct pairs *pairs, const struct options *options, unsigned count, size_t body)
+void pairs_open(struct pairs *pairs, const struct settings *settings, unsigned count, size_t body)
 {
-    pairs->options = options;
+    pairs->settings = settings;
     pairs->count = count;
     pairs->epoll = epoll_create1(EPOLL_CLOEXEC);
     pairs->pairs = calloc(count, sizeof *pairs->pairs);
     if (pairs->epoll < 0 || pairs->pairs == NULL)
-        fail("cannot start: %s", strerror(errno));
+        bench_fail("cannot start: %s", strerror(errno));
     connect_need_files(count * 4);
     for (unsigned first = 0; first < count; first += BATCH)
         open_batch(pairs, first, count - first < BATCH ? count - first : BATCH, body);
@@ -178,11 +177,11 @@ static void end_undelivered(struct pairs *pairs, struct pair *pair, struct pair_
 /* The bytes of the peer's interruption, if that is what is held. */
 static size_t interruption(const struct pairs *pairs, const struct pair_end *end)
 {
-    const char *text = pairs->options->peer->interruption;
+    const char *text = pairs->settings->peer->interruption;
     size_t size = text != NULL ? strlen(text) : 0;
     if (size == 0 || end->have < size || memcmp(end->held, text, size) != 0)
         return 0;
-    text = pairs->options->peer->interruption_answer;
+    text = pairs->settings->peer->interruption_answer;
     send(end->in, text, strlen(text), MSG_NOSIGNAL); /* where that fails, the connection will be seen to be closed */
     return size;
 }
@@ -198,7 +197,7 @@ static void end_pass(struct pair_end *end, size_t size)
 static bool take_odd_frame(struct pairs *pairs, struct pair *pair, struct pair_end *end)
 {
     uint32_t word;
-    if (pairs->options->peer != &peer_relayhub || end->have < FRAME_WORD_SIZE)
+    if (pairs->settings->peer != &peer_relayhub || end->have < FRAME_WORD_SIZE)
         return false;
     word = frame_load_word(end->held);
     if (frame_type(word) == FRAME_ERROR) {
@@ -232,7 +231,7 @@ static bool take(struct pairs *pairs, struct pair *pair, struct pair_end *end)
     if (take_odd_frame(pairs, pair, end))
         return true;
     if (end->in >= 0 && end->have >= end->delivery && end->have >= UNDELIVERED_SIZE)
-        fail("a delivery to one of a pair is lost or wrong: message %llu", (unsigned long long)end->received);
+        bench_fail("a delivery to one of a pair is lost or wrong: message %llu", (unsigned long long)end->received);
     return false;
 }
 
@@ -265,7 +264,7 @@ void pairs_turn(struct pairs *pairs, uint64_t wait)
     struct epoll_event events[EVENTS];
     int count = wait_for_epoll(pairs->epoll, events, EVENTS, &timeout);
     if (count < 0 && errno != EINTR)
-        fail("epoll_wait: %s", strerror(errno));
+        bench_fail("epoll_wait: %s", strerror(errno));
     for (int i = 0; i < count; i++) {
         uint64_t key = events[i].data.u64;
         struct pair *pair = &pairs->pairs[key >> 2];

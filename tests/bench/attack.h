@@ -4,21 +4,13 @@
  * It runs in its own processes, so that the pairs do not wait for its work. Each process has clients of one kind
  * (attacker.h) and ends with SIGKILL.
  */
-#ifndef RELAYHUB_BENCH_ATTACK_H
-#define RELAYHUB_BENCH_ATTACK_H
+#ifndef RELAYHUB_ATTACK_H
+#define RELAYHUB_ATTACK_H
 
-#include "bench/settings.h"
-
-/* The one of that name, or NULL; the names, for errors. */
-const struct beside *attack_find(const char *name);
-extern const char *const attack_names;
-
-/* The same for readers; READER_FAST if there is none of that name. */
-enum reader attack_find_reader(const char *name);
-const char *attack_reader_name(enum reader reader);
+#include "attackers.h"
 
 /* Starts the processes and waits until their receivers are connected. */
-void attack_prepare(const struct options *options);
+void attack_prepare(const struct attackers *settings);
 
 /* Lets them begin. */
 void attack_start(void);
