@@ -248,7 +248,7 @@ static void make_link(void)
     struct message message = {.node = 7, .workers = 4, .stream = 3, .worker = 2, .address = "n1.example.org:7412"};
     struct link_worker worker = {
         .node = 7, .workers = 4, .worker = 1, .takes = true, .count = 2, .ends = {{8, 1}, {9, 0}}};
-    uint8_t bytes[LINK_WORKER_MOST];
+    uint8_t bytes[LINK_WORKER_MOST] = {0};
 
     for (unsigned kind = 0; kind <= MESSAGE_CONNECT; kind++) {
         message.kind = (enum message_kind)kind;
@@ -260,6 +260,14 @@ static void make_link(void)
             bytes[i] ^= 0x40;
             write_seed(bytes, i);
         }
+        write_seed(bytes, size + 1); /* with a byte too many, which is 0 or of the message before */
+    }
+    message.kind = MESSAGE_GRANT;
+    (void)message_store(bytes, &message);
+    for (size_t size = ADDRESS_TEXT - 2; size <= ADDRESS_TEXT; size++) {
+        memset(bytes + CONNECT_SIZE, 'a', ADDRESS_TEXT);
+        memcpy(bytes + CONNECT_SIZE + size - 2, ":1", 2);
+        write_seed(bytes, CONNECT_SIZE + size);
     }
 }
 

@@ -311,7 +311,8 @@ START_TEST(test_failures)
     a->hub.worker[0].takes = true;
     pass(2000);
     ck_assert_uint_eq(hub_streams(&a->hub, 2), 1);
-    b->hub.workers = 0; /* the hub ends, */
+    ck_assert_uint_eq(known(a, 2)->streams[0].pause, 0); /* it has lasted */
+    b->hub.workers = 0;                                  /* the hub ends, */
     pass(2000);
     ck_assert(!is_up(a, 2) && is_up(b, 1));
     b->hub.workers = 1; /* and comes again */
@@ -334,7 +335,11 @@ START_TEST(test_grants)
     connect.node = 1;
     ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
     a->runs = false;
-    known(a, 2)->streams[3].asked = true; /* so that it takes the answers here */
+    connect.stream = 9; /* which nobody has asked for, with a token of zeros, just after the system has begun */
+    memset(connect.token, 0, TOKEN_SIZE);
+    b->nodes.now = 100;
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    b->nodes.now = now;
     forge(b, BUS_REQUEST, stream);
     struct stream *granted = &known(b, 1)->streams[3];
     ck_assert_uint_eq(granted->granted, b->nodes.now);

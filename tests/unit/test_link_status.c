@@ -85,7 +85,8 @@ END_TEST
 /* What another version of the link may write. */
 START_TEST(test_unknown_words)
 {
-    parse("version 2\n\n" NODE_LINE "peer 2 up colour blue opened 32 up 0 sessions_ended many failed 10\nroute 4 up opened 1\n");
+    parse("version 2\n\n" NODE_LINE
+          "peer 2 up colour blue opened 32 up 0 sessions_ended many failed 10\nroute 4 up opened 1\n");
     ck_assert_uint_eq(status.node, 1);
     ck_assert_uint_eq(status.count, 1);
     expect(&status.peers[0], "up", 1);
@@ -96,9 +97,9 @@ START_TEST(test_unknown_words)
 END_TEST
 
 static const char *const no_peers[] = {
-    "peer\n",       "peer 2\n",         "peer x up\n",
-    "peer 0 up\n",  "peer 65536 up\n",  "peer -2 up\n",
-    "peer 2x up\n", "peer 2 gone\n",    "peer 99999999999999999999999 up\n",
+    "peer\n",       "peer 2\n",           "peer x up\n",
+    "peer 0 up\n",  "peer 65536 up\n",    "peer -2 up\n",
+    "peer 2x up\n", "peer 2 gone\n",      "peer 99999999999999999999999 up\n",
     "peer2 up\n",   "peer 2 up opened 3", /* it is still being written */
 };
 
