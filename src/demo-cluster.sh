@@ -31,7 +31,7 @@ echo 'Three NATS servers and three hubs run.'
 for node in 1 2 3; do
     await "$dir/hub$node.log" '.*\(ready\).*' >/dev/null || fail "hub $node is not ready"
     "$RELAYHUB_LINK" --link "$dir/link$node" --server "nats://127.0.0.1:$((base + node - 1))" \
-        --status-file "$dir/status$node" 2>"$dir/link$node.log" &
+        --data-listen 127.0.0.1:0 --status-file "$dir/status$node" 2>"$dir/link$node.log" &
     pids="$pids $!"
 done
 for node in 1 2 3; do

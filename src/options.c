@@ -221,7 +221,8 @@ static int refuse(const struct option_entry *entry, const char *dashes, const ch
     char takes[OPTION_REASON];
 
     describe(entry, takes);
-    snprintf(reason, OPTION_REASON, "%s%.64s takes %.340s, not '%.64s'", dashes, entry->name, takes, value);
+    snprintf(reason, OPTION_REASON, "%s%.64s takes %.340s, not '%.64s'", dashes, entry->name, takes,
+             entry->is_secret ? "..." : value);
     return OPTION_MISTAKE;
 }
 

@@ -36,8 +36,9 @@ struct option_entry {
 
     /* False if the value is none. */
     bool (*set)(void *settings, const char *text);
-    bool no_file; /* for the command line only */
-    bool reread;  /* a running program takes a new value from its file (SIGHUP) */
+    bool no_file;   /* for the command line only */
+    bool reread;    /* a running program takes a new value from its file (SIGHUP) */
+    bool is_secret; /* its value may have a password, so no error shows it */
 };
 
 #define OPTION_AT(type, member) offsetof(type, member), sizeof(((type *)0)->member)

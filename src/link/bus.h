@@ -1,22 +1,24 @@
 /*
- * bus.h: the connection to NATS: what links say to one another goes through it. It may lose, delay and repeat what is
- * given to it, and be gone for a while; stream.h makes up for that.
+ * bus.h: the connection to NATS, through which links find each other. It may lose, delay and repeat what is given to
+ * it, and be gone for a while: the streams live on without it.
  *
- * The loop itself reads and writes the socket, so a piece wakes up one thread on its way. A connection that is lost is
- * never mended: the library of NATS would go on parsing where the old one broke off. The next one is new, to the next
- * server. The pause between two tries grows from round to round of all servers, up to five seconds, until a connection
- * has lasted.
+ *     CLUSTER.hello        every link says hello there
+ *     CLUSTER.node.N       requests to node N
+ *     CLUSTER.reply.X      answers to this link; X is random
+ *
+ * Threads of the library read and write the socket. A connection that is lost is never mended: the next one is new, to
+ * the next server. The pause between two tries grows from round to round of all servers, up to five seconds, until a
+ * connection has lasted.
  *
  * What waits, and what ends the wait:
  *   - bus_look() while it connects: an answer of the server, or CONNECT_TIMEOUT (and, where the server has a name, the
  *     time limits of the resolver);
- *   - what the server has not taken yet: until it does, or the connection ends. It is BUFFERED_MOST bytes at most; what
- *     is over that is refused;
- *   - a server that is frozen, or gone without a word: until nothing came of it for SILENT_MOST. The hello that goes to
- *     all comes back to who sent it, every second.
+ *   - bus_send() and bus_answer(), if a server takes nothing and the socket is full: WRITE_TIMEOUT, once;
+ *   - a server that is frozen, or gone without a word: until nothing came of it for SILENT_MOST. This link's own hello
+ *     comes back every second.
  */
-#ifndef RELAYHUB_BUS_H
-#define RELAYHUB_BUS_H
+#ifndef RELAYHUB_LINK_BUS_H
+#define RELAYHUB_LINK_BUS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,43 +27,44 @@
 struct link_options;
 struct bus;
 
-/* One that has no connection yet. NULL, after the reason was logged, if the options cannot be used. */
-struct bus *bus_open(const struct link_options *options, int epoll);
+/* In the order in which bus_take() takes what came. */
+enum bus_subject { BUS_REPLY, BUS_REQUEST, BUS_HELLO, BUS_SUBJECTS };
+
+struct bus_message {
+    enum bus_subject subject;
+    bool nobody; /* a server says that nobody listens to the subject of a request; there is nothing else then */
+    const uint8_t *bytes;
+    size_t size;
+    const char *reply; /* where the answer to a request goes */
+};
+
+/* The only one, without a connection yet. NULL, after the reason was logged, if the options cannot be used. */
+struct bus *bus_open(const struct link_options *options);
 void bus_close(struct bus *bus);
 
-/* What is for `node`, and every hello, comes from now on: with the next connection. */
+/* Listens to hellos, and to answers, as the link of this node, from the next connection on. */
 void bus_listen(struct bus *bus, unsigned node);
 
+/* Listens to requests to this node as well, from now on. */
+void bus_claim(struct bus *bus);
+
 /*
- * Every now and then, with the time in milliseconds: connects if there is no connection, ends one whose server is
- * silent, and logs either. Returns whether there is a connection.
+ * Every now and then, after bus_take(): connects if there is no connection, ends one whose server is silent, and logs
+ * either. The time is in milliseconds. Returns whether there is a connection.
  */
 bool bus_look(struct bus *bus, uint64_t now);
 
-/* Its socket, which epoll watches with the bus as its data, is ready. */
-void bus_handle(struct bus *bus, uint32_t events, uint64_t now);
-
 /* The next thing that came, or false. It stays valid until the next call. */
-bool bus_take(struct bus *bus, const uint8_t **bytes, size_t *size);
+bool bus_take(struct bus *bus, struct bus_message *message, uint64_t now);
 
-/*
- * Sends to one node, or with node 0 to all; bus_flush() writes it. False if it is lost, as there is no connection or no
- * room.
- */
+/* Sends a request to a node, or with node 0 a hello to all; sends the answer to a request. False if it is lost. */
 bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size);
-
-/*
- * At the end of a turn: writes what was sent. Returns whether there is room again after something was refused.
- */
-bool bus_flush(struct bus *bus);
-
-/* What is for this node goes through NATS no more, but other things do: asks for it once more. */
-void bus_listen_again(struct bus *bus);
+bool bus_answer(struct bus *bus, const struct bus_message *request, const uint8_t *bytes, size_t size);
 
 /* Says why there is no connection, as it was logged. */
 const char *bus_trouble(const struct bus *bus);
 
 /* The server that it is connected to, without user and password, or "none". */
-const char *bus_server(const struct bus *bus, char *text, size_t size);
+const char *bus_server(const struct bus *bus);
 
 #endif

@@ -1,53 +1,50 @@
 /*
- * hub.h: the link's own hub: connections to its --link socket that wait to become streams.
+ * hub.h: the connection to the link's own hub, at its --link socket: protocol/link.h. The hub says which streams each
+ * worker has; the link hands it connections that become streams.
  *
- * The hub gives each connection to one of its workers and says which, in its first frame. A stream needs one of a
- * certain worker, so connections are made until there is one; the others wait a moment for a stream that needs them.
+ * Nothing here waits. What a frozen hub does not take is closed, and the link connects to the other node again later.
  */
 #ifndef RELAYHUB_LINK_HUB_H
 #define RELAYHUB_LINK_HUB_H
 
-#include "protocol/peer.h"
+#include "link/message.h"
+#include "protocol/link.h"
 
-#define SPARES_MOST 128u
-
-struct spare {
-    int fd; /* or -1 */
-    uint8_t greeting[PEER_HELLO_SIZE];
-    unsigned greeting_size;
-    struct peer_hello hello; /* version 0: not all of it came yet */
-    uint64_t since;          /* milliseconds */
-};
+#include <sys/un.h>
 
 struct hub {
-    const char *path;
+    struct sockaddr_un address;
+    int epoll, fd;          /* fd -1: not connected */
     unsigned node, workers; /* as it said last; no workers: it is not there */
-    struct spare spares[SPARES_MOST];
-    unsigned wanted; /* connections to be made, as some stream found none */
-    uint64_t tried;  /* milliseconds: the last time that it was not there, or took no stream */
-    int error;       /* an errno value: why it was not there the last time */
-    bool refused;    /* the system has no room for one more connection, as was logged */
-    bool strange;    /* what is there is no hub that this link understands, as was logged */
-    int epoll;
+    uint64_t tried, born;   /* milliseconds: the last try to connect; when the hub was started, perhaps before 0 */
+    int error;              /* an errno value: why it is not there; 0: it has not answered yet */
+    struct link_worker worker[STREAMS_MOST]; /* what it said of each; with `workers` 0: nothing yet */
 };
 
 void hub_init(struct hub *hub, const char *path, int epoll);
 
 /*
- * Every now and then, and when one of its descriptors is readable: makes connections and hears their greetings. One of
- * them is kept, to notice when the hub ends.
+ * Connects if there is no connection, and takes what the hub says. Call it every now and then, and when epoll tells of
+ * `hub`. The time is in milliseconds.
  */
 void hub_look(struct hub *hub, uint64_t now);
 
-/*
- * A connection to this worker, which the caller has from now on, and its greeting; or -1, and one is made. A stream
- * that cannot begin asks again later.
- */
-int hub_take(struct hub *hub, unsigned worker, uint8_t greeting[PEER_HELLO_SIZE]);
+/* Whether a worker of the hub can be given a stream now. */
+bool hub_takes(const struct hub *hub, unsigned worker);
+
+/* Whether a worker of the hub has a stream to this worker of another node. */
+bool hub_has(const struct hub *hub, unsigned worker, unsigned node, unsigned there);
+
+/* Counts the streams that the hub has to a node. */
+unsigned hub_streams(const struct hub *hub, unsigned node);
+
+/* Hands a connection to worker number `worker` modulo how many there are, and closes it here. False if that failed. */
+bool hub_give(struct hub *hub, unsigned worker, int fd);
+
+/* For how long the hub has run, in milliseconds. */
+uint64_t hub_age(const struct hub *hub, uint64_t now);
 
 /* Says why the hub is not there. */
 const char *hub_trouble(const struct hub *hub);
-
-void hub_close(struct hub *hub);
 
 #endif

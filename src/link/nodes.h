@@ -1,78 +1,77 @@
 /*
- * nodes.h: the other nodes, as this link hears of them, and the streams to each.
+ * nodes.h: the other nodes, as this link hears of them, and which streams to connect.
  *
- * Each link says every second who it is and whom it hears: to all, so that others find it, and to each that it has
- * found, by the way that pieces take. A node is up while it is heard on that way, says that it hears this one, and has
- * a hub; after the node timeout without that it is down, and its streams end. Its return is a new session, in which
- * nothing of an earlier one is taken for its own. A piece from it is as good as its word: on a slow way that waits.
+ * Each link says hello to all every second. A node is up while its hellos come and it has a hub. The one with the lower
+ * number connects: for each stream that its hub does not have it asks the other link for a token and an address. A
+ * grant is good for one connection and for GRANT_MOST. A stream that fails is tried again after a pause, which grows.
  *
- * A server of NATS may lose sight of who listens to a subject while its routes are made anew. A link that hears a node
- * only as it speaks to all asks for its own subject once more.
+ * That a link, NATS or a hello is gone ends no stream: what the hub has is the hub's. Hellos, questions and answers may
+ * be anything, so all that they can do is to make this link ask, and connect.
  *
- * Two links may claim one node: by a mistake, or as a cluster that was parted became whole again. The one that was
- * started later leaves. Others stay with the one that they know, so no traffic reaches a double.
+ * Two links may claim one node: by a mistake, or as a cluster that was parted became whole again. A link that starts
+ * asks whether somebody has its number, and leaves if there is an answer. One that hears a hello of its own number
+ * asks too. If a link answers whose hub has run for longer, it leaves. No time of day decides.
  */
-#ifndef RELAYHUB_NODES_H
-#define RELAYHUB_NODES_H
+#ifndef RELAYHUB_LINK_NODES_H
+#define RELAYHUB_LINK_NODES_H
 
 #include "link/bus.h"
 #include "link/hub.h"
-#include "link/stream.h"
 
 #include <stdio.h>
 
+#define NODES_MOST 64u /* that one link knows at the same time */
+#define TRIES_MOST 8u  /* to connect streams to one node, at the same time */
+
+/* One of the streams to a node. */
+struct stream {
+    bool asked;       /* an answer is due until `next` */
+    uint32_t pause;   /* milliseconds to the next try; 0: the last one went well */
+    uint64_t next;    /* milliseconds: nothing is tried before */
+    uint64_t granted; /* milliseconds: when the other link was given a token; 0: there is none */
+    uint8_t token[TOKEN_SIZE];
+    uint8_t worker; /* that it was given for */
+};
+
 struct node {
-    unsigned number; /* 0: not in use */
-    uint64_t session, started;
-    unsigned workers;
-    bool hears_us, up;
-    uint64_t found; /* milliseconds: when it was found, */
-    uint64_t met;   /* when it was heard last, */
-    uint64_t heard; /* and when it was on the way that pieces take; 0: not yet */
-    struct stream_way way;
-    struct stream *streams;           /* [STREAMS_MOST] */
-    uint64_t next_open[STREAMS_MOST]; /* milliseconds: not before */
-    unsigned pause[STREAMS_MOST];
+    unsigned number, workers; /* 0: not in use; no hub */
+    bool up;
+    uint64_t heard;    /* milliseconds */
+    uint64_t told;     /* milliseconds: when it was logged last that it cannot be connected; 0: not since it could */
     uint64_t up_since; /* seconds of time(2) */
-    uint64_t sessions_ended;
-    struct nodes *nodes;
+    uint64_t opened, failed, sessions_ended;
+    struct stream streams[STREAMS_MOST];
 };
 
 struct nodes {
     struct hub *hub;
     struct bus *bus;
-    unsigned self; /* its own node, as the hub said when it was first there */
-    uint64_t session, started, next_incarnation;
-    uint64_t now, born; /* milliseconds */
-    uint64_t said;      /* the last hello */
-    uint64_t asked;     /* when its own subject was asked for again last */
-    uint64_t refused;   /* when another link was told that this one was there before, last */
-    uint64_t no_place;  /* when it was logged last that there are too many nodes */
+    const char *address; /* where others connect to */
     uint32_t timeout;
-    unsigned doubled; /* not 0: another link has this node, and was there before */
+    unsigned self;                 /* its own node; 0: the hub has not said it yet */
+    unsigned up;                   /* how many others are */
+    bool claimed;                  /* nobody else has this number, so requests to it are for this link */
+    bool doubled;                  /* somebody else has it: this link has to leave */
+    uint64_t session;              /* random */
+    uint64_t now, said, asked;     /* milliseconds: this turn; the last hello; the last question who has this number */
+    uint64_t told_most, told_what; /* milliseconds: when a node that is left out, or a strange message, was logged */
     struct node node[NODES_MOST];
-    uint8_t buffer[PIECE_HEADER + PIECE_BYTES];
 };
 
-void nodes_init(struct nodes *nodes, struct hub *hub, struct bus *bus, uint32_t timeout, int epoll, uint64_t now);
+/* Begins as the link of the node that the hub is now. `timeout` is in milliseconds, as all times here. */
+void nodes_init(struct nodes *nodes, struct hub *hub, struct bus *bus, const char *address, uint32_t timeout);
 
-/* Something came from the bus. */
-void nodes_take(struct nodes *nodes, const uint8_t *bytes, size_t size);
+/* Something came from the bus. Returns whether it is a GRANT to connect a stream, which is in *grant then. */
+bool nodes_take(struct nodes *nodes, const struct bus_message *from, struct message *grant);
 
-/* Every now and then: says hello, opens streams, and looks at each. */
-void nodes_look(struct nodes *nodes, uint64_t now);
+/* Every now and then: says hello, and asks for the streams that are missing. */
+void nodes_look(struct nodes *nodes, bool connected, uint64_t now);
 
-/* At the end of a turn: gives the hub what came. */
-void nodes_give(struct nodes *nodes);
+/* The hub has a stream that was granted; or `why` it could not be connected. */
+void nodes_connected(struct nodes *nodes, const struct message *grant, const char *why);
 
-/* The bus has room again: streams send what it refused. */
-void nodes_go_on(struct nodes *nodes);
-
-/* This link leaves: says so, and ends all streams. */
-void nodes_leave(struct nodes *nodes);
-
-/* Counts the other nodes that are up. */
-unsigned nodes_up(const struct nodes *nodes);
+/* Whether a CONNECT was granted; then *worker is the worker of the hub that it is for. */
+bool nodes_admit(struct nodes *nodes, const struct message *connect, unsigned *worker);
 
 /* Writes what there is to know, for --status. */
 void nodes_write(const struct nodes *nodes, FILE *file);

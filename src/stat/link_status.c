@@ -11,14 +11,11 @@
 #include <unistd.h>
 
 const struct link_value link_values[LINK_VALUES] = {
-    {NULL, "up", KIND_GAUGE, "1: the link of another hub is heard, hears this one, and has its hub"},
+    {NULL, "up", KIND_GAUGE, "1: the link of another hub is heard, and has its hub"},
     {"since", "up_since", KIND_TIME, "when another hub came up last"},
-    {"sent", "bytes_sent", KIND_COUNTER, "bytes sent to another hub, also those that were sent again"},
-    {"received", "bytes_received", KIND_COUNTER, "bytes received from another hub"},
-    {"waiting", "bytes_waiting", KIND_GAUGE, "bytes that the link of another hub has not acknowledged"},
-    {"again", "bytes_again", KIND_COUNTER, "bytes sent again, as they were lost on the way to another hub"},
+    {"opened", "streams_opened", KIND_COUNTER, "streams that the links have opened between this hub and another"},
+    {"failed", "streams_failed", KIND_COUNTER, "tries to open one that have failed"},
     {"sessions_ended", "sessions_ended", KIND_COUNTER, "times that another hub went down"},
-    {"streams_ended", "streams_ended", KIND_COUNTER, "streams to another hub that have ended in the link"},
 };
 
 /* ---- the text ---- */

@@ -18,7 +18,7 @@
 #define LINK_STATUS_AGE 5       /* seconds: a link writes more often than that */
 #define LINK_STATUS_SIZE 32768u /* more than a link writes of LINK_PEERS_MOST */
 #define LINK_PEERS_MOST 64u
-#define LINK_VALUES 8u
+#define LINK_VALUES 5u
 
 /* A value of a peer: its name in the file, its name here, and what it means. */
 struct link_value {

@@ -4,7 +4,9 @@
  */
 #include "hub/common/saved.h"
 #include "hub/common/shared.h"
+#include "link/message.h"
 #include "protocol/frame.h"
+#include "protocol/link.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -240,6 +242,35 @@ static void make_address(void)
     }
 }
 
+/* Each message between links, and between a hub and its link, with each of its first bytes wrong. */
+static void make_link(void)
+{
+    struct message message = {.node = 7, .workers = 4, .stream = 3, .worker = 2, .address = "n1.example.org:7412"};
+    struct link_worker worker = {
+        .node = 7, .workers = 4, .worker = 1, .takes = true, .count = 2, .ends = {{8, 1}, {9, 0}}};
+    uint8_t bytes[LINK_WORKER_MOST] = {0};
+
+    for (unsigned kind = 0; kind <= MESSAGE_CONNECT; kind++) {
+        message.kind = (enum message_kind)kind;
+        size_t size = kind == 0 ? link_store_worker(bytes, &worker) : message_store(bytes, &message);
+        write_seed(bytes, size);
+        for (size_t i = 0; i < size; i++) {
+            bytes[i] ^= 0x40;
+            write_seed(bytes, size);
+            bytes[i] ^= 0x40;
+            write_seed(bytes, i);
+        }
+        write_seed(bytes, size + 1); /* with a byte too many, which is 0 or of the message before */
+    }
+    message.kind = MESSAGE_GRANT;
+    (void)message_store(bytes, &message);
+    for (size_t size = ADDRESS_TEXT - 2; size <= ADDRESS_TEXT; size++) {
+        memset(bytes + CONNECT_SIZE, 'a', ADDRESS_TEXT);
+        memcpy(bytes + CONNECT_SIZE + size - 2, ":1", 2);
+        write_seed(bytes, CONNECT_SIZE + size);
+    }
+}
+
 /*
  * Steps of fuzz_peer's script, of four bytes each; see run_script() there. The first byte is the stream and the kind of
  * step: an odd one makes the streams begin as they should.
@@ -326,7 +357,7 @@ static void make_saved(void)
 int main(int argc, char *argv[])
 {
     if (argc != 3) {
-        fputs("usage: make_corpus address|frame|connection|peer|library|saved FOLDER\n", stderr);
+        fputs("usage: make_corpus address|frame|connection|link|peer|library|saved FOLDER\n", stderr);
         return 64;
     }
     folder = argv[2];
@@ -337,6 +368,8 @@ int main(int argc, char *argv[])
         make_frame();
     else if (strcmp(argv[1], "connection") == 0)
         make_connection();
+    else if (strcmp(argv[1], "link") == 0)
+        make_link();
     else if (strcmp(argv[1], "peer") == 0)
         make_peer();
     else if (strcmp(argv[1], "saved") == 0)

@@ -1,33 +1,31 @@
 /*
- * test_link_hub.c: a link's connections to its hub. What it does with one that greets it, that is no hub of any
- * version, that ends each connection at once, and that is not there: it takes what it is given, and never asks in a
- * hurry.
+ * test_link_hub.c: a link's connection to its hub: what it hears and hands over, and a hub that is not there, is none,
+ * is frozen, or ends.
  */
 #include "../run_case.h"
 #include "hub/common/log.h"
 #include "link/hub.h"
 
 #include <check.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 static struct hub hub;
 static char directory[] = "/tmp/test_link_hub.XXXXXX", path[sizeof directory + 8];
-static int listener, epoll, accepted[SPARES_MOST];
-static unsigned accepted_count, lines;
+static int listener, epoll, server;
+static unsigned lines;
 static uint64_t now;
 
 static bool count_line(int priority, const char *text)
 {
-    (void)priority;
     (void)text;
-    lines++;
+    lines += priority <= LOG_WARNING;
     return true;
 }
 
@@ -38,167 +36,138 @@ static void set_up(void)
     ck_assert_ptr_nonnull(mkdtemp(directory));
     snprintf(path, sizeof path, "%s/link", directory);
     memcpy(address.sun_path, path, sizeof path);
-    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
-    ck_assert_int_eq(listen(listener, SPARES_MOST), 0);
+    ck_assert_int_eq(listen(listener, 8), 0);
     epoll = epoll_create1(EPOLL_CLOEXEC);
-    now = 1000;
-    accepted_count = lines = 0;
+    now = 100000;
     log_send(count_line);
     hub_init(&hub, path, epoll);
+    hub_look(&hub, now);
+    server = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    ck_assert_int_ge(server, 0);
 }
 
 static void tear_down(void)
 {
-    hub_close(&hub);
-    while (accepted_count > 0)
-        close(accepted[--accepted_count]);
-    close(epoll);
+    close(server);
     close(listener);
     unlink(path);
     rmdir(directory);
 }
 
-/* What accept_all() does beside greeting as a hub of some version. */
-#define NO_VERSION 0
-#define END 255
-
-/* Accepts all that have come, and greets them as worker `worker` of a hub of this version; END: ends them at once. */
-static unsigned accept_all(uint8_t version, uint8_t worker)
+/* The hub says something of a worker, and the link is woken up. */
+static void say(struct link_worker worker)
 {
-    const struct peer_hello hello = {.version = version, .node = 7, .workers = 2, .worker = worker, .slot_bits = 10};
-    uint8_t greeting[PEER_HELLO_SIZE];
+    uint8_t packet[LINK_WORKER_MOST];
+    struct epoll_event event;
+    size_t size = link_store_worker(packet, &worker);
+
+    ck_assert_int_eq(send(server, packet, size, 0), (ssize_t)size);
+    ck_assert_int_eq(epoll_wait(epoll, &event, 1, 0), 1);
+    ck_assert_ptr_eq(event.data.ptr, &hub);
+    hub_look(&hub, now);
+}
+
+/* How often it connects in two seconds, to a hub that ends each connection or not. */
+static unsigned connections(bool ends)
+{
     unsigned count = 0;
 
-    peer_store_hello(greeting, &hello);
-    for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0; count++) {
-        if (version == END) {
-            close(fd);
-            continue;
+    for (unsigned i = 0; i < 200; i++, now += 10) {
+        hub_look(&hub, now);
+        for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0; count++) {
+            close(server);
+            server = ends ? -1 : fd;
+            if (ends)
+                close(fd);
         }
-        ck_assert_int_eq(send(fd, greeting, sizeof greeting, 0), (ssize_t)sizeof greeting);
-        ck_assert_uint_lt(accepted_count, SPARES_MOST);
-        accepted[accepted_count++] = fd;
     }
     return count;
 }
 
-/* Lets a second pass in the loop of the link, which looks whenever it is woken up. Returns how many have come. */
-static unsigned second(uint8_t version, uint8_t worker)
+START_TEST(test_workers)
 {
-    unsigned count = 0;
-
-    for (unsigned i = 0; i < 1000; i++) {
-        struct epoll_event event;
-        if (i % 50 == 0 || epoll_wait(epoll, &event, 1, 0) == 1)
-            hub_look(&hub, now);
-        count += accept_all(version, worker);
-        now++;
-    }
-    return count;
-}
-
-START_TEST(test_greeting)
-{
-    uint8_t greeting[PEER_HELLO_SIZE];
-
-    ck_assert_uint_eq(second(PEER_VERSION, 0), 1); /* one is kept, to notice the end */
+    ck_assert_uint_eq(hub_age(&hub, now), 0);
+    say((struct link_worker){
+        .node = 7, .workers = 2, .worker = 1, .takes = true, .age = 5000, .count = 2, .ends = {{3, 0}, {65535, 63}}});
     ck_assert(hub.node == 7 && hub.workers == 2);
-    ck_assert_int_eq(hub_take(&hub, 1, greeting), -1); /* and one is made */
-    int fd = hub_take(&hub, 0, greeting);
-    ck_assert_int_ge(fd, 0);
+    ck_assert(!hub_takes(&hub, 0) && hub_takes(&hub, 1) && !hub_takes(&hub, 2));
+    ck_assert(hub_has(&hub, 1, 3, 0) && hub_has(&hub, 1, 65535, 63) && !hub_has(&hub, 1, 3, 1) &&
+              !hub_has(&hub, 0, 3, 0));
+    ck_assert_uint_eq(hub_age(&hub, now + 1), 5001);
+    say((struct link_worker){.node = 7, .workers = 2, .worker = 0, .count = 1, .ends = {{3, 1}}});
+    ck_assert_uint_eq(hub_streams(&hub, 3), 2);
+    ck_assert(!hub_takes(&hub, 0) && hub_takes(&hub, 1));
+    say((struct link_worker){.node = 7, .workers = 2, .worker = 1}); /* the last one is the whole truth */
+    ck_assert(!hub_takes(&hub, 1) && hub_streams(&hub, 3) == 1);
+    ck_assert(!hub_has(&hub, 0, 4, 1));
+    say((struct link_worker){.node = 8, .workers = 2, .worker = 1}); /* another hub: nothing else counts */
+    ck_assert_uint_eq(hub_streams(&hub, 3), 0);
+}
+END_TEST
+
+START_TEST(test_hand_over)
+{
+    int pair[2], fd = -1;
+    uint8_t packet[16], control[CMSG_SPACE(4 * sizeof fd)];
+    struct iovec part = {packet, sizeof packet};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    unsigned worker = 99;
+    char byte;
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    ck_assert(!hub_give(&hub, 0, dup(pair[0]))); /* it has not said anything yet */
+    say((struct link_worker){.node = 7, .workers = 3, .worker = 0, .takes = true});
+    ck_assert(hub_give(&hub, 5, pair[0]));
+    ck_assert(fcntl(pair[0], F_GETFD) < 0 && errno == EBADF);
+    ssize_t size = recvmsg(server, &message, 0);
+    ck_assert(link_load_stream(&worker, packet, (size_t)size) && worker == 2);
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+    ck_assert_int_eq(write(pair[1], "x", 1), 1);
+    ck_assert(read(fd, &byte, 1) == 1 && byte == 'x');
     close(fd);
-    ck_assert_uint_ge(second(PEER_VERSION, 1), 1);
-    fd = hub_take(&hub, 1, greeting);
-    ck_assert_int_ge(fd, 0);
+    unsigned given = 0;
+    while (hub_give(&hub, 0, dup(pair[1]))) /* a frozen hub: this ends, and nothing is left open */
+        ck_assert_uint_lt(++given, 100000);
+    ck_assert_int_eq(fd = dup(pair[1]), pair[0]);
     close(fd);
+    close(pair[1]);
 }
 END_TEST
 
-static unsigned spares(void)
-{
-    unsigned count = 0;
-
-    for (unsigned i = 0; i < SPARES_MOST; i++)
-        count += hub.spares[i].fd >= 0;
-    return count;
-}
-
-/* Connections of other workers, which came while one of a certain worker was looked for, are not kept for ever. */
-START_TEST(test_others_go)
-{
-    uint8_t greeting[PEER_HELLO_SIZE];
-
-    for (unsigned i = 0; i < 5; i++) {
-        ck_assert_int_eq(hub_take(&hub, 1, greeting), -1);
-        (void)second(PEER_VERSION, 0);
-    }
-    ck_assert_uint_gt(spares(), 1);
-    for (unsigned i = 0; i < 5; i++)
-        (void)second(PEER_VERSION, 0);
-    ck_assert_uint_eq(spares(), 1);
-}
-END_TEST
-
-START_TEST(test_no_version)
-{
-    lines = 0;
-    ck_assert_uint_le(second(NO_VERSION, 0), 10);
-    ck_assert_uint_eq(hub.workers, 0);
-    ck_assert_uint_eq(lines, 1);
-    (void)second(PEER_VERSION + 1, 0); /* and a later one is as good as this one */
-    ck_assert_uint_eq(hub.workers, 2);
-}
-END_TEST
-
-/* A worker that has no place for a stream. */
-START_TEST(test_ended_at_once)
-{
-    (void)second(PEER_VERSION, 0);
-    close(accepted[--accepted_count]);
-    ck_assert_uint_le(second(END, 0), 10);
-    ck_assert_uint_eq(hub.workers, 2); /* the hub is there all the same */
-    ck_assert_uint_ge(second(PEER_VERSION, 0), 1);
-}
-END_TEST
-
+/* What is no hub, and one that ends at once, are tried again, but not in a hurry, and one line says why. */
 START_TEST(test_no_hub)
 {
-    (void)second(PEER_VERSION, 0);
-    close(listener);
-    listener = -1;
-    close(accepted[--accepted_count]);
-    lines = 0;
-    for (unsigned i = 0; i < 1000; i++, now++)
-        hub_look(&hub, now);
-    ck_assert_uint_eq(hub.workers, 0);
-    ck_assert_uint_eq(lines, 1);
-}
-END_TEST
+    uint8_t garbage[LINK_WORKER_MOST + 1] = {LINK_VERSION};
 
-/* No descriptor is left for one more stream: the hub is there all the same, and those that there are stay. */
-START_TEST(test_no_descriptors)
-{
-    struct rlimit limit, none;
-    uint8_t greeting[PEER_HELLO_SIZE];
-
-    (void)second(PEER_VERSION, 0);
-    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    none = (struct rlimit){.rlim_cur = 3, .rlim_max = limit.rlim_max};
-    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
-    lines = 0;
-    for (unsigned i = 0; i < 1000; i++, now++) {
-        ck_assert_int_eq(hub_take(&hub, 1, greeting), -1);
+    say((struct link_worker){.node = 7, .workers = 1, .worker = 0, .takes = true});
+    for (size_t i = 0; i < 2; i++) {
+        lines = 0;
+        ck_assert_int_ge(send(server, garbage, i == 0 ? sizeof garbage : 3, 0), 3);
         hub_look(&hub, now);
+        ck_assert(hub.workers == 0 && hub.node == 7 && hub.fd < 0 && !hub_takes(&hub, 0));
+        ck_assert_uint_eq(lines, i == 0);
+        ck_assert_str_eq(hub_trouble(&hub), "what answers there is no hub of this version");
+        ck_assert_uint_eq(connections(false), 1);
     }
-    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    ck_assert_uint_eq(hub.workers, 2);
+    lines = 0;
+    close(server);
+    server = -1;
+    unsigned count = connections(true);
+    ck_assert(count >= 8 && count <= 10);
+    ck_assert_uint_le(connections(false), 1);
     ck_assert_uint_eq(lines, 1);
-    ck_assert_int_eq(hub_take(&hub, 1, greeting), -1);
-    (void)second(PEER_VERSION, 1);
-    int fd = hub_take(&hub, 1, greeting);
-    ck_assert_int_ge(fd, 0);
-    close(fd);
+    say((struct link_worker){.node = 7, .workers = 1, .worker = 0, .takes = true});
+    ck_assert(hub.workers == 1 && hub_takes(&hub, 0));
+    close(listener);
+    close(server);
+    server = -1;
+    lines = 0;
+    ck_assert_uint_eq(connections(true), 0);
+    ck_assert_uint_eq(lines, 2); /* it has gone, and is not there */
+    ck_assert_uint_eq(hub.workers, 0);
 }
 END_TEST
 
@@ -206,11 +175,8 @@ int main(void)
 {
     TCase *tests = tcase_create("link_hub");
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, test_greeting);
-    tcase_add_test(tests, test_others_go);
-    tcase_add_test(tests, test_no_version);
-    tcase_add_test(tests, test_ended_at_once);
+    tcase_add_test(tests, test_workers);
+    tcase_add_test(tests, test_hand_over);
     tcase_add_test(tests, test_no_hub);
-    tcase_add_test(tests, test_no_descriptors);
     return run_case(tests, "link_hub");
 }

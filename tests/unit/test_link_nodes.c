@@ -1,29 +1,24 @@
 /*
- * test_link_nodes.c: which nodes a link says are up, and what it does when NATS, a link or a hub behaves badly. The
- * links are real ones over a NATS and hubs made here, and time is a number.
+ * test_link_nodes.c: which nodes a link says are up, which streams it connects, and who leaves when two links have one
+ * number. The links are real ones; NATS, hubs and connections are made here, and time is a number.
  */
 #include "../run_case.h"
 #include "hub/common/log.h"
 #include "link/nodes.h"
 
 #include <check.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#define LINKS 3
+#define LINKS 3u
 #define TIMEOUT 5000u
-#define LETTERS 256u
+#define LETTERS 4096u
 
 /* The connection of a link to NATS. */
 struct bus {
     unsigned index;
-    bool cut, deaf;     /* nothing goes or comes; nothing comes */
-    bool forgotten;     /* NATS has lost sight of its own subject; hellos to all still come */
-    bool hopeless;      /* and asking again does not help */
-    bool late;          /* what it says of itself waits behind its pieces */
-    unsigned asked_for; /* how often it was asked for again */
+    bool cut, claimed;
+    bool mute; /* what is asked of it is lost */
 };
 
 static struct link {
@@ -31,126 +26,151 @@ static struct link {
     struct hub hub;
     struct bus bus;
     bool runs;
+    const char *refuses; /* why nobody can connect to it */
+    unsigned tries;      /* that it made to connect */
 } links[LINKS];
 
 static struct letter {
     unsigned to; /* a link */
-    size_t size;
-    uint8_t bytes[PIECE_HEADER + PIECE_BYTES];
+    struct bus_message message;
+    uint8_t bytes[MESSAGE_MOST];
 } letters[LETTERS];
-static unsigned letter_count, taken_from_hubs, left_out, lines; /* logged */
+
+static unsigned letter_count, lines, requests;
 static uint64_t now;
-static int epoll, hub_ends[2 * STREAMS_MOST * LINKS];
+static struct message last_grant; /* that any link got */
 
-/* ---- what stands in for bus.c and hub.c */
+/* ---- what stands in for bus.c and log.c */
 
-static void post(struct bus *from, const struct link *to, const uint8_t *bytes, size_t size, bool to_all)
+static void post(unsigned to, enum bus_subject subject, const char *reply, const uint8_t *bytes, size_t size)
 {
-    if (!to->runs || from->cut || to->bus.cut || to->bus.deaf || (!to_all && to->bus.forgotten))
-        return;
-    if (from->late && bytes[0] < PIECE_OPEN)
-        return;
     ck_assert_uint_lt(letter_count, LETTERS);
     struct letter *letter = &letters[letter_count++];
-    letter->to = to->bus.index;
-    letter->size = size;
-    memcpy(letter->bytes, bytes, size);
+    *letter = (struct letter){.to = to, .message = {.subject = subject, .size = size, .reply = reply}};
+    letter->message.nobody = bytes == NULL;
+    if (bytes != NULL)
+        memcpy(letter->bytes, bytes, size);
 }
 
 bool bus_send(struct bus *bus, unsigned node, const uint8_t *bytes, size_t size)
 {
+    static const char *const replies[LINKS] = {"0", "1", "2"};
+    bool anybody = false;
+
+    if (bus->cut)
+        return false;
+    requests += node != 0;
     for (unsigned i = 0; i < LINKS; i++) {
-        if (node == 0 || links[i].nodes.self == node)
-            post(bus, &links[i], bytes, size, node == 0);
+        const struct link *to = &links[i];
+        if (!to->runs || to->bus.cut || (node != 0 && (to->nodes.self != node || !to->bus.claimed)))
+            continue;
+        anybody = true;
+        if (node == 0 || !to->bus.mute)
+            post(i, node == 0 ? BUS_HELLO : BUS_REQUEST, node == 0 ? NULL : replies[bus->index], bytes, size);
     }
+    if (!anybody)
+        post(bus->index, BUS_REPLY, NULL, NULL, 0);
     return true;
 }
 
-void bus_listen_again(struct bus *bus)
+bool bus_answer(struct bus *bus, const struct bus_message *request, const uint8_t *bytes, size_t size)
 {
-    bus->forgotten = bus->hopeless;
-    bus->asked_for++;
+    unsigned to = (unsigned)atoi(request->reply);
+    if (!bus->cut && !links[to].bus.cut)
+        post(to, BUS_REPLY, NULL, bytes, size);
+    return true;
 }
 
-const char *bus_server(const struct bus *bus, char *text, size_t size)
+void bus_listen(struct bus *bus, unsigned node)
+{
+    (void)node;
+    bus->claimed = false;
+}
+
+void bus_claim(struct bus *bus)
+{
+    bus->claimed = true;
+}
+
+const char *bus_server(const struct bus *bus)
 {
     (void)bus;
-    return strncpy(text, "none", size);
+    return "none";
 }
-
-int hub_take(struct hub *hub, unsigned worker, uint8_t greeting[PEER_HELLO_SIZE])
-{
-    const struct peer_hello hello = {.version = PEER_VERSION,
-                                     .node = (uint16_t)hub->node,
-                                     .workers = (uint8_t)hub->workers,
-                                     .worker = (uint8_t)worker,
-                                     .slot_bits = 10};
-    int ends[2];
-
-    ck_assert_uint_lt(worker, hub->workers);
-    ck_assert_uint_lt(taken_from_hubs, sizeof hub_ends / sizeof hub_ends[0]);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
-    hub_ends[taken_from_hubs++] = ends[0];
-    peer_store_hello(greeting, &hello);
-    return ends[1];
-}
-
-/* ---- links */
 
 static bool count_line(int priority, const char *text)
 {
-    (void)priority;
-    lines++;
-    left_out += strstr(text, "is left out") != NULL;
+    (void)text;
+    lines += priority <= LOG_WARNING;
     return true;
+}
+
+/* ---- hubs, and links */
+
+static void add_stream(struct hub *hub, unsigned worker, unsigned node, unsigned there)
+{
+    struct link_worker *ours = &hub->worker[worker];
+    ours->ends[ours->count++] = (struct link_end){.node = (uint16_t)node, .worker = (uint8_t)there};
+}
+
+/* All streams of a hub end. */
+static void end_streams(struct link *link)
+{
+    for (unsigned i = 0; i < STREAMS_MOST; i++)
+        link->hub.worker[i].count = 0;
 }
 
 static struct link *start(unsigned index, unsigned node, unsigned workers)
 {
     struct link *link = &links[index];
 
-    link->hub = (struct hub){.node = node, .workers = workers};
-    link->bus = (struct bus){.index = index};
-    link->runs = true;
-    nodes_init(&link->nodes, &link->hub, &link->bus, TIMEOUT, epoll, now);
+    *link = (struct link){.bus = {.index = index}, .runs = true, .hub = {.node = node, .workers = workers, .fd = -1}};
+    link->hub.born = now;
+    for (unsigned i = 0; i < workers; i++)
+        link->hub.worker[i].takes = true;
+    nodes_init(&link->nodes, &link->hub, &link->bus, "127.0.0.1:7412", TIMEOUT);
     return link;
 }
 
-static void leave(struct link *link)
+/* As after kill -9: the hub has its streams. */
+static void restart(struct link *link)
 {
-    nodes_leave(&link->nodes);
-    link->runs = false;
-}
-
-/* As kill -9 does it: nobody is told. */
-static void die(struct link *link)
-{
-    link->bus.cut = true;
-    leave(link);
+    link->bus.claimed = false;
+    link->tries = 0;
+    nodes_init(&link->nodes, &link->hub, &link->bus, "127.0.0.1:7412", TIMEOUT);
 }
 
 static void set_up(void)
 {
     log_send(count_line);
-    epoll = epoll_create1(EPOLL_CLOEXEC);
     now = 100000;
-    letter_count = taken_from_hubs = left_out = 0;
-    for (unsigned i = 0; i < LINKS; i++)
-        links[i].runs = false;
+    letter_count = lines = requests = 0;
+    memset(links, 0, sizeof links);
 }
 
-static void tear_down(void)
+/* A link connects, and both hubs get the stream. */
+static void connect_stream(struct link *from, const struct message *grant)
 {
-    for (unsigned i = 0; i < LINKS; i++) {
-        if (links[i].runs)
-            leave(&links[i]);
+    struct message connect = *grant;
+    struct link *to = NULL;
+    unsigned worker, here = grant->stream % from->hub.workers;
+
+    from->tries++;
+    last_grant = *grant;
+    for (unsigned i = 0; i < LINKS; i++)
+        to = links[i].runs && links[i].nodes.self == grant->node && links[i].bus.claimed ? &links[i] : to;
+    connect.kind = MESSAGE_CONNECT;
+    connect.node = (uint16_t)from->nodes.self;
+    if (to == NULL || to->refuses != NULL) {
+        nodes_connected(&from->nodes, grant, to == NULL ? "Connection refused" : to->refuses);
+        return;
     }
-    while (taken_from_hubs > 0)
-        close(hub_ends[--taken_from_hubs]);
-    close(epoll);
+    ck_assert(nodes_admit(&to->nodes, &connect, &worker));
+    add_stream(&from->hub, here, to->nodes.self, worker);
+    add_stream(&to->hub, worker, from->nodes.self, here);
+    nodes_connected(&from->nodes, grant, NULL);
 }
 
-/* What is under way arrives, and what is said at that. */
 static void deliver(void)
 {
     static struct letter arrived[LETTERS];
@@ -162,12 +182,10 @@ static void deliver(void)
         letter_count = 0;
         for (unsigned i = 0; i < count; i++) {
             struct link *to = &links[arrived[i].to];
-            if (to->runs)
-                nodes_take(&to->nodes, arrived[i].bytes, arrived[i].size);
-        }
-        for (unsigned i = 0; i < LINKS; i++) {
-            if (links[i].runs)
-                nodes_give(&links[i].nodes);
+            struct message grant;
+            arrived[i].message.bytes = arrived[i].bytes;
+            if (to->runs && nodes_take(&to->nodes, &arrived[i].message, &grant))
+                connect_stream(to, &grant);
         }
     }
 }
@@ -176,14 +194,14 @@ static void pass(unsigned milliseconds)
 {
     for (uint64_t end = now + milliseconds; now < end; now += 50) {
         for (unsigned i = 0; i < LINKS; i++) {
-            if (links[i].runs)
-                nodes_look(&links[i].nodes, now);
+            struct link *link = &links[i];
+            if (link->runs)
+                nodes_look(&link->nodes, !link->bus.cut, now);
+            link->runs = link->runs && !link->nodes.doubled;
         }
         deliver();
     }
 }
-
-/* ---- what a link knows of a node */
 
 static struct node *known(struct link *link, unsigned number)
 {
@@ -200,391 +218,272 @@ static bool is_up(struct link *link, unsigned number)
     return node != NULL && node->up;
 }
 
-static unsigned streams(struct link *link, unsigned number)
+/* What a stranger says in NATS. */
+static void forge(struct link *to, enum bus_subject subject, struct message message)
 {
-    const struct node *node = known(link, number);
-    unsigned count = 0;
+    uint8_t bytes[MESSAGE_MOST];
+    size_t size = message_store(bytes, &message);
 
-    for (unsigned i = 0; node != NULL && i < STREAMS_MOST; i++)
-        count += node->streams[i].state == STREAM_OPEN;
-    return count;
+    post(to->bus.index, subject, "0", bytes, size);
+    deliver();
 }
 
-#define EXPECT_UP(a, b, count)                                                                                         \
-    do {                                                                                                               \
-        ck_assert(is_up(a, (b)->nodes.self));                                                                          \
-        ck_assert(is_up(b, (a)->nodes.self));                                                                          \
-        ck_assert_uint_eq(streams(a, (b)->nodes.self), count);                                                         \
-        ck_assert_uint_eq(streams(b, (a)->nodes.self), count);                                                         \
-    } while (0)
+/* ---- streams */
 
-/* ---- the tests */
+static const unsigned counts[][2] = {{1, 1}, {2, 2}, {2, 3}, {4, 1}, {3, 64}, {64, 64}};
 
-/* Each worker of either side has a stream, once both have listened whether they are alone with their numbers. */
-START_TEST(test_two_find_each_other)
+START_TEST(test_all_streams)
 {
-    struct link *a = start(0, 1, 2), *b = start(1, 2, 3);
+    unsigned ours = counts[_i][0], theirs = counts[_i][1], most = ours > theirs ? ours : theirs;
+    struct link *a = start(0, 1, ours), *b = start(1, 2, theirs);
 
-    pass(1000);
-    ck_assert(!is_up(a, 2) && !is_up(b, 1));
-    pass(1500);
-    EXPECT_UP(a, b, 3);
-    pass(60000);
-    EXPECT_UP(a, b, 3);
-    ck_assert_uint_eq(a->bus.asked_for + b->bus.asked_for, 0);
-    ck_assert_uint_eq(known(a, 2)->sessions_ended + known(a, 2)->way.ended, 0);
+    pass(4000);
+    ck_assert(is_up(a, 2) && is_up(b, 1));
+    ck_assert_uint_eq(hub_streams(&a->hub, 2), most);
+    ck_assert_uint_eq(a->tries, most); /* each once */
+    ck_assert_uint_eq(b->tries, 0);    /* the lower number connects */
+    for (unsigned k = 0; k < most; k++)
+        ck_assert(hub_has(&a->hub, k % ours, 2, k % theirs) && hub_has(&b->hub, k % theirs, 1, k % ours));
+    restart(a); /* a new link finds all of them in its hub, */
+    restart(b);
+    pass(4000);
+    ck_assert_uint_eq(a->tries + b->tries, 0);
+    a->bus.cut = true; /* and nothing happens to them without NATS */
+    pass(30 * TIMEOUT);
+    ck_assert(!is_up(a, 2) && known(a, 2) != NULL);
+    a->bus.cut = false;
+    pass(4000);
+    ck_assert(is_up(a, 2) && is_up(b, 1));
+    ck_assert_uint_eq(a->tries + b->tries, 0);
+    ck_assert_uint_eq(known(a, 2)->sessions_ended, 1);
+    ck_assert_uint_eq(hub_streams(&a->hub, 2), most);
 }
 END_TEST
 
-START_TEST(test_silence)
+START_TEST(test_ends)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    pass(5000);
+    end_streams(a);
+    end_streams(b);
+    pass(100); /* it had lasted, so the next one comes at once; */
+    ck_assert_uint_eq(hub_streams(&a->hub, 2), 1);
+    ck_assert_uint_eq(a->tries, 2);
+    for (unsigned i = 0; i < 100; i++) { /* and not in a hurry if it ends at once each time */
+        end_streams(a);
+        pass(100);
+    }
+    ck_assert_uint_ge(a->tries, 10);
+    ck_assert_uint_le(a->tries, 13);
+}
+END_TEST
+
+/* An address that is wrong, a link that is frozen, a worker that does not run: the pauses grow, and one line says it.
+ */
+START_TEST(test_failures)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
+
+    b->refuses = "Connection refused";
+    pass(20000);
+    ck_assert_uint_ge(a->tries, 20);
+    ck_assert_uint_le(a->tries, 30);
+    ck_assert_uint_eq(lines, 1);
+    ck_assert_uint_eq(known(a, 2)->failed, a->tries);
+    b->refuses = NULL;
+    b->bus.mute = true;
+    requests = a->tries = 0;
+    pass(20000);
+    ck_assert_uint_ge(requests, 15);
+    ck_assert_uint_le(requests, 21);
+    b->bus.mute = false;
+    b->hub.worker[0].takes = false;
+    pass(20000);
+    ck_assert_uint_ge(requests, 30);
+    ck_assert_uint_le(requests, 50);
+    b->hub.worker[0].takes = true;
+    a->hub.worker[0].takes = false;
+    pass(2000);
+    requests = 0;
+    pass(20000);
+    ck_assert_uint_eq(requests + a->tries, 0);
+    a->hub.worker[0].takes = true;
+    pass(2000);
+    ck_assert_uint_eq(hub_streams(&a->hub, 2), 1);
+    ck_assert_uint_eq(known(a, 2)->streams[0].pause, 0); /* it has lasted */
+    b->hub.workers = 0;                                  /* the hub ends, */
+    pass(2000);
+    ck_assert(!is_up(a, 2) && is_up(b, 1));
+    b->hub.workers = 1; /* and comes again */
+    end_streams(a);
+    end_streams(b);
+    pass(2000);
+    ck_assert_uint_eq(hub_streams(&a->hub, 2), 1);
+}
+END_TEST
+
+START_TEST(test_grants)
+{
+    struct link *a = start(0, 1, 1), *b = start(1, 2, 4);
+    struct message stream = {.kind = MESSAGE_STREAM, .node = 1, .workers = 1, .stream = 3, .worker = 2};
+    unsigned worker = 99;
+
+    pass(5000);
+    struct message connect = last_grant; /* as was said already */
+    connect.kind = MESSAGE_CONNECT;
+    connect.node = 1;
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    a->runs = false;
+    connect.stream = 9; /* which nobody has asked for, with a token of zeros, just after the system has begun */
+    memset(connect.token, 0, TOKEN_SIZE);
+    b->nodes.now = 100;
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    b->nodes.now = now;
+    forge(b, BUS_REQUEST, stream);
+    struct stream *granted = &known(b, 1)->streams[3];
+    ck_assert_uint_eq(granted->granted, b->nodes.now);
+    connect.stream = 3;
+    memset(connect.token, 0, TOKEN_SIZE);
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    memcpy(connect.token, granted->token, TOKEN_SIZE);
+    connect.token[TOKEN_SIZE - 1] ^= 1;
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    connect.token[TOKEN_SIZE - 1] ^= 1;
+    connect.stream = 2;
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    connect.stream = 3;
+    connect.node = 9;
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    connect.node = 1;
+    ck_assert(nodes_admit(&b->nodes, &connect, &worker)); /* once */
+    ck_assert_uint_eq(worker, 2);
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    forge(b, BUS_REQUEST, stream);
+    memcpy(connect.token, granted->token, TOKEN_SIZE);
+    forge(b, BUS_REQUEST, stream); /* which takes the place of that one */
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    memcpy(connect.token, granted->token, TOKEN_SIZE);
+    pass(5100); /* too long */
+    ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    granted->granted = 0;
+    stream.worker = 4; /* there is none */
+    forge(b, BUS_REQUEST, stream);
+    stream.worker = 2;
+    b->hub.worker[2].takes = false;
+    forge(b, BUS_REQUEST, stream);
+    stream.node = 3; /* the other one connects */
+    b->hub.worker[2].takes = true;
+    forge(b, BUS_REQUEST, stream);
+    ck_assert(granted->granted == 0 && known(b, 3)->streams[3].granted == 0);
+}
+END_TEST
+
+/* ---- one number, two links */
+
+START_TEST(test_a_second_link)
+{
+    struct link *a = start(0, 1, 1);
+
+    pass(100); /* nobody is there, says NATS */
+    ck_assert(a->nodes.claimed);
+    struct link *b = start(1, 1, 1);
+    b->hub.born = 0; /* although its hub is older */
+    pass(3000);
+    ck_assert(a->runs && !b->runs);
+    a->bus.mute = true; /* as one that is frozen */
+    b = start(1, 1, 1);
+    pass(500);
+    ck_assert(!b->nodes.claimed);
+    pass(1000);
+    ck_assert(b->nodes.claimed);
+}
+END_TEST
+
+/* Two parts of a cluster become one: of two that have a number one leaves, whatever the order of ages and sessions. */
+START_TEST(test_after_a_partition)
+{
+    static const int older[] = {2500, -2500, 0, 400, -400};
+    struct link *a = start(0, 7, 1);
+
+    a->bus.cut = true;
+    a->nodes.claimed = a->bus.claimed = true;
+    pass(100000);
+    struct link *b = start(1, 7, 1), *c = start(2, 8, 1);
+    b->nodes.session = a->nodes.session + (_i % 2 == 0 ? 1u : -1u);
+    pass(3000);
+    a->hub.born = b->hub.born - (uint64_t)older[_i / 2];
+    a->bus.cut = false;
+    pass(3000);
+    ck_assert(a->runs != b->runs && c->runs);
+    if (_i / 2 < 2)
+        ck_assert(a->runs == (older[_i / 2] > 0));
+}
+END_TEST
+
+START_TEST(test_strangers)
 {
     struct link *a = start(0, 1, 2), *b = start(1, 2, 2);
+    struct message forged = {.kind = MESSAGE_HELLO, .node = 1, .workers = 9, .session = 5, .age = UINT64_MAX};
 
-    pass(3000);
-    die(b);
-    pass(TIMEOUT - 1500);
-    ck_assert(is_up(a, 2));
-    pass(2000);
-    ck_assert(!is_up(a, 2));
-    ck_assert_uint_eq(streams(a, 2), 0);
-    b = start(1, 2, 2);
-    pass(3000);
-    EXPECT_UP(a, b, 2);
+    pass(5000);
+    forge(a, BUS_REPLY, forged); /* nobody has asked */
+    for (unsigned i = 0; i < 40; i++) {
+        pass(500);
+        forge(a, BUS_HELLO, forged); /* which makes it ask itself */
+        forge(b, BUS_HELLO, (struct message){.kind = MESSAGE_HELLO, .node = 1, .workers = 0});
+        forge(a, BUS_REPLY, (struct message){.kind = MESSAGE_GRANT, .node = 2, .address = "127.0.0.1:1"});
+    }
+    ck_assert(a->runs && b->runs);
+    ck_assert_uint_eq(a->tries, 2);
+    ck_assert_uint_eq(hub_streams(&a->hub, 2), 2);
+    for (unsigned i = 0; i < 20000; i++) {
+        uint8_t bytes[MESSAGE_MOST];
+        size_t size = (size_t)random() % sizeof bytes;
+        for (size_t k = 0; k < size; k++)
+            bytes[k] = (uint8_t)random();
+        bytes[0] = MESSAGE_VERSION;
+        bytes[1] = (uint8_t)(random() % 6);
+        size = i % 2 == 0 && size > MESSAGE_HEADER ? MESSAGE_HEADER : size;
+        post((unsigned)random() % 2, (enum bus_subject)(random() % BUS_SUBJECTS), "0", bytes, size);
+        deliver();
+    }
+    pass(12 * TIMEOUT); /* what was made up is forgotten */
+    ck_assert(a->runs && b->runs && is_up(a, 2) && is_up(b, 1));
+    ck_assert_uint_eq(hub_streams(&a->hub, 2), 2);
+    ck_assert_uint_eq(a->nodes.up + b->nodes.up, 2);
 }
 END_TEST
 
-START_TEST(test_bye)
-{
-    struct link *a = start(0, 1, 1);
-
-    start(1, 2, 1);
-    pass(3000);
-    ck_assert(is_up(a, 2));
-    leave(&links[1]);
-    deliver();
-    ck_assert(!is_up(a, 2));
-    ck_assert_ptr_nonnull(known(a, 2));
-    pass(50);
-    ck_assert_ptr_null(known(a, 2));
-}
-END_TEST
-
-/* A node that is silent is known to be down for a while, and then forgotten. */
-START_TEST(test_forgetting)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-
-    pass(3000);
-    die(b);
-    pass(10 * TIMEOUT - 1500);
-    ck_assert_ptr_nonnull(known(a, 2));
-    ck_assert(!is_up(a, 2));
-    pass(2000);
-    ck_assert_ptr_null(known(a, 2));
-}
-END_TEST
-
-/* One node more than a link may know is left out, which is logged now and then, and is found when there is room. */
 START_TEST(test_too_many_nodes)
 {
-    struct link *a = start(0, 1, 1), *b;
-    struct hello stranger = {.kind = PIECE_HELLO, .session = 1};
-    uint8_t bytes[HELLO_SIZE_MOST];
-
-    pass(2000);
-    for (stranger.node = 100; stranger.node < 100 + NODES_MOST; stranger.node++)
-        nodes_take(&a->nodes, bytes, hello_write(bytes, &stranger));
-    ck_assert_uint_eq(left_out, 0);
-    b = start(1, 2, 1);
-    pass(20000);
-    ck_assert(!is_up(a, 2));
-    ck_assert_uint_eq(left_out, 1);
-    for (stranger.node = 1000; stranger.node < 2000; stranger.node++)
-        nodes_take(&a->nodes, bytes, hello_write(bytes, &stranger));
-    ck_assert_uint_eq(left_out, 1);
-    pass(10 * TIMEOUT - 20000 + 3000);
-    EXPECT_UP(a, b, 1);
-}
-END_TEST
-
-/* A link that is killed and comes back before anybody has missed it: what it had is not taken for the new one's. */
-START_TEST(test_new_session)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-
-    pass(3000);
-    die(b);
-    b = start(1, 2, 1);
-    pass(2000);
-    ck_assert(!is_up(b, 1)); /* the session before is waited for, so that no double gets in */
-    pass(4000);
-    EXPECT_UP(a, b, 1);
-    ck_assert_uint_eq(known(a, 2)->sessions_ended, 1);
-}
-END_TEST
-
-/* NATS forgets who listens to one subject, at once or later: it is asked for again, and both are up for each other. */
-START_TEST(test_forgotten_subject)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-
-    if (_i == 0)
-        pass(3000);
-    b->bus.forgotten = true;
-    pass(1900);
-    ck_assert_uint_eq(b->bus.asked_for, 0);
-    pass(2000);
-    ck_assert_uint_eq(b->bus.asked_for, 1);
-    ck_assert_uint_eq(a->bus.asked_for, 0);
-    pass(3000);
-    EXPECT_UP(a, b, 1);
-}
-END_TEST
-
-/* It is asked for again and again, not in a hurry; meanwhile nobody takes that node for up. */
-START_TEST(test_subject_that_stays_forgotten)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-
-    pass(3000);
-    b->bus.forgotten = b->bus.hopeless = true;
-    pass(30000);
-    ck_assert(!is_up(a, 2) && !is_up(b, 1));
-    ck_assert_uint_ge(b->bus.asked_for, 5);
-    ck_assert_uint_le(b->bus.asked_for, 10);
-}
-END_TEST
-
-/* The hub ends while others ask for streams: nothing is opened, and all are again with the next hub. */
-START_TEST(test_hub_that_goes)
-{
-    struct link *a = start(0, 1, 2), *b = start(1, 2, 2), *gone = _i == 0 ? a : b;
-
-    pass(3000);
-    EXPECT_UP(a, b, 2);
-    gone->hub.workers = 0;
-    for (unsigned i = 0; i < taken_from_hubs; i++)
-        shutdown(hub_ends[i], SHUT_RDWR);
-    for (unsigned i = 0; i < STREAMS_MOST; i++) { /* as the loop does when the hub's ends are closed */
-        struct node *node = known(gone, 3 - gone->nodes.self);
-        if (node->streams[i].state == STREAM_OPEN)
-            stream_handle(&node->streams[i], &node->way, EPOLLIN);
-    }
-    const struct piece open = {.kind = PIECE_OPEN,
-                               .from = (uint16_t)a->nodes.self,
-                               .session = a->nodes.session,
-                               .to = b->nodes.session,
-                               .incarnation = 12345};
-    uint8_t bytes[PIECE_HEADER];
-    piece_write(bytes, &open);
-    nodes_take(&b->nodes, bytes, sizeof bytes); /* before it was looked whether the hub is there */
-    deliver();
-    pass(3000);
-    ck_assert(!is_up(a, 2) && !is_up(b, 1));
-    gone->hub.workers = 2;
-    pass(3000);
-    EXPECT_UP(a, b, 2);
-}
-END_TEST
-
-/* One side has given a stream up and opens it again at once: the other one has no use for the old one any more. */
-START_TEST(test_stream_that_is_opened_again)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-
-    pass(3000);
-    EXPECT_UP(a, b, 1);
-    struct node *of_a = known(a, 2), *of_b = known(b, 1);
-    uint64_t before = of_b->streams[0].incarnation;
-    stream_end(&of_a->streams[0], &of_a->way);
-    pass(150);
-    EXPECT_UP(a, b, 1);
-    ck_assert_uint_ne(of_b->streams[0].incarnation, before);
-    ck_assert_uint_eq(of_b->streams[0].incarnation, of_a->streams[0].incarnation);
-}
-END_TEST
-
-/* Streams that end as soon as they begin are opened again after growing pauses. */
-START_TEST(test_streams_that_end_at_once)
-{
-    struct link *a = start(0, 1, 1);
-    start(1, 2, 1);
-
-    pass(3000);
-    struct node *node = known(a, 2);
-    unsigned before = taken_from_hubs;
-    for (unsigned i = 0; i < 60; i++) { /* three seconds */
-        stream_end(&node->streams[0], &node->way);
-        pass(50);
-    }
-    ck_assert_uint_le(taken_from_hubs - before, 2 * 10); /* by both sides */
-    ck_assert_uint_ge(taken_from_hubs - before, 2 * 4);
-}
-END_TEST
-
-/* What another session of a link says of a stream does not count, even if all else is right. */
-START_TEST(test_piece_of_another_session)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-    uint8_t bytes[PIECE_HEADER];
-
-    pass(3000);
-    struct piece gone = {.kind = PIECE_GONE,
-                         .from = 2,
-                         .session = b->nodes.session + 1,
-                         .to = a->nodes.session,
-                         .incarnation = known(a, 2)->streams[0].incarnation};
-    piece_write(bytes, &gone);
-    nodes_take(&a->nodes, bytes, sizeof bytes);
-    gone.session--;
-    gone.to++;
-    piece_write(bytes, &gone);
-    nodes_take(&a->nodes, bytes, sizeof bytes);
-    ck_assert_uint_eq(streams(a, 2), 1);
-    gone.to--;
-    piece_write(bytes, &gone);
-    nodes_take(&a->nodes, bytes, sizeof bytes);
-    ck_assert_uint_eq(streams(a, 2), 0);
-}
-END_TEST
-
-/* Two links of one node: the later one leaves, and no other node takes it for up. */
-START_TEST(test_double)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-
-    pass(3000);
-    struct link *second = start(2, 1, 1);
-    if (_i == 1) /* they meet only later, when a network that was parted is whole again */
-        second->bus.cut = true;
-    pass(10000);
-    second->bus.cut = false;
-    pass(1100);
-    ck_assert_uint_eq(second->nodes.doubled, 1);
-    ck_assert_uint_eq(a->nodes.doubled, 0);
-    ck_assert(!is_up(second, 2));
-    EXPECT_UP(a, b, 1);
-    ck_assert_uint_eq(known(b, 1)->session, a->nodes.session);
-}
-END_TEST
-
-/* Only one of two hears the other. */
-START_TEST(test_one_way)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-
-    pass(3000);
-    b->bus.deaf = true;
-    pass(10000);
-    ck_assert(!is_up(a, 2) && !is_up(b, 1));
-    b->bus.deaf = false;
-    pass(3000);
-    EXPECT_UP(a, b, 1);
-}
-END_TEST
-
-/* A node that is forgotten leaves nothing to the next one in its place. */
-START_TEST(test_place_of_another_node)
-{
     struct link *a = start(0, 1, 1);
 
-    start(1, 2, 1);
-    pass(3000);
-    ck_assert_uint_gt(known(a, 2)->way.bytes_out, 0);
-    die(&links[1]);
-    pass(10 * TIMEOUT + 3000);
-    ck_assert_ptr_null(known(a, 2));
-    start(1, 3, 1);
     pass(1000);
-    const struct node *node = known(a, 3);
-    ck_assert_uint_eq(node->way.bytes_out + node->way.bytes_in, 0);
-    ck_assert_uint_eq(node->sessions_ended + node->way.ended, 0);
-}
-END_TEST
-
-/* Whichever side's hub has ended a stream, both sides count it. */
-START_TEST(test_ended_streams_are_counted)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1), *by = _i == 0 ? a : b;
-
-    pass(3000);
-    struct node *node = known(by, by == a ? 2 : 1);
-    shutdown(hub_ends[by == a ? 0 : 1], SHUT_RDWR);
-    stream_handle(&node->streams[0], &node->way, EPOLLIN);
-    deliver();
-    ck_assert_uint_eq(known(a, 2)->way.ended, 1);
-    ck_assert_uint_eq(known(b, 1)->way.ended, 1);
-}
-END_TEST
-
-/* A link that there is not, and whose hub has one worker, says this. */
-static void say_as_stranger(struct link *to, enum piece_kind kind, unsigned node, uint64_t session, uint64_t started)
-{
-    const struct hello hello = {.kind = kind,
-                                .node = (uint16_t)node,
-                                .workers = 1,
-                                .session = session,
-                                .started = started,
-                                .heard = 1,
-                                .others = {{.node = (uint16_t)to->nodes.self, .session = to->nodes.session}}};
-    uint8_t bytes[HELLO_SIZE_MOST];
-
-    nodes_take(&to->nodes, bytes, hello_write(bytes, &hello));
-}
-
-/* Whoever says that it is this node, as often as it likes, makes this link say and log no more than now and then. */
-START_TEST(test_double_that_stays)
-{
-    struct link *a = start(0, 1, 1);
-
-    start(1, 2, 1);
-    pass(3000);
-    lines = 0;
-    for (unsigned i = 0; i < 200; i++)
-        say_as_stranger(a, PIECE_HELLO, 1, 1000 + i, UINT64_MAX);
+    for (unsigned i = 2; i < 2 + NODES_MOST + 3; i++)
+        forge(a, BUS_HELLO, (struct message){.kind = MESSAGE_HELLO, .node = (uint16_t)i, .workers = 1});
+    pass(100);
+    ck_assert_uint_eq(a->nodes.up, NODES_MOST);
     ck_assert_uint_eq(lines, 1);
-    ck_assert_uint_eq(letter_count, 2); /* to all, itself as well */
-    ck_assert_uint_eq(a->nodes.doubled, 0);
-    pass(1000);
-    say_as_stranger(a, PIECE_HELLO, 1, 1000, UINT64_MAX);
-    ck_assert_uint_eq(lines, 2);
-}
-END_TEST
-
-/* What a node says of itself waits behind its pieces, on a slow way: who is busy is not dead. */
-START_TEST(test_busy_node)
-{
-    struct link *a = start(0, 1, 1), *b = start(1, 2, 1);
-
-    pass(3000);
-    b->bus.late = true;
-    pass(4 * TIMEOUT);
-    EXPECT_UP(a, b, 1);
-    ck_assert_uint_eq(known(a, 2)->sessions_ended, 0);
+    add_stream(&a->hub, 0, 5, 0);
+    pass(11 * TIMEOUT);
+    ck_assert(known(a, 5) != NULL && known(a, 6) == NULL); /* one with streams is not forgotten */
+    forge(a, BUS_HELLO, (struct message){.kind = MESSAGE_HELLO, .node = 900, .workers = 1});
+    ck_assert_ptr_nonnull(known(a, 900));
 }
 END_TEST
 
 int main(void)
 {
     TCase *tests = tcase_create("link_nodes");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, test_two_find_each_other);
-    tcase_add_test(tests, test_silence);
-    tcase_add_test(tests, test_bye);
-    tcase_add_test(tests, test_forgetting);
+    tcase_add_checked_fixture(tests, set_up, NULL);
+    tcase_add_loop_test(tests, test_all_streams, 0, sizeof counts / sizeof counts[0]);
+    tcase_add_test(tests, test_ends);
+    tcase_add_test(tests, test_failures);
+    tcase_add_test(tests, test_grants);
+    tcase_add_test(tests, test_a_second_link);
+    tcase_add_loop_test(tests, test_after_a_partition, 0, 10);
+    tcase_add_test(tests, test_strangers);
     tcase_add_test(tests, test_too_many_nodes);
-    tcase_add_test(tests, test_new_session);
-    tcase_add_loop_test(tests, test_forgotten_subject, 0, 2);
-    tcase_add_test(tests, test_subject_that_stays_forgotten);
-    tcase_add_loop_test(tests, test_hub_that_goes, 0, 2);
-    tcase_add_test(tests, test_stream_that_is_opened_again);
-    tcase_add_test(tests, test_streams_that_end_at_once);
-    tcase_add_test(tests, test_piece_of_another_session);
-    tcase_add_loop_test(tests, test_double, 0, 2);
-    tcase_add_test(tests, test_one_way);
-    tcase_add_test(tests, test_place_of_another_node);
-    tcase_add_loop_test(tests, test_ended_streams_are_counted, 0, 2);
-    tcase_add_test(tests, test_double_that_stays);
-    tcase_add_test(tests, test_busy_node);
     return run_case(tests, "link_nodes");
 }

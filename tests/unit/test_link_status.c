@@ -11,10 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NODE_LINE "node 1 workers 2 server nats://127.0.0.1:4222\n"
-#define PEER_LINE                                                                                                      \
-    "peer 2 up since 1795852151 workers 2 streams 2 sent 32 received 10 waiting 3 again 4 sessions_ended 5 "           \
-    "streams_ended 6\n"
+#define NODE_LINE "node 1 workers 2 server nats://127.0.0.1:4222 data n1:7412\n"
+#define PEER_LINE "peer 2 up since 1795852151 workers 2 streams 2 opened 32 failed 10 sessions_ended 5\n"
 
 static struct link_status status;
 static char path[40], reason[LINK_STATUS_REASON];
@@ -63,24 +61,21 @@ START_TEST(test_all_values)
     ck_assert_uint_eq(peer->node, 2);
     expect(peer, "up", 1);
     expect(peer, "up_since", 1795852151);
-    expect(peer, "bytes_sent", 32);
-    expect(peer, "bytes_received", 10);
-    expect(peer, "bytes_waiting", 3);
-    expect(peer, "bytes_again", 4);
+    expect(peer, "streams_opened", 32);
+    expect(peer, "streams_failed", 10);
     expect(peer, "sessions_ended", 5);
-    expect(peer, "streams_ended", 6);
 }
 END_TEST
 
 START_TEST(test_several_peers)
 {
-    parse(NODE_LINE "peer 3 down since 0 sent 7\n" PEER_LINE "peer 65535 up\n");
+    parse(NODE_LINE "peer 3 down since 0 opened 7\n" PEER_LINE "peer 65535 up\n");
     ck_assert_uint_eq(status.count, 3);
     ck_assert_uint_eq(status.peers[0].node, 3);
     expect(&status.peers[0], "up", 0);
     expect(&status.peers[0], "up_since", 0);
-    expect(&status.peers[0], "bytes_sent", 7);
-    expect_unknown(&status.peers[0], "bytes_received");
+    expect(&status.peers[0], "streams_opened", 7);
+    expect_unknown(&status.peers[0], "streams_failed");
     ck_assert_uint_eq(status.peers[2].node, 65535);
     expect(&status.peers[2], "up", 1);
     expect_unknown(&status.peers[2], "up_since");
@@ -90,21 +85,22 @@ END_TEST
 /* What another version of the link may write. */
 START_TEST(test_unknown_words)
 {
-    parse("version 2\n\n" NODE_LINE "peer 2 up colour blue sent 32 up 0 again many received 10\nroute 4 up sent 1\n");
+    parse("version 2\n\n" NODE_LINE
+          "peer 2 up colour blue opened 32 up 0 sessions_ended many failed 10\nroute 4 up opened 1\n");
     ck_assert_uint_eq(status.node, 1);
     ck_assert_uint_eq(status.count, 1);
     expect(&status.peers[0], "up", 1);
-    expect(&status.peers[0], "bytes_sent", 32);
-    expect_unknown(&status.peers[0], "bytes_again");
-    expect(&status.peers[0], "bytes_received", 10);
+    expect(&status.peers[0], "streams_opened", 32);
+    expect_unknown(&status.peers[0], "sessions_ended");
+    expect(&status.peers[0], "streams_failed", 10);
 }
 END_TEST
 
 static const char *const no_peers[] = {
-    "peer\n",       "peer 2\n",         "peer x up\n",
-    "peer 0 up\n",  "peer 65536 up\n",  "peer -2 up\n",
-    "peer 2x up\n", "peer 2 gone\n",    "peer 99999999999999999999999 up\n",
-    "peer2 up\n",   "peer 2 up sent 3", /* it is still being written */
+    "peer\n",       "peer 2\n",           "peer x up\n",
+    "peer 0 up\n",  "peer 65536 up\n",    "peer -2 up\n",
+    "peer 2x up\n", "peer 2 gone\n",      "peer 99999999999999999999999 up\n",
+    "peer2 up\n",   "peer 2 up opened 3", /* it is still being written */
 };
 
 START_TEST(test_no_peer)
@@ -124,26 +120,26 @@ START_TEST(test_no_number)
 {
     char text[200];
 
-    snprintf(text, sizeof text, NODE_LINE "peer 2 up received 10 sent %s\n", no_numbers[_i]);
+    snprintf(text, sizeof text, NODE_LINE "peer 2 up failed 10 opened %s\n", no_numbers[_i]);
     parse(text);
     ck_assert_uint_eq(status.count, 1);
-    expect(&status.peers[0], "bytes_received", 10);
-    expect_unknown(&status.peers[0], "bytes_sent");
+    expect(&status.peers[0], "streams_failed", 10);
+    expect_unknown(&status.peers[0], "streams_opened");
 }
 END_TEST
 
 START_TEST(test_largest_number)
 {
-    parse("peer 2 up sent 18446744073709551615\n");
-    expect(&status.peers[0], "bytes_sent", UINT64_MAX);
+    parse("peer 2 up opened 18446744073709551615\n");
+    expect(&status.peers[0], "streams_opened", UINT64_MAX);
 }
 END_TEST
 
 START_TEST(test_the_same_peer_twice)
 {
-    parse(NODE_LINE "peer 2 up sent 1\npeer 2 down sent 2\n");
+    parse(NODE_LINE "peer 2 up opened 1\npeer 2 down opened 2\n");
     ck_assert_uint_eq(status.count, 1);
-    expect(&status.peers[0], "bytes_sent", 1);
+    expect(&status.peers[0], "streams_opened", 1);
 }
 END_TEST
 
@@ -153,11 +149,11 @@ START_TEST(test_too_many_peers)
     size_t length = 0;
 
     for (unsigned i = 1; i <= LINK_PEERS_MOST + 10; i++)
-        length += (size_t)snprintf(text + length, sizeof text - length, "peer %u up sent %u\n", i, i);
+        length += (size_t)snprintf(text + length, sizeof text - length, "peer %u up opened %u\n", i, i);
     parse(text);
     ck_assert_uint_eq(status.count, LINK_PEERS_MOST);
     for (unsigned i = 0; i < LINK_PEERS_MOST; i++)
-        expect(&status.peers[i], "bytes_sent", i + 1);
+        expect(&status.peers[i], "streams_opened", i + 1);
 }
 END_TEST
 
@@ -221,7 +217,7 @@ START_TEST(test_fresh_file)
     write_file(NODE_LINE PEER_LINE, strlen(NODE_LINE PEER_LINE), 2);
     ck_assert(link_status_read(&status, path, 1, reason));
     ck_assert_uint_eq(status.count, 1);
-    expect(&status.peers[0], "bytes_sent", 32);
+    expect(&status.peers[0], "streams_opened", 32);
 }
 END_TEST
 

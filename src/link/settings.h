@@ -1,23 +1,28 @@
 /*
- * options.h: what the operator of a link chose, on the command line and in a file; see relayhub-link(8).
+ * settings.h: what the operator of a link chose, on the command line and in a file; see relayhub-link(8).
  */
-#ifndef RELAYHUB_LINK_OPTIONS_H
-#define RELAYHUB_LINK_OPTIONS_H
+#ifndef RELAYHUB_LINK_SETTINGS_H
+#define RELAYHUB_LINK_SETTINGS_H
+
+#include "protocol/address.h"
 
 #include <limits.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 #ifndef SYSCONFDIR
 #define SYSCONFDIR "/etc"
 #endif
 #define LINK_DEFAULT_CONFIG SYSCONFDIR "/relayhub/relayhub-link.conf"
+#define LINK_DEFAULT_PORT "7412"
 
 #define SERVERS_MOST 16u
 #define TEXT_MOST 256u
+#define LINK_PATH_MOST 108u /* as unix(7) says */
 
 struct link_options {
-    char link[PATH_MAX]; /* of the hub */
+    char link[LINK_PATH_MOST];  /* of the hub */
+    struct address data_listen; /* perhaps without a port */
+    struct address advertise;   /* the same; no host: none was named */
     unsigned server_count;
     char servers[SERVERS_MOST][TEXT_MOST]; /* URLs */
     char cluster[TEXT_MOST];               /* what all subjects begin with */
