@@ -19,7 +19,7 @@
  *       waiting_for_store               workers: only if this worker holds some of its arena, room.c
  *       segments_used                   workers: only senders to that worker wait, backpressure.c
  *       slots_used                      everybody: at most the range, routes_used(); 0 after a death
- *       credit_returned                 workers: at most what was sent, backpressure.c; 0 after a death
+ *       credit_returned                 workers: at most what was sent, credit.c; 0 after a death
  *     clients              the worker   readers; a successor forgets them all, state.h
  *     ids                  the worker   everybody: an id names its own slot, and LIST lists no more of them than
  *                                       `connections`, routes.h; none after a death

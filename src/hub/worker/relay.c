@@ -5,6 +5,7 @@
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
+#include "hub/worker/credit.h"
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
 #include "hub/worker/peer_owed.h"
@@ -186,11 +187,11 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
         }
         uint32_t slot = routes_slot(shared, id);
         unsigned target = routes_worker(shared, slot);
-        if (waits_for_receivers && congestion_is_set(shared, slot))
-            backpressure_pause_for_receiver(worker, sender, slot);
+        if (waits_for_receivers && congestion_is_set(shared, slot) && congestion_wait(shared, slot, worker->index))
+            backpressure_pause(worker, sender, slot);
         /* Also if the congestion has just ended. */
-        if (target != worker->index && worker->up >> target & 1 && !backpressure_has_credit(worker, sender, target))
-            backpressure_pause_for_worker(worker, sender, target);
+        if (target != worker->index && worker->up >> target & 1 && credit_must_wait(worker, sender, target))
+            backpressure_pause(worker, sender, congestion_worker_key(shared, target));
     }
     return sender->waits_for != NO_KEY;
 }
@@ -265,10 +266,10 @@ static bool named_before(const struct record *record, unsigned index)
     return false;
 }
 
-/* A record of a worker that keeps to its credit, see backpressure_take_credit(). */
+/* A record of a worker that keeps to its credit. */
 static void deliver(struct worker *worker, unsigned from, const struct record *record)
 {
-    if (!is_of_its_writer(worker, from, record) || !backpressure_take_credit(worker, from, record))
+    if (!is_of_its_writer(worker, from, record) || !credit_take(worker, from, record))
         return;
     store_borrow(&worker->store, record->at, record->length);
     worker->stamp++;
@@ -501,7 +502,6 @@ void relay_returns(struct worker *worker)
 void relay_drop_records(struct worker *worker, unsigned dead)
 {
     worker->touched &= ~(UINT64_C(1) << dead);
-    worker->credit_taken[dead] = 0;
     outbox_drop(&worker->outboxes[dead], handle_unsent_record, worker);
     watch_outbox(worker, dead);
 }
