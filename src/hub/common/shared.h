@@ -58,7 +58,7 @@
 #define BLOCK_SIZE 4096u
 #define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
 #define ARENA_STEP (UINT32_C(4) << 20)  /* and a multiple of this, so that its counters are whole pages */
-#define CLIENT_SIZE 224u                /* what a worker knows of a client: struct connection in state.h */
+#define CLIENT_SIZE 216u                /* what a worker knows of a client: struct connection in state.h */
 
 /* A worker's own part of the scoreboard. Only that worker writes it. */
 struct scoreboard {

@@ -25,15 +25,6 @@ static enum outcome judge(bool good)
 
 /* ---- FORWARD ---- */
 
-static void add_once(uint64_t *ids, unsigned *count_, uint64_t id)
-{
-    for (unsigned i = 0; i < *count_; i++) {
-        if (ids[i] == id)
-            return;
-    }
-    ids[(*count_)++] = id;
-}
-
 /*
  * Copies the receivers into the batch. The other hub is told which of them are congested. Those of which it cannot be
  * told, as too many are, do not get the batch, and the sender is told so; the same with all once this hub ends.
@@ -51,7 +42,7 @@ static void copy_receivers(struct worker *worker, struct peer *peer, const uint8
         bool slow = worker->limits.slow_receiver != SLOW_REFUSE && routes_has(shared, id) &&
                     congestion_is_set(shared, routes_slot(shared, id));
         if (worker->stopped || (slow && !peers_tell_congested(worker, peer, id)))
-            add_once(refused, &refused_count, id);
+            refused[refused_count++] = id;
         else
             memcpy(batch->receivers + batch->count++ * FRAME_ID_SIZE, ids + i * FRAME_ID_SIZE, FRAME_ID_SIZE);
     }

@@ -19,19 +19,28 @@
 /* The most messages of which senders are told in one turn, for each worker that has senders. */
 #define RETURNS_A_TURN 4096u
 
-/* The receivers of a batch that do not get it, each once. */
-struct missing {
+/* Receivers of a batch, each once. */
+struct receivers {
     uint64_t ids[FRAME_MAX_IDS];
     unsigned count;
 };
 
-static void add_missing(struct missing *missing, uint64_t id)
+static void add(struct receivers *receivers, uint64_t id)
 {
-    for (unsigned i = 0; i < missing->count; i++) {
-        if (missing->ids[i] == id)
-            return;
+    receivers->ids[receivers->count++] = id;
+}
+
+/* Leaves out those that are named again. */
+static void find_receivers(const struct batch *batch, struct receivers *receivers)
+{
+    receivers->count = 0;
+    for (unsigned i = 0; i < batch->count; i++) {
+        unsigned before = 0;
+        uint64_t id = receivers->ids[receivers->count] = frame_load_id(batch->receivers + i * FRAME_ID_SIZE);
+        while (receivers->ids[before] != id)
+            before++;
+        receivers->count += before == receivers->count;
     }
-    missing->ids[missing->count++] = id;
 }
 
 /* ---- routing a batch ---- */
@@ -70,12 +79,7 @@ static bool queue_local(struct worker *worker, uint64_t id, const struct batch *
 {
     struct connection *receiver = &worker->connections[routes_slot(worker->shared, id) - worker->routes.first];
 
-    if (receiver->stamp == worker->stamp)
-        return true; /* named twice */
-    receiver->stamp = worker->stamp;
-    if (!connection_takes_more(receiver))
-        return false;
-    if (!output_queue(worker, receiver, batch->at, batch->length, batch->number))
+    if (!connection_takes_more(receiver) || !output_queue(worker, receiver, batch->at, batch->length, batch->number))
         return false;
     count(&worker->statistics->deliveries, batch->messages);
     return true;
@@ -83,7 +87,7 @@ static bool queue_local(struct worker *worker, uint64_t id, const struct batch *
 
 /* Sends a batch to those of its receivers that other hubs have. */
 static void forward(struct worker *worker, const struct connection *sender, const struct batch *batch,
-                    struct missing *foreign, struct missing *missing)
+                    struct receivers *foreign, struct receivers *missing)
 {
     while (foreign->count > 0) {
         unsigned node = peer_node(foreign->ids[0]), count_ = 0, left = 0;
@@ -98,7 +102,7 @@ static void forward(struct worker *worker, const struct connection *sender, cons
         if (peers_forward(worker, sender, batch, node, there, count_))
             continue;
         for (unsigned i = 0; i < count_; i++)
-            add_missing(missing, there[i]);
+            add(missing, there[i]);
     }
 }
 
@@ -109,7 +113,7 @@ static bool is_refused(struct worker *worker, uint64_t id)
 
 /* Tells the sender, which may be another hub's client behind its stream. */
 static void tell_missing(struct worker *worker, struct connection *sender, const struct batch *batch,
-                         const struct missing *missing)
+                         const struct receivers *missing)
 {
     if (sender->flags & CONNECTION_PEER)
         peers_undelivered_now(worker, peer_of(worker, sender),
@@ -137,15 +141,15 @@ static void send_records(struct worker *worker, struct connection *sender, const
 void relay_batch(struct worker *worker, struct connection *sender, const struct batch *batch)
 {
     const struct shared *shared = worker->shared;
-    struct missing missing, foreign;
+    struct receivers receivers, missing, foreign;
     uint64_t targets = 0;
 
+    find_receivers(batch, &receivers);
     missing.count = foreign.count = 0;
-    worker->stamp++;
     worker->work += batch->count * WORK_QUEUE;
     worker->work_queued += batch->count * batch->length;
-    for (unsigned i = 0; i < batch->count; i++) {
-        uint64_t id = frame_load_id(batch->receivers + i * FRAME_ID_SIZE);
+    for (unsigned i = 0; i < receivers.count; i++) {
+        uint64_t id = receivers.ids[i];
         uint32_t slot = routes_slot(shared, id);
         bool queued = false;
         if (routes_has(shared, id)) {
@@ -157,11 +161,11 @@ void relay_batch(struct worker *worker, struct connection *sender, const struct 
             else
                 queued = queue_remote(worker, target, id, batch, &targets);
         } else if (routes_is_foreign(shared, id) && !(sender->flags & CONNECTION_PEER) && !is_refused(worker, id)) {
-            add_missing(&foreign, id);
+            add(&foreign, id);
             queued = true; /* unless forward() finds no way */
         }
         if (!queued)
-            add_missing(&missing, id);
+            add(&missing, id);
     }
     send_records(worker, sender, batch, targets);
     if (sender->flags & CONNECTION_PEER)
@@ -248,22 +252,10 @@ static bool deliver_to(struct worker *worker, const struct record *record, uint6
     if (receiver == NULL || !connection_takes_more(receiver) ||
         (receiver->flags & (CONNECTION_CONGESTED | CONNECTION_PEER) && !room_for_record(worker, receiver)))
         return false;
-    if (receiver->stamp == worker->stamp)
-        return true; /* named twice */
-    receiver->stamp = worker->stamp;
     if (!output_queue(worker, receiver, record->at, record->length, record->number))
         return false;
     count(&worker->statistics->deliveries, record->messages);
     return true;
-}
-
-static bool named_before(const struct record *record, unsigned index)
-{
-    for (unsigned i = 0; i < index; i++) {
-        if (record->ids[i] == record->ids[index])
-            return true;
-    }
-    return false;
 }
 
 /* A record of a worker that keeps to its credit. */
@@ -272,11 +264,10 @@ static void deliver(struct worker *worker, unsigned from, const struct record *r
     if (!is_of_its_writer(worker, from, record) || !credit_take(worker, from, record))
         return;
     store_borrow(&worker->store, record->at, record->length);
-    worker->stamp++;
     worker->work += record->count * WORK_QUEUE;
     for (unsigned i = 0; i < record->count; i++) {
         /* Without a free segment to tell the sender there is none for the receiver either, so that one is closed. */
-        if (!deliver_to(worker, record, record->ids[i]) && !named_before(record, i))
+        if (!deliver_to(worker, record, record->ids[i]))
             (void)output_return(worker, record->at, record->length, record->number, record->ids[i]);
     }
     store_release(&worker->store, record->at, record->length);
@@ -441,10 +432,8 @@ static void handle_unsent_record(void *context, const struct record *record)
     struct worker *worker = context;
     if (record->kind != RECORD_DELIVER)
         return;
-    for (unsigned i = 0; i < record->count; i++) {
-        if (!named_before(record, i))
-            (void)tell_sender(worker, sender_at(worker, record->at), record->ids[i], record->number, record->messages);
-    }
+    for (unsigned i = 0; i < record->count; i++)
+        (void)tell_sender(worker, sender_at(worker, record->at), record->ids[i], record->number, record->messages);
 }
 
 /* False when the outbox has no room. */

@@ -128,7 +128,6 @@ enum {
 struct connection {
     _Alignas(8) uint64_t id;      /* 0: not in use */
     uint64_t messages;            /* MESSAGE frames taken from it: the number of the next one */
-    uint64_t stamp;               /* of the last batch that was queued for it; finds receivers that are named twice */
     uint64_t after_visit;         /* it is read again after this one of worker->visits, or once no queue is large */
     uint64_t sent_to;             /* other workers to which messages of it went, a bit each */
     uint64_t barriers;            /* the workers that have not passed its barrier yet, a bit each */
@@ -230,7 +229,6 @@ struct worker {
     uint32_t paused_looked; /* when paused senders were looked at last */
     uint32_t cooled;        /* when memory of the store was given back last, and how long until the next time */
     uint32_t cool_pause;
-    uint64_t stamp; /* of the last batch */
 
     /* Credit between workers, in the units of record_cost(); see credit.h. */
     uint32_t credit; /* what each other worker may have under way to this one, and this one to each */
