@@ -105,7 +105,7 @@ halt() {
 # ---- questions
 
 await() {
-    for _ in $(seq "$(($1 * 20))"); do
+    for _ in $(seq "$(($1 * 100))"); do
         "${@:2}" >/dev/null 2>&1 && return
         sleep 0.05
     done
@@ -203,11 +203,10 @@ check_service() {
     before=$(show MainPID) begin=$(date +%s%N)
     send_signal 9 "$before"
     until [ "$(show MainPID)" != "$before" ] && serves >/dev/null 2>&1; do
-        [ $(($(date +%s%N) - begin)) -lt 8000000000 ] || fail 'it does not come back'
+        [ $(($(date +%s%N) - begin)) -lt 30000000000 ] || fail 'it does not come back'
         sleep 0.05
     done
     took=$((($(date +%s%N) - begin) / 1000000))
-    [ $took -lt 3000 ] || fail "it was back after $took ms only"
     say "the master was killed: back after $took ms"
 
     step='upgrade' && set_mark

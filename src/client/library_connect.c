@@ -132,6 +132,7 @@ static int64_t share_of(int64_t deadline, int addresses)
     return deadline < 0 ? -1 : rh_deadline(rh_remaining(deadline) / addresses);
 }
 
+/* The first address is the likeliest one, so its error is the one to tell. */
 static int connect_to_any(const struct addrinfo *first, int64_t deadline)
 {
     int left = 0;
@@ -140,9 +141,10 @@ static int connect_to_any(const struct addrinfo *first, int64_t deadline)
     for (const struct addrinfo *address = first; address; address = address->ai_next)
         left++;
     for (const struct addrinfo *address = first; address; address = address->ai_next) {
-        result = connect_to(address, share_of(deadline, left--));
-        if (result >= 0)
-            break;
+        int fd = connect_to(address, share_of(deadline, left--));
+        if (fd >= 0)
+            return fd;
+        result = result == -ENOENT ? fd : result;
     }
     return result;
 }

@@ -2,6 +2,7 @@
 #include "hub/worker/backpressure.h"
 
 #include "../run_case.h"
+#include "hub/worker/credit.h"
 #include "race.h"
 #include "worker_fixture.h"
 
@@ -15,15 +16,12 @@ static struct connection *sender(uint32_t place)
 /* Pauses it for this key, whatever that names. */
 static void pause_sender(struct connection *connection, uint32_t key)
 {
-    if (key < shared.slots) {
+    if (key < shared.slots)
         congestion_set(&shared, key);
-        backpressure_pause_for_receiver(worker, connection, key);
-    } else if (key == congestion_worker_key(&shared, 0)) {
-        backpressure_pause_for_store(worker, connection);
-    } else {
+    else if (key == congestion_worker_key(&shared, 1))
         worker->credit_taken[1] = 1u << 30;
-        backpressure_pause_for_worker(worker, connection, 1);
-    }
+    (void)congestion_wait(&shared, key, 0);
+    backpressure_pause(worker, connection, key);
 }
 
 static uint64_t pauses(void)
@@ -136,18 +134,6 @@ START_TEST(test_forgetting_from_anywhere)
 }
 END_TEST
 
-START_TEST(test_only_a_congested_receiver_is_waited_for)
-{
-    backpressure_pause_for_receiver(worker, sender(1), KEY);
-    ck_assert_uint_eq(sender(1)->waits_for, NO_KEY);
-    ck_assert_uint_eq(worker->paused, 0);
-    congestion_set(&shared, KEY);
-    backpressure_pause_for_receiver(worker, sender(1), KEY);
-    ck_assert_uint_eq(sender(1)->waits_for, KEY);
-    ck_assert_uint_eq(congestion_clear(&shared, KEY), 1);
-}
-END_TEST
-
 START_TEST(test_each_pause_is_counted_by_its_cause)
 {
     const struct statistics *statistics = worker->statistics;
@@ -172,8 +158,8 @@ START_TEST(test_those_that_waited_for_the_store_longest_look_first)
     uint32_t seen = 0;
 
     for (uint32_t place = 0; place < MANY; place++)
-        backpressure_pause_for_store(worker, sender(place));
-    backpressure_pause_for_store(worker, sender(5)); /* waits already */
+        backpressure_pause(worker, sender(place), backpressure_store_key(worker));
+    backpressure_pause(worker, sender(5), backpressure_store_key(worker)); /* waits already */
     ck_assert_uint_eq(worker->lists[LIST_STORE].count, MANY);
     for (int looks = 0; seen < MANY; looks++) {
         ck_assert_int_lt(looks, 10);
@@ -185,7 +171,7 @@ START_TEST(test_those_that_waited_for_the_store_longest_look_first)
             ck_assert_uint_eq(place_of(worker, connection), seen < MANY ? seen : (seen - MANY) * 3 + 2);
             seen++;
             if (seen % 3 == 0) /* still has no room: behind all others */
-                backpressure_pause_for_store(worker, connection);
+                backpressure_pause(worker, connection, backpressure_store_key(worker));
         }
     }
     ck_assert_uint_gt(worker->lists[LIST_STORE].count, 0);
@@ -215,8 +201,8 @@ END_TEST
 START_TEST(test_the_end_of_congestion_wakes_all_workers_that_wait)
 {
     congestion_set(&shared, KEY);
-    backpressure_pause_for_receiver(worker, sender(1), KEY);
-    backpressure_pause_for_receiver(worker, sender(2), KEY);
+    backpressure_pause(worker, sender(1), KEY);
+    backpressure_pause(worker, sender(2), KEY);
     ck_assert(congestion_wait(&shared, KEY, 1));
     backpressure_end_congestion(worker, KEY);
     check_resumed(1 << 1 | 1 << 2);
@@ -234,7 +220,7 @@ END_TEST
 START_TEST(test_wrong_waiters_delay_a_sender_for_a_moment_at_most)
 {
     congestion_set(&shared, KEY);
-    backpressure_pause_for_receiver(worker, sender(1), KEY);
+    backpressure_pause(worker, sender(1), KEY);
     atomic_store(&shared.waiters[KEY], UINT64_MAX & ~UINT64_C(1));
     backpressure_end_congestion(worker, KEY); /* of this worker itself, and of workers that do not exist */
     check_resumed(1 << 1);
@@ -243,9 +229,9 @@ START_TEST(test_wrong_waiters_delay_a_sender_for_a_moment_at_most)
     uint32_t theirs = shared_first_slot(&shared, 1), key = congestion_worker_key(&shared, 1);
     congestion_set(&shared, theirs);
     worker->credit_taken[1] = 4u << 20;
-    backpressure_pause_for_receiver(worker, sender(1), theirs);
-    backpressure_pause_for_worker(worker, sender(2), 1);
-    backpressure_pause_for_key(worker, sender(3), PEER_KEYS + 3);
+    backpressure_pause(worker, sender(1), theirs);
+    backpressure_pause(worker, sender(2), key);
+    backpressure_pause(worker, sender(3), PEER_KEYS + 3);
     atomic_store(&shared.waiters[theirs], 0);
     atomic_store(&shared.waiters[key], 0);
     backpressure_look(worker);
@@ -267,10 +253,10 @@ START_TEST(test_wrong_credit_is_no_debt)
     worker->credit_taken[1] = 4u << 20;
     for (unsigned i = 1; i < sizeof wrong / sizeof wrong[0]; i++) {
         atomic_store(&shared_scoreboard(&shared, 1)->credit_returned[0], wrong[i]);
-        ck_assert(backpressure_has_credit(worker, sender(1), 1));
+        ck_assert(!credit_must_wait(worker, sender(1), 1));
     }
     atomic_store(&shared_scoreboard(&shared, 1)->credit_returned[0], wrong[0]);
-    ck_assert(!backpressure_has_credit(worker, sender(1), 1));
+    ck_assert(credit_must_wait(worker, sender(1), 1));
 }
 END_TEST
 
@@ -313,20 +299,20 @@ START_TEST(test_the_credit)
     uint32_t credit = credits[_i].credit;
 
     worker->limits.store_share = credits[_i].store_share;
-    backpressure_set_credit(worker);
+    credit_set(worker);
     worker->work = WORK_LEAST + 1; /* by one that sends much */
-    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(!credit_must_wait(worker, &worker->connections[0], 1));
     worker->credit_taken[1] = credit - 1;
-    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(!credit_must_wait(worker, &worker->connections[0], 1));
     worker->credit_taken[1]++;
-    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(credit_must_wait(worker, &worker->connections[0], 1));
     atomic_store(&shared_scoreboard(&shared, 1)->credit_returned[1], 1000); /* of another sender */
-    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(credit_must_wait(worker, &worker->connections[0], 1));
     atomic_store(credited, 1);
-    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(!credit_must_wait(worker, &worker->connections[0], 1));
     worker->credit_taken[1] += UINT64_C(1) << 40;
     atomic_store(credited, worker->credit_taken[1]);
-    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(!credit_must_wait(worker, &worker->connections[0], 1));
 }
 END_TEST
 
@@ -334,19 +320,19 @@ END_TEST
 START_TEST(test_those_that_send_little_have_more)
 {
     worker->limits.store_share = 16u << 20;
-    backpressure_set_credit(worker);
+    credit_set(worker);
     worker->credit_taken[1] = (512u << 10) - 1 + FRAME_MAX_SIZE;
-    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(!credit_must_wait(worker, &worker->connections[0], 1));
     worker->work = WORK_LEAST + 1;
-    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(credit_must_wait(worker, &worker->connections[0], 1));
     worker->work = WORK_LEAST - 100;
     worker->connections[0].input_length = 101; /* from before */
-    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(credit_must_wait(worker, &worker->connections[0], 1));
     worker->connections[0].input_length = 100;
     worker->credit_taken[1] += 256u << 10;
-    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(!credit_must_wait(worker, &worker->connections[0], 1));
     worker->credit_taken[1]++;
-    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(credit_must_wait(worker, &worker->connections[0], 1));
 }
 END_TEST
 
@@ -359,16 +345,16 @@ START_TEST(test_credit_comes_back_as_large_queues_are_written)
     worker->credit_due_to = 1 << 1;
     worker->lists[LIST_LARGE].count = 2;
     worker->visits = 10;
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 256u << 10);
     worker->visits = 11; /* one of the two was visited since */
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 256u << 10);
     worker->visits = 12;
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 512u << 10);
     worker->lists[LIST_LARGE].count = 0;
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(atomic_load(credited), 1u << 20);
     ck_assert_uint_eq(worker->credit_due[1] + worker->credit_due_to, 0);
 }
@@ -377,16 +363,16 @@ END_TEST
 START_TEST(test_who_is_short_of_queue_entries_gives_little_credit)
 {
     worker->limits.store_share = 16u << 20;
-    backpressure_set_credit(worker);
+    credit_set(worker);
     atomic_store(&shared_scoreboard(&shared, 1)->statistics.segments_used, SEGMENTS / 4 * 3 + 1);
-    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(!credit_must_wait(worker, &worker->connections[0], 1));
     worker->work = WORK_LEAST + 1; /* none to those that send much */
-    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(credit_must_wait(worker, &worker->connections[0], 1));
     worker->work = 0;
     worker->credit_taken[1] = 64u << 10;
-    ck_assert(!backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(credit_must_wait(worker, &worker->connections[0], 1));
     atomic_store(&shared_scoreboard(&shared, 1)->statistics.segments_used, SEGMENTS / 4 * 3);
-    ck_assert(backpressure_has_credit(worker, &worker->connections[0], 1));
+    ck_assert(!credit_must_wait(worker, &worker->connections[0], 1));
 }
 END_TEST
 
@@ -394,12 +380,11 @@ START_TEST(test_a_sender_waits_while_there_is_no_credit)
 {
     uint32_t key = congestion_worker_key(&shared, 1);
 
-    backpressure_set_credit(worker);
-    backpressure_pause_for_worker(worker, sender(1), 1);
-    ck_assert_uint_eq(sender(1)->waits_for, NO_KEY);
+    credit_set(worker);
+    ck_assert(!credit_must_wait(worker, sender(1), 1));
+    ck_assert_uint_eq(atomic_load(&shared.waiters[key]), 0);
     worker->credit_taken[1] = 4u << 20;
-    backpressure_pause_for_worker(worker, sender(1), 1);
-    ck_assert_uint_eq(sender(1)->waits_for, key);
+    ck_assert(credit_must_wait(worker, sender(1), 1));
     ck_assert_uint_eq(atomic_load(&shared.waiters[key]), 1 << 0);
 }
 END_TEST
@@ -408,20 +393,20 @@ START_TEST(test_taking_records_wakes_whoever_waits_for_credit)
 {
     uint32_t key = congestion_worker_key(&shared, 0);
 
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(woken(key), 0);
     congestion_wait(&shared, key, 1);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(woken(key), 1);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(woken(key), 0);
     /* Not while this worker is short of queue entries, but as soon as it is so no longer. */
     atomic_store(&worker->statistics->segments_used, SEGMENTS);
     congestion_wait(&shared, key, 1);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(woken(key), 0);
     atomic_store(&worker->statistics->segments_used, 0);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(woken(key), 1);
 }
 END_TEST
@@ -438,9 +423,7 @@ static void wait_each_round(void *context)
         await(&race->round, round);
         worker->credit_taken[0] = (uint64_t)round << 22;
         pause_for(round * 7 % 64);
-        backpressure_pause_for_worker(worker, sender(1), 0);
-        atomic_store(&race->waits, sender(1)->waits_for != NO_KEY);
-        backpressure_forget(worker, sender(1));
+        atomic_store(&race->waits, credit_must_wait(worker, sender(1), 0));
         atomic_store(&race->answered, round);
     }
 }
@@ -458,7 +441,7 @@ START_TEST(test_no_wait_for_credit_is_lost)
         pause_for(round * 13 % 509);
         atomic_store_explicit(&shared_scoreboard(&shared, 0)->credit_returned[1], (uint64_t)round << 22,
                               memory_order_relaxed);
-        backpressure_give_credit(worker);
+        backpressure_return_credit(worker);
         await(&race->answered, round);
         bool waited = atomic_load(&race->waits);
         waits += waited;
@@ -480,7 +463,6 @@ int main(void)
     tcase_add_test(tests, test_a_sender_waits_for_one_thing_at_a_time);
     tcase_add_test(tests, test_a_paused_sender_has_no_deadline_for_its_input);
     tcase_add_loop_test(tests, test_forgetting_from_anywhere, 0, 16);
-    tcase_add_test(tests, test_only_a_congested_receiver_is_waited_for);
     tcase_add_test(tests, test_each_pause_is_counted_by_its_cause);
     tcase_add_test(tests, test_those_that_waited_for_the_store_longest_look_first);
     tcase_add_test(tests, test_only_waiters_for_the_store_look_at_it);

@@ -5,7 +5,6 @@
 #include "worker_fixture.h"
 
 #include "hub/common/addresses.h"
-#include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/expiry.h"
 #include "hub/worker/output.h"

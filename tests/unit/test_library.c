@@ -1017,7 +1017,10 @@ START_TEST(connect_to_ipv6)
     struct relayhub *connection;
 
     int listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, size), 0);
+    if (bind(listener, (struct sockaddr *)&address, size) < 0 && (errno == EADDRNOTAVAIL || errno == EBADF)) {
+        fputs("skipped: IPv6, which is not here\n", stderr);
+        return;
+    }
     ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &size), 0);
     ck_assert_int_eq(listen(listener, 5), 0);
     snprintf(port, sizeof port, "%u", ntohs(address.sin6_port));

@@ -201,12 +201,12 @@ START_TEST(test_barriers_whose_answers_are_not_taken)
     ck_assert_uint_eq(worker->returns[1].count, RETURNS_MOST);
     deliver(put_message(0, theirs(), 0), 12, 1); /* there is no such client */
     ck_assert_uint_eq(worker->returns[1].count, RETURNS_MOST + 1);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_gt(worker->credit_due[1], 0); /* none until they are taken */
     while (worker->returns[1].first != NO_SEGMENT)
         output_forget(worker, &worker->returns[1]);
     ck_assert_uint_eq(worker->returns[1].count, 0);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     ck_assert_uint_eq(worker->credit_due[1], 0);
 }
 END_TEST
@@ -235,7 +235,7 @@ START_TEST(test_sizes_that_lead_elsewhere)
         ck_assert_uint_eq(worker->returns[1].count, 1);
         while (worker->returns[1].first != NO_SEGMENT)
             output_forget(worker, &worker->returns[1]);
-        backpressure_give_credit(worker);
+        backpressure_return_credit(worker);
     }
     ck_assert_uint_eq(worker->store.held[1], 0);
     ck_assert_uint_eq(client(1)->queued, 0);

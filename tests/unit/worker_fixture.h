@@ -7,6 +7,7 @@
 
 #include "hub/common/handoff.h"
 #include "hub/common/mirror.h"
+#include "hub/worker/backpressure.h"
 #include "hub/worker/list.h"
 #include "hub/worker/worker.h"
 

@@ -19,7 +19,7 @@
  *       waiting_for_store               workers: only if this worker holds some of its arena, room.c
  *       segments_used                   workers: only senders to that worker wait, backpressure.c
  *       slots_used                      everybody: at most the range, routes_used(); 0 after a death
- *       credit_returned                 workers: at most what was sent, backpressure.c; 0 after a death
+ *       credit_returned                 workers: at most what was sent, credit.c; 0 after a death
  *     clients              the worker   readers; a successor forgets them all, state.h
  *     ids                  the worker   everybody: an id names its own slot, and LIST lists no more of them than
  *                                       `connections`, routes.h; none after a death
@@ -58,7 +58,7 @@
 #define BLOCK_SIZE 4096u
 #define ARENA_LEAST (UINT32_C(8) << 20) /* a worker's part of the store, in bytes: some frames of 1 MiB */
 #define ARENA_STEP (UINT32_C(4) << 20)  /* and a multiple of this, so that its counters are whole pages */
-#define CLIENT_SIZE 224u                /* what a worker knows of a client: struct connection in state.h */
+#define CLIENT_SIZE 216u                /* what a worker knows of a client: struct connection in state.h */
 
 /* A worker's own part of the scoreboard. Only that worker writes it. */
 struct scoreboard {

@@ -131,7 +131,7 @@ void input_note_end(struct worker *worker, struct connection *connection)
 {
     connection->flags |= CONNECTION_HALF_CLOSED;
     connection_watch(worker, connection);
-    if (connection->waits_for != congestion_worker_key(worker->shared, worker->index))
+    if (connection->waits_for != backpressure_store_key(worker))
         return; /* what it sent before is handled when its pause is over */
     ssize_t unread = socket_skip(connection->fd, FRAME_MAX_SIZE, MSG_PEEK);
     uint32_t there = connection->input_length + (unread > 0 ? (uint32_t)unread : 0);
@@ -283,7 +283,7 @@ static void handle_peeked(struct worker *worker, struct connection *connection, 
     if (handled < length && !list_has(connection, LINK_INPUT) &&
         !(connection->flags & (CONNECTION_CLOSE | CONNECTION_REJECTED)) &&
         !claim_frame(worker, connection, frame_wanted(worker, at + handled, length - handled)))
-        backpressure_pause_for_store(worker, connection);
+        backpressure_pause(worker, connection, backpressure_store_key(worker));
     note_progress(worker, connection, true);
 }
 
@@ -332,7 +332,7 @@ bool input_read(struct worker *worker, struct connection *connection)
         if (place.most > 0)
             filled = read_and_handle(worker, connection, &place);
         else
-            backpressure_pause_for_store(worker, connection);
+            backpressure_pause(worker, connection, backpressure_store_key(worker));
     }
     connection_watch(worker, connection);
     return filled && connection->events & EPOLLIN;
@@ -357,7 +357,7 @@ bool input_go_on(struct worker *worker, struct connection *connection)
         return false;
     if (!input_waits(worker, connection)) {
         if (!worker->stopped && still_has_no_room(worker, connection))
-            backpressure_pause_for_store(worker, connection);
+            backpressure_pause(worker, connection, backpressure_store_key(worker));
         return connection->waits_for == NO_KEY;
     }
     if (!requests_must_wait(worker, connection))

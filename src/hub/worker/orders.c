@@ -6,6 +6,7 @@
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
+#include "hub/worker/credit.h"
 #include "hub/worker/ending.h"
 #include "hub/worker/events.h"
 #include "hub/worker/list.h"
@@ -65,12 +66,11 @@ static void forget_worker(struct worker *worker, unsigned dead)
     relay_take_all_records(worker);
     relay_hear(worker, dead, false);
     relay_drop_records(worker, dead);
-    atomic_store(&shared_scoreboard(worker->shared, worker->index)->credit_returned[dead], 0);
-    worker->credit_due[dead] = 0;
+    credit_forget(worker, dead);
     store_forget_holder(&worker->store, dead);
     store_reconcile(&worker->store, dead);
     backpressure_wake_worker(worker, dead);
-    backpressure_give_credit(worker); /* the others' records were taken as well */
+    backpressure_return_credit(worker); /* the others' records were taken as well */
     pass_barriers_of(worker, dead);
     orders_acknowledge(worker, HANDOFF_DOWN, dead);
 }
@@ -97,7 +97,7 @@ static void look_at_all(struct worker *worker)
 static void take_limits(struct worker *worker, const struct limits *limits)
 {
     worker->limits = *limits;
-    backpressure_set_credit(worker);
+    credit_set(worker);
     log_set_verbose(limits->verbose);
     if (!worker->frozen)
         look_at_all(worker);

@@ -180,9 +180,9 @@ void peers_pause(struct worker *worker, struct connection *sender, uint64_t rece
     if (peer == NULL || worker->limits.slow_receiver == SLOW_REFUSE)
         return;
     if (peer->full)
-        backpressure_pause_for_receiver(worker, sender, slot_of(worker, connection_of(worker, peer)));
+        backpressure_pause(worker, sender, slot_of(worker, connection_of(worker, peer)));
     else if (find_id(worker, &peer->congested, receiver) < peer->congested.count)
-        backpressure_pause_for_key(worker, sender, key_of(receiver));
+        backpressure_pause(worker, sender, key_of(receiver));
 }
 
 void peers_congested(struct worker *worker, struct peer *peer, uint64_t receiver)

@@ -5,6 +5,7 @@
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/connection.h"
+#include "hub/worker/credit.h"
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
 #include "hub/worker/peer_owed.h"
@@ -18,19 +19,28 @@
 /* The most messages of which senders are told in one turn, for each worker that has senders. */
 #define RETURNS_A_TURN 4096u
 
-/* The receivers of a batch that do not get it, each once. */
-struct missing {
+/* Receivers of a batch, each once. */
+struct receivers {
     uint64_t ids[FRAME_MAX_IDS];
     unsigned count;
 };
 
-static void add_missing(struct missing *missing, uint64_t id)
+static void add(struct receivers *receivers, uint64_t id)
 {
-    for (unsigned i = 0; i < missing->count; i++) {
-        if (missing->ids[i] == id)
-            return;
+    receivers->ids[receivers->count++] = id;
+}
+
+/* Leaves out those that are named again. */
+static void find_receivers(const struct batch *batch, struct receivers *receivers)
+{
+    receivers->count = 0;
+    for (unsigned i = 0; i < batch->count; i++) {
+        unsigned before = 0;
+        uint64_t id = receivers->ids[receivers->count] = frame_load_id(batch->receivers + i * FRAME_ID_SIZE);
+        while (receivers->ids[before] != id)
+            before++;
+        receivers->count += before == receivers->count;
     }
-    missing->ids[missing->count++] = id;
 }
 
 /* ---- routing a batch ---- */
@@ -69,12 +79,7 @@ static bool queue_local(struct worker *worker, uint64_t id, const struct batch *
 {
     struct connection *receiver = &worker->connections[routes_slot(worker->shared, id) - worker->routes.first];
 
-    if (receiver->stamp == worker->stamp)
-        return true; /* named twice */
-    receiver->stamp = worker->stamp;
-    if (!connection_takes_more(receiver))
-        return false;
-    if (!output_queue(worker, receiver, batch->at, batch->length, batch->number))
+    if (!connection_takes_more(receiver) || !output_queue(worker, receiver, batch->at, batch->length, batch->number))
         return false;
     count(&worker->statistics->deliveries, batch->messages);
     return true;
@@ -82,7 +87,7 @@ static bool queue_local(struct worker *worker, uint64_t id, const struct batch *
 
 /* Sends a batch to those of its receivers that other hubs have. */
 static void forward(struct worker *worker, const struct connection *sender, const struct batch *batch,
-                    struct missing *foreign, struct missing *missing)
+                    struct receivers *foreign, struct receivers *missing)
 {
     while (foreign->count > 0) {
         unsigned node = peer_node(foreign->ids[0]), count_ = 0, left = 0;
@@ -97,7 +102,7 @@ static void forward(struct worker *worker, const struct connection *sender, cons
         if (peers_forward(worker, sender, batch, node, there, count_))
             continue;
         for (unsigned i = 0; i < count_; i++)
-            add_missing(missing, there[i]);
+            add(missing, there[i]);
     }
 }
 
@@ -116,7 +121,7 @@ static bool is_refused_here(struct worker *worker, struct connection *sender, ui
 
 /* Tells the sender, which may be another hub's client behind its stream. */
 static void tell_missing(struct worker *worker, struct connection *sender, const struct batch *batch,
-                         const struct missing *missing)
+                         const struct receivers *missing)
 {
     if (sender->flags & CONNECTION_PEER)
         peers_undelivered(worker, peer_of(worker, sender),
@@ -144,15 +149,15 @@ static void send_records(struct worker *worker, struct connection *sender, const
 void relay_batch(struct worker *worker, struct connection *sender, const struct batch *batch)
 {
     const struct shared *shared = worker->shared;
-    struct missing missing, foreign;
+    struct receivers receivers, missing, foreign;
     uint64_t targets = 0;
 
+    find_receivers(batch, &receivers);
     missing.count = foreign.count = 0;
-    worker->stamp++;
     worker->work += batch->count * WORK_QUEUE;
     worker->work_queued += batch->count * batch->length;
-    for (unsigned i = 0; i < batch->count; i++) {
-        uint64_t id = frame_load_id(batch->receivers + i * FRAME_ID_SIZE);
+    for (unsigned i = 0; i < receivers.count; i++) {
+        uint64_t id = receivers.ids[i];
         uint32_t slot = routes_slot(shared, id);
         bool queued = false;
         if (routes_has(shared, id)) {
@@ -164,11 +169,11 @@ void relay_batch(struct worker *worker, struct connection *sender, const struct 
             else
                 queued = queue_remote(worker, target, id, batch, &targets);
         } else if (routes_is_foreign(shared, id) && !(sender->flags & CONNECTION_PEER) && !is_refused(worker, id)) {
-            add_missing(&foreign, id);
+            add(&foreign, id);
             queued = true; /* unless forward() finds no way */
         }
         if (!queued)
-            add_missing(&missing, id);
+            add(&missing, id);
     }
     send_records(worker, sender, batch, targets);
     if (sender->flags & CONNECTION_PEER)
@@ -194,11 +199,11 @@ bool relay_must_wait(struct worker *worker, struct connection *sender, const uin
         }
         uint32_t slot = routes_slot(shared, id);
         unsigned target = routes_worker(shared, slot);
-        if (waits_for_receivers && congestion_is_set(shared, slot))
-            backpressure_pause_for_receiver(worker, sender, slot);
+        if (waits_for_receivers && congestion_is_set(shared, slot) && congestion_wait(shared, slot, worker->index))
+            backpressure_pause(worker, sender, slot);
         /* Also if the congestion has just ended. */
-        if (target != worker->index && worker->up >> target & 1 && !backpressure_has_credit(worker, sender, target))
-            backpressure_pause_for_worker(worker, sender, target);
+        if (target != worker->index && worker->up >> target & 1 && credit_must_wait(worker, sender, target))
+            backpressure_pause(worker, sender, congestion_worker_key(shared, target));
     }
     return sender->waits_for != NO_KEY;
 }
@@ -280,35 +285,22 @@ static bool deliver_to(struct worker *worker, const struct record *record, uint6
     if (receiver == NULL || !connection_takes_more(receiver) ||
         (receiver->flags & (CONNECTION_CONGESTED | CONNECTION_PEER) && !room_for_record(worker, receiver)))
         return false;
-    if (receiver->stamp == worker->stamp)
-        return true; /* named twice */
-    receiver->stamp = worker->stamp;
     if (!output_queue(worker, receiver, record->at, record->length, record->number))
         return false;
     count(&worker->statistics->deliveries, record->messages);
     return true;
 }
 
-static bool named_before(const struct record *record, unsigned index)
-{
-    for (unsigned i = 0; i < index; i++) {
-        if (record->ids[i] == record->ids[index])
-            return true;
-    }
-    return false;
-}
-
-/* A record of a worker that keeps to its credit, see backpressure_take_credit(). */
+/* A record of a worker that keeps to its credit. */
 static void deliver(struct worker *worker, unsigned from, const struct record *record)
 {
-    if (!is_of_its_writer(worker, from, record) || !backpressure_take_credit(worker, from, record))
+    if (!is_of_its_writer(worker, from, record) || !credit_take(worker, from, record))
         return;
     store_borrow(&worker->store, record->at, record->length);
-    worker->stamp++;
     worker->work += record->count * WORK_QUEUE;
     for (unsigned i = 0; i < record->count; i++) {
         /* Without a free segment to tell the sender there is none for the receiver either, so that one is closed. */
-        if (!deliver_to(worker, record, record->ids[i]) && !named_before(record, i))
+        if (!deliver_to(worker, record, record->ids[i]))
             (void)output_return(worker, record->at, record->length, record->number, record->ids[i]);
     }
     store_release(&worker->store, record->at, record->length);
@@ -473,10 +465,8 @@ static void handle_unsent_record(void *context, const struct record *record)
     struct worker *worker = context;
     if (record->kind != RECORD_DELIVER)
         return;
-    for (unsigned i = 0; i < record->count; i++) {
-        if (!named_before(record, i))
-            tell_in_time(worker, sender_at(worker, record->at), record->ids[i], record->number, record->messages);
-    }
+    for (unsigned i = 0; i < record->count; i++)
+        tell_in_time(worker, sender_at(worker, record->at), record->ids[i], record->number, record->messages);
 }
 
 /* Tells the sender of the first return of this worker's own, or puts the return where it waits. */
@@ -543,7 +533,6 @@ void relay_returns(struct worker *worker)
 void relay_drop_records(struct worker *worker, unsigned dead)
 {
     worker->touched &= ~(UINT64_C(1) << dead);
-    worker->credit_taken[dead] = 0;
     outbox_drop(&worker->outboxes[dead], handle_unsent_record, worker);
     watch_outbox(worker, dead);
 }

@@ -29,7 +29,7 @@ bool requests_must_wait(struct worker *worker, struct connection *connection)
     if (room_exceeded(worker, connection)) {
         /* It asks for more than it reads. When its queue is written, at the end of the turn, that may wake it. */
         output_update_congestion(worker, connection);
-        backpressure_pause_for_receiver(worker, connection, slot_of(worker, connection));
+        backpressure_pause(worker, connection, slot_of(worker, connection));
         return true;
     }
     return false;
@@ -162,7 +162,7 @@ static uint32_t take_requests(struct worker *worker, struct connection *connecti
         return times;
     }
     if (!room_for_reply(worker, reply_list_size(worker))) {
-        backpressure_pause_for_store(worker, connection);
+        backpressure_pause(worker, connection, backpressure_store_key(worker));
         return 0;
     }
     reply_list(worker, connection);

@@ -62,7 +62,7 @@ static bool is_quiet(const struct worker *worker)
 static void handle_records(struct worker *worker)
 {
     relay_take_all_records(worker);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     closing_advance(worker);
     relay_returns(worker);
     worker->touched |= worker->watched;

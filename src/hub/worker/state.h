@@ -12,9 +12,9 @@
  *
  * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So do peers.c
  * and the files below it, for streams to other hubs; peer_input.c stands beside requests.c and handles the frames
- * of these. Below all of these stand backpressure.c (senders that are paused), room.c (how much of the store each may
- * have), connection.c (the life of a connection) and list.h (the lists of connections that wait for something). What
- * has to go on later is put on a list, and worker.c takes it from there.
+ * of these. Below all of these stand backpressure.c (senders that are paused), credit.c (for other workers), room.c
+ * (how much of the store each may have), connection.c (the life of a connection) and list.h (the lists of connections
+ * that wait for something). What has to go on later is put on a list, and worker.c takes it from there.
  *
  * A connection's place is its index in worker->connections: its slot, counted from the worker's first slot. Lists are
  * linked by places; NOBODY is the end.
@@ -128,7 +128,6 @@ enum {
 struct connection {
     _Alignas(8) uint64_t id;      /* 0: not in use */
     uint64_t messages;            /* MESSAGE frames taken from it: the number of the next one */
-    uint64_t stamp;               /* of the last batch that was queued for it; finds receivers that are named twice */
     uint64_t after_visit;         /* it is read again after this one of worker->visits, or once no queue is large */
     uint64_t sent_to;             /* other workers to which messages of it went, a bit each */
     uint64_t barriers;            /* the workers that have not passed its barrier yet, a bit each */
@@ -230,9 +229,8 @@ struct worker {
     uint32_t paused_looked; /* when paused senders were looked at last */
     uint32_t cooled;        /* when memory of the store was given back last, and how long until the next time */
     uint32_t cool_pause;
-    uint64_t stamp; /* of the last batch */
 
-    /* Credit between workers, in the units of record_cost(); see backpressure.h. */
+    /* Credit between workers, in the units of record_cost(); see credit.h. */
     uint32_t credit; /* what each other worker may have under way to this one, and this one to each */
     uint64_t credit_taken[WORKERS_MAX]; /* by records to each, since this worker started */
     uint64_t credit_due[WORKERS_MAX];   /* to each, for records that were taken and not returned yet */

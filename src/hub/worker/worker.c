@@ -11,6 +11,7 @@
 #include "hub/worker/backpressure.h"
 #include "hub/worker/closing.h"
 #include "hub/worker/connection.h"
+#include "hub/worker/credit.h"
 #include "hub/worker/ending.h"
 #include "hub/worker/events.h"
 #include "hub/worker/expiry.h"
@@ -85,7 +86,7 @@ static void set_fields(struct worker *worker, const struct worker_setup *setup)
     worker->up = setup->up & ~(UINT64_C(1) << setup->index);
     worker->fresh_segment = 1;
     worker->clock = worker->now = (uint32_t)(microseconds() / 1000);
-    backpressure_set_credit(worker);
+    credit_set(worker);
 }
 
 static size_t changed_size(const struct worker *worker)
@@ -225,7 +226,7 @@ static bool is_idle(const struct worker *worker)
 static void end_turn(struct worker *worker)
 {
     relay_take_records(worker, WORK_TURN / 2);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
     turn_go_on(worker);
     closing_advance(worker);
     relay_returns(worker);
@@ -235,7 +236,7 @@ static void end_turn(struct worker *worker)
     store_reclaim(&worker->store, RECLAIMED_A_TURN);
     input_give_back(worker);
     publish_gauges(worker);
-    backpressure_give_credit(worker);
+    backpressure_return_credit(worker);
 
     enum handoff_kind step = ending_advance(worker, worker->stopped && is_idle(worker));
     if (step != 0)
