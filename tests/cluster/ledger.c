@@ -68,7 +68,7 @@ struct client {
 };
 
 static struct client *clients[CLIENTS_MOST];
-static unsigned client_count, live[LIVE_MOST], live_count;
+static unsigned client_count, live[LIVE_MOST], live_count; /* first an observer of each hub, which only asks for LIST */
 static struct sockaddr_in hubs[HUBS_MOST];
 static unsigned hub_count;
 static double seconds = 10, settle = 20, clients_a_hub = 20, slow_a_hub = 1, rate = 20000; /* messages a second */
@@ -215,7 +215,7 @@ static void send_one(unsigned index)
     struct entry *entry = &client->entries[client->entry_count];
     memset(entry, 0, sizeof *entry);
     for (unsigned i = 0; i < count; i++) {
-        unsigned receiver = live[below(live_count)], k = 0;
+        unsigned receiver = live[hub_count + below(live_count - hub_count)], k = 0;
         while (k < used && entry->receivers[k] != receiver)
             k++;
         if (clients[receiver]->id == 0 || k < used || (clients[receiver]->slow && below(4) != 0))
@@ -355,27 +355,20 @@ static void read_client(unsigned index, size_t most)
 
 static void play(int timeout, bool sending);
 
-static struct client *find_asker(unsigned hub)
-{
-    for (unsigned i = 0; i < live_count; i++) {
-        struct client *client = clients[live[i]];
-        if (client->hub == hub && client->fd >= 0 && client->id != 0 && !client->slow && !client->leaves &&
-            !client->asks)
-            return client;
-    }
-    return NULL;
-}
-
-/* Has a client of each hub but this one ask. Returns how many did, or 0: one is missing, or waits for two seconds. */
+/* Has the observer of each hub but this one ask. Returns how many did, or 0: one is gone, or waits for two seconds. */
 static unsigned ask_all(unsigned except, struct client *askers[HUBS_MOST])
 {
     unsigned count = 0, answered = 0;
 
     for (unsigned h = 0; h < hub_count; h++) {
-        if (h != except && (askers[count++] = find_asker(h)) == NULL) {
+        struct client *client = clients[live[h]];
+        if (h == except)
+            continue;
+        if (client->fd < 0 || client->id == 0 || client->asks) {
             play(10, false);
             return 0;
         }
+        askers[count++] = client;
     }
     for (unsigned i = 0; i < count; i++)
         ask_list(askers[i]);
@@ -515,7 +508,7 @@ static void play(int timeout, bool sending)
             replace(i);
         client = clients[live[i]];
         bool may = (double)tally.sent < (double)(now - begun) * rate / 1000;
-        if (client->fd >= 0 && sending && may && client->id != 0 && !client->leaves &&
+        if (i >= hub_count && client->fd >= 0 && sending && may && client->id != 0 && !client->leaves &&
             client->output_size < OUTPUT / 4) {
             for (unsigned k = below(4); k > 0; k--)
                 send_one(live[i]);
@@ -604,14 +597,14 @@ static void read_arguments(int argc, char *argv[])
         if (inet_pton(AF_INET, argv[at], &hub->sin_addr) != 1)
             exit(2);
     }
-    if (hub_count == 0 || hub_count * (unsigned)(clients_a_hub + slow_a_hub) > LIVE_MOST)
+    if (hub_count == 0 || hub_count * (unsigned)(clients_a_hub + slow_a_hub + 1) > LIVE_MOST)
         exit(2);
 }
 
 /* Now and then a client closes, or its sending side, and another one comes in its place. */
 static void churn(void)
 {
-    unsigned place = below(live_count);
+    unsigned place = hub_count + below(live_count - hub_count);
     struct client *client = clients[live[place]];
 
     if (client->fd < 0 || client->id == 0 || client->leaves || client_count >= CLIENTS_MOST)
@@ -632,6 +625,8 @@ int main(int argc, char *argv[])
     printf("seed %.0f\n", seed);
     fflush(stdout);
     setvbuf(stdin, NULL, _IONBF, 0); /* so that no line is in a buffer which poll does not see */
+    for (unsigned h = 0; h < hub_count; h++)
+        open_client(live_count++, h, false);
     for (unsigned h = 0; h < hub_count; h++) {
         for (unsigned i = 0; i < clients_a_hub + slow_a_hub; i++)
             open_client(live_count++, h, i < slow_a_hub);
