@@ -1,6 +1,8 @@
 /* measure.c: see measure.h. */
 #include "bench/measure.h"
 
+#include "clock.h"
+
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -10,16 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static uint64_t clock_read(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 uint64_t measure_now(void)
 {
-    return clock_read(CLOCK_MONOTONIC);
+    return clock_ns(CLOCK_MONOTONIC);
 }
 
 void measure_pause(double seconds)
@@ -103,9 +98,8 @@ uint64_t measure_server_cpu(pid_t pid)
 
 struct measure_usage measure_usage(pid_t server)
 {
-    return (struct measure_usage){.now = measure_now(),
-                                  .own_cpu = clock_read(CLOCK_PROCESS_CPUTIME_ID),
-                                  .server_cpu = measure_server_cpu(server)};
+    return (struct measure_usage){
+        .now = measure_now(), .own_cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID), .server_cpu = measure_server_cpu(server)};
 }
 
 uint64_t measure_server_pss(pid_t pid)

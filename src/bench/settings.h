@@ -3,7 +3,7 @@
 #define RELAYHUB_BENCH_SETTINGS_H
 
 #include "bench/peer.h"
-#include "options.h"
+#include "option.h"
 
 #include <stdbool.h>
 #include <stddef.h>

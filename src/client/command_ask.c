@@ -10,7 +10,7 @@ int command_id(const struct settings *settings, char **operands)
     uint64_t id;
 
     (void)operands;
-    int status = connect_to_hub(settings, &hub, &id);
+    int status = hub_connect(settings, &hub, &id);
     if (status != EX_OK)
         return status;
     printf(settings->format == FORMAT_JSON ? "{\"id\":\"%" PRIu64 "\"}\n" : "%" PRIu64 "\n", id);
@@ -22,7 +22,7 @@ static void print_list(enum format format, const uint64_t *ids, size_t count)
 {
     if (format == FORMAT_JSON) {
         fputs("{\"ids\":", stdout);
-        print_json_ids(ids, count);
+        text_print_json_ids(ids, count);
         puts("}");
         return;
     }
@@ -37,7 +37,7 @@ int command_list(const struct settings *settings, char **operands)
     size_t count;
 
     (void)operands;
-    int status = connect_to_hub(settings, &hub, NULL);
+    int status = hub_connect(settings, &hub, NULL);
     if (status != EX_OK)
         return status;
     int result = relayhub_list(hub, &ids, &count, settings->timeout_ms);

@@ -54,7 +54,7 @@ static void show_list(struct chat *chat, const struct relayhub_event *event)
 {
     if (chat->json) { /* a part of the list a line */
         fputs("{\"others\":", stdout);
-        print_json_ids(event->receivers, event->receiver_count);
+        text_print_json_ids(event->receivers, event->receiver_count);
         printf(",\"last\":%s}\n", event->last ? "true" : "false");
         return;
     }
@@ -70,16 +70,16 @@ static void show_list(struct chat *chat, const struct relayhub_event *event)
 static void show_message(const struct chat *chat, const struct relayhub_event *event)
 {
     if (chat->json)
-        print_json_message(event);
+        text_print_json_message(event);
     else
-        print_message(event, names_find(&chat->names, event->sender));
+        text_print_message(event, names_find(&chat->names, event->sender));
 }
 
 static void show_undelivered(const struct chat *chat, const struct relayhub_event *event)
 {
     if (chat->json) {
         printf("{\"undelivered\":%" PRIu64 ",\"missed\":", event->number);
-        print_json_ids(event->receivers, event->receiver_count);
+        text_print_json_ids(event->receivers, event->receiver_count);
         puts("}");
         return;
     }
@@ -144,7 +144,7 @@ __attribute__((format(printf, 3, 4))) static void refuse(struct chat *chat, int 
     va_start(arguments, format);
     vsnprintf(why, sizeof why, format, arguments);
     va_end(arguments);
-    complain(status, "%s", why);
+    command_complain(status, "%s", why);
     if (chat->refused == EX_OK)
         chat->refused = status;
 }
@@ -153,7 +153,7 @@ __attribute__((format(printf, 3, 4))) static void refuse(struct chat *chat, int 
 static void complain_if(const struct chat *chat, int result)
 {
     if (result < 0)
-        complain(EX_UNAVAILABLE, "%s", relayhub_reason(chat->hub));
+        command_complain(EX_UNAVAILABLE, "%s", relayhub_reason(chat->hub));
 }
 
 static void say(struct chat *chat, char *text, size_t length)
@@ -179,7 +179,7 @@ static void choose_receivers(struct chat *chat, const char *text)
         if (count == RELAYHUB_MAX_RECEIVERS)
             return refuse(chat, EX_USAGE, "a message has at most %d receivers: they stay as they were",
                           RELAYHUB_MAX_RECEIVERS);
-        if (!names_id(&chat->names, text, length, &receivers[count]) && !parse_id(text, length, &receivers[count]))
+        if (!names_id(&chat->names, text, length, &receivers[count]) && !hub_parse_id(text, length, &receivers[count]))
             return refuse(chat, EX_USAGE,
                           "\"%.*s\" is no id, and /name gave no id that name: the receivers stay as they were",
                           (int)length, text);
@@ -199,7 +199,7 @@ static void name_id(struct chat *chat, const char *text)
 
     if (text[length] != ' ')
         refuse(chat, EX_USAGE, "/name ID NAME gives a name to an id");
-    else if (!parse_id(text, length, &id))
+    else if (!hub_parse_id(text, length, &id))
         refuse(chat, EX_USAGE, "/name takes one id");
     else if (!names_add(&chat->names, id, text + length + 1))
         refuse(chat, EX_USAGE, "a name is a letter and up to 31 letters, digits, - and _; there are at most 256");
@@ -275,14 +275,14 @@ static int read_input(struct chat *chat)
     chat->end -= chat->start;
     chat->start = 0;
     if (chat->end == LINE_MAX_SIZE)
-        return complain(EX_DATAERR, TOO_LONG);
+        return command_complain(EX_DATAERR, TOO_LONG);
     ssize_t got = read(STDIN_FILENO, chat->input + chat->end, LINE_MAX_SIZE - chat->end);
     if (got > 0)
         chat->end += (size_t)got;
     else if (got == 0)
         end_input(chat);
     else if (errno != EINTR && errno != EAGAIN)
-        return complain(EX_NOINPUT, "cannot read standard input: %s", strerror(errno));
+        return command_complain(EX_NOINPUT, "cannot read standard input: %s", strerror(errno));
     return EX_OK;
 }
 
@@ -300,7 +300,7 @@ static int talk(struct chat *chat)
         /* While something still has to be written, no more is read from the user. */
         bool input = relayhub_pending(chat->hub) == 0;
         terminal_show();
-        status = wait_for_events(chat->hub, &input, chat->more ? 0 : RELAYHUB_FOREVER, terminal_signals());
+        status = output_wait_for_events(chat->hub, &input, chat->more ? 0 : RELAYHUB_FOREVER, terminal_signals());
         terminal_handle_signals();
         if (status == EX_OK && input)
             status = read_input(chat);
@@ -315,26 +315,27 @@ int command_chat(const struct settings *settings, char **operands)
     struct chat chat = {.json = settings->format == FORMAT_JSON};
 
     (void)operands;
-    int status = check_output(settings->format);
+    int status = output_check(settings->format);
     if (status == EX_OK)
-        status = connect_to_hub(settings, &chat.hub, &chat.id);
+        status = hub_connect(settings, &chat.hub, &chat.id);
     if (status != EX_OK)
         return status;
     chat.input = malloc(LINE_MAX_SIZE + 1);
     if (!chat.input) {
         relayhub_close(chat.hub);
-        return complain(EX_OSERR, "out of memory");
+        return command_complain(EX_OSERR, "out of memory");
     }
     show_own_id(&chat);
     if (isatty(STDIN_FILENO))
-        complain(EX_OK, "/to ID[,ID...] chooses receivers, /list shows who is there, /quit ends; other lines are sent");
-    keep_output();
+        command_complain(
+            EX_OK, "/to ID[,ID...] chooses receivers, /list shows who is there, /quit ends; other lines are sent");
+    output_keep();
     chat.edits = terminal_open(take_line, &chat);
     status = talk(&chat);
     terminal_close();
-    settle_output(false);
+    output_settle(false);
     if (status == EX_OK)
-        status = finish(settings, chat.hub, show_event, &chat);
+        status = hub_finish(settings, chat.hub, show_event, &chat);
     free(chat.input);
     relayhub_close(chat.hub);
     if (status != EX_OK)

@@ -7,9 +7,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-int complain(int status, const char *format, ...)
+int command_complain(int status, const char *format, ...)
 {
     va_list arguments;
 
@@ -32,19 +31,19 @@ int hub_failed(const struct relayhub *hub, int error)
         status = EX_TEMPFAIL;
     else if (error == -ENOMEM)
         status = EX_OSERR;
-    return complain(status, "%s", relayhub_reason(hub));
+    return command_complain(status, "%s", relayhub_reason(hub));
 }
 
 int hub_closed(const struct relayhub *hub)
 {
-    return complain(EX_UNAVAILABLE, "%s", relayhub_reason(hub));
+    return command_complain(EX_UNAVAILABLE, "%s", relayhub_reason(hub));
 }
 
 int hub_refused(const struct relayhub_event *event)
 {
     fflush(stdout);
     fputs("relayhub: the hub closes the connection: ", stderr);
-    print_escaped(stderr, event->body, event->length);
+    text_print_escaped(stderr, event->body, event->length);
     putc('\n', stderr);
     return EX_UNAVAILABLE;
 }
@@ -57,20 +56,21 @@ static int open_connection(const struct settings *settings, struct relayhub **hu
     char reason[256];
 
     if (settings->hub && !address_read(&address, settings->hub))
-        return complain(EX_USAGE,
-                        "a hub's address is HOST:PORT, HOST, PORT or [IPV6]:PORT, as in 127.0.0.1:7411 or [::1]:7411, "
-                        "not \"%s\"",
-                        settings->hub);
+        return command_complain(
+            EX_USAGE,
+            "a hub's address is HOST:PORT, HOST, PORT or [IPV6]:PORT, as in 127.0.0.1:7411 or [::1]:7411, "
+            "not \"%s\"",
+            settings->hub);
     int result = relayhub_connect(hub, address.host[0] ? address.host : NULL, address.port[0] ? address.port : NULL,
                                   settings->timeout_ms, reason, sizeof reason);
     if (result == 0)
         return EX_OK;
     if (result == -ENOMEM)
-        return complain(EX_OSERR, "%s", reason);
-    return complain(result == -ENOENT ? EX_NOHOST : EX_UNAVAILABLE, "%s", reason);
+        return command_complain(EX_OSERR, "%s", reason);
+    return command_complain(result == -ENOENT ? EX_NOHOST : EX_UNAVAILABLE, "%s", reason);
 }
 
-int connect_to_hub(const struct settings *settings, struct relayhub **hub, uint64_t *id)
+int hub_connect(const struct settings *settings, struct relayhub **hub, uint64_t *id)
 {
     int status = open_connection(settings, hub);
     if (status != EX_OK || !id)
@@ -87,18 +87,10 @@ int connect_to_hub(const struct settings *settings, struct relayhub **hub, uint6
 
 /* ---- leaving ---- */
 
-int64_t now_ms(void)
+int hub_finish(const struct settings *settings, struct relayhub *hub,
+               void (*show)(const struct relayhub_event *event, void *argument), void *argument)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-int finish(const struct settings *settings, struct relayhub *hub,
-           void (*show)(const struct relayhub_event *event, void *argument), void *argument)
-{
-    int64_t deadline = now_ms() + settings->timeout_ms;
+    int64_t deadline = clock_ms() + settings->timeout_ms;
     int status = EX_OK;
 
     int result = relayhub_shutdown(hub);
@@ -106,13 +98,13 @@ int finish(const struct settings *settings, struct relayhub *hub,
         status = hub_failed(hub, result);
     for (;;) {
         struct relayhub_event event;
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - clock_ms();
 
         result = relayhub_receive(hub, &event, left > 0 ? (int)left : 0);
         if (result < 0)
             return status != EX_OK ? status : hub_failed(hub, result);
         if (result == 0 || left <= 0)
-            return complain(EX_TEMPFAIL, "the hub did not finish in time");
+            return command_complain(EX_TEMPFAIL, "the hub did not finish in time");
         if (event.type == RELAYHUB_CLOSED)
             return status;
         if (event.type == RELAYHUB_ERROR)
@@ -124,7 +116,7 @@ int finish(const struct settings *settings, struct relayhub *hub,
 
 /* ---- receivers ---- */
 
-bool parse_id(const char *text, size_t length, uint64_t *id)
+bool hub_parse_id(const char *text, size_t length, uint64_t *id)
 {
     char *end;
 
@@ -133,14 +125,14 @@ bool parse_id(const char *text, size_t length, uint64_t *id)
     return text[0] >= '0' && text[0] <= '9' && errno == 0 && end == text + length;
 }
 
-bool parse_receivers(const char *text, uint64_t receivers[RELAYHUB_MAX_RECEIVERS], size_t *count)
+bool hub_parse_receivers(const char *text, uint64_t receivers[RELAYHUB_MAX_RECEIVERS], size_t *count)
 {
     const char *at = text;
 
     for (*count = 0; *count < RELAYHUB_MAX_RECEIVERS; (*count)++, at++) {
         size_t length = strcspn(at, ",");
-        if (!parse_id(at, length, &receivers[*count])) {
-            complain(EX_USAGE, "receivers are ids with commas between them, not \"%s\"", text);
+        if (!hub_parse_id(at, length, &receivers[*count])) {
+            command_complain(EX_USAGE, "receivers are ids with commas between them, not \"%s\"", text);
             return false;
         }
         at += length;
@@ -149,6 +141,6 @@ bool parse_receivers(const char *text, uint64_t receivers[RELAYHUB_MAX_RECEIVERS
             return true;
         }
     }
-    complain(EX_USAGE, "a message has at most %d receivers", RELAYHUB_MAX_RECEIVERS);
+    command_complain(EX_USAGE, "a message has at most %d receivers", RELAYHUB_MAX_RECEIVERS);
     return false;
 }

@@ -15,18 +15,18 @@ static int print_id(enum format format, uint64_t id)
 /* Waits for a part of a message. Only a whole one moves the deadline of --wait, so nobody can feed it with pieces. */
 static int wait_for_message(const struct settings *settings, struct relayhub *hub, int64_t deadline)
 {
-    int64_t left = deadline - now_ms();
+    int64_t left = deadline - clock_ms();
     bool input = false;
 
     if (settings->wait_ms >= 0 && left <= 0)
-        return complain(EX_TEMPFAIL, "no message came for %g seconds", settings->wait_ms / 1000.0);
-    return wait_for_events(hub, &input, settings->wait_ms < 0 ? RELAYHUB_FOREVER : (int)left, NULL);
+        return command_complain(EX_TEMPFAIL, "no message came for %g seconds", settings->wait_ms / 1000.0);
+    return output_wait_for_events(hub, &input, settings->wait_ms < 0 ? RELAYHUB_FOREVER : (int)left, NULL);
 }
 
 /* Output is written before each wait, and not between messages that are there already. */
 static int print_messages(const struct settings *settings, struct relayhub *hub)
 {
-    int64_t deadline = now_ms() + settings->wait_ms;
+    int64_t deadline = clock_ms() + settings->wait_ms;
     uint64_t printed = 0;
     int status = EX_OK;
 
@@ -47,12 +47,12 @@ static int print_messages(const struct settings *settings, struct relayhub *hub)
             status = hub_refused(&event);
         if (event.type != RELAYHUB_MESSAGE)
             continue;
-        print_message_as(settings->format, &event);
-        deadline = now_ms() + settings->wait_ms;
+        text_print_message_as(settings->format, &event);
+        deadline = clock_ms() + settings->wait_ms;
         if (++printed == settings->count)
             break;
     }
-    return flush_output();
+    return output_flush();
 }
 
 int command_listen(const struct settings *settings, char **operands)
@@ -61,9 +61,9 @@ int command_listen(const struct settings *settings, char **operands)
     uint64_t id;
 
     (void)operands;
-    int status = check_output(settings->format);
+    int status = output_check(settings->format);
     if (status == EX_OK)
-        status = connect_to_hub(settings, &hub, &id);
+        status = hub_connect(settings, &hub, &id);
     if (status != EX_OK)
         return status;
     status = print_id(settings->format, id);

@@ -22,7 +22,7 @@ static bool is_ready(int fd, short events, int timeout_ms)
     return poll(&(struct pollfd){.fd = fd, .events = events}, 1, timeout_ms) != 0;
 }
 
-void wait_until_ready(int fd, short events)
+void output_wait_until_ready(int fd, short events)
 {
     is_ready(fd, events, -1);
 }
@@ -98,13 +98,13 @@ static FILE *open_stream(struct output **to, int buffering)
 
 static struct output *ways[] = {&output, &error}; /* of stdout and stderr */
 
-void open_output(void)
+void output_open(void)
 {
     stdout = open_stream(&ways[0], _IOFBF);
     stderr = open_stream(&ways[1], _IOLBF);
 }
 
-void keep_output(void)
+void output_keep(void)
 {
     static int own = -1; /* the terminal opened once more: others that have it do not expect O_NONBLOCK */
 
@@ -131,7 +131,7 @@ static bool write_kept(struct output *to)
     return to->error == 0;
 }
 
-void settle_output(bool drop)
+void output_settle(bool drop)
 {
     if (!output.keeps)
         return;
@@ -162,17 +162,17 @@ static void open_again(int fd)
     close(again);
 }
 
-void open_output(void)
+void output_open(void)
 {
     open_again(STDOUT_FILENO);
     open_again(STDERR_FILENO);
 }
 
-void keep_output(void)
+void output_keep(void)
 {
 }
 
-void settle_output(bool drop)
+void output_settle(bool drop)
 {
     (void)drop;
 }
@@ -189,7 +189,7 @@ bool output_is_kept(void)
     return output.kept_size > 0;
 }
 
-int flush_output(void)
+int output_flush(void)
 {
     static bool said;
 
@@ -197,27 +197,28 @@ int flush_output(void)
         return EX_OK;
     if (!said) {
         said = true;
-        complain(EX_IOERR, "cannot write to standard output: %s", strerror(output.error != 0 ? output.error : EIO));
+        command_complain(EX_IOERR, "cannot write to standard output: %s",
+                         strerror(output.error != 0 ? output.error : EIO));
     }
     return EX_IOERR;
 }
 
-int check_output(enum format format)
+int output_check(enum format format)
 {
     int flags = fcntl(STDOUT_FILENO, F_GETFL);
 
     if (format == FORMAT_RAW && isatty(STDOUT_FILENO))
-        return complain(EX_USAGE, "--format raw is not for a terminal, which others could control then");
+        return command_complain(EX_USAGE, "--format raw is not for a terminal, which others could control then");
     if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY)
         return EX_OK;
-    return complain(EX_IOERR, "cannot write to standard output: %s", strerror(EBADF));
+    return command_complain(EX_IOERR, "cannot write to standard output: %s", strerror(EBADF));
 }
 
 /* ---- waiting ---- */
 
-int wait_for_events(struct relayhub *hub, bool *input, int timeout_ms, const sigset_t *signals)
+int output_wait_for_events(struct relayhub *hub, bool *input, int timeout_ms, const sigset_t *signals)
 {
-    int status = flush_output();
+    int status = output_flush();
     if (status != EX_OK)
         return status;
 
@@ -230,11 +231,11 @@ int wait_for_events(struct relayhub *hub, bool *input, int timeout_ms, const sig
     struct timespec time = {timeout_ms / 1000, timeout_ms % 1000 * 1000000};
     int result = ppoll(pollers, sizeof pollers / sizeof *pollers, timeout_ms < 0 ? NULL : &time, signals);
     if (result < 0 && errno != EINTR)
-        return complain(EX_OSERR, "poll: %s", strerror(errno));
+        return command_complain(EX_OSERR, "poll: %s", strerror(errno));
     if (result > 0 && pollers[2].revents & ~POLLOUT)
-        return complain(EX_IOERR, "cannot write to standard output: %s", strerror(EPIPE));
+        return command_complain(EX_IOERR, "cannot write to standard output: %s", strerror(EPIPE));
     if (result > 0 && pollers[2].revents && !write_kept(&output))
-        return complain(EX_IOERR, "cannot write to standard output: %s", strerror(output.error));
+        return command_complain(EX_IOERR, "cannot write to standard output: %s", strerror(output.error));
     *input = result > 0 && pollers[1].revents != 0;
     return EX_OK;
 }

@@ -21,11 +21,11 @@ static int read_input(char *body, size_t *length)
         if (got > 0)
             *length += (size_t)got;
         else if (errno == EAGAIN)
-            wait_until_ready(STDIN_FILENO, POLLIN);
+            output_wait_until_ready(STDIN_FILENO, POLLIN);
         else if (errno != EINTR)
-            return complain(EX_NOINPUT, "cannot read standard input: %s", strerror(errno));
+            return command_complain(EX_NOINPUT, "cannot read standard input: %s", strerror(errno));
     }
-    return complain(EX_DATAERR, "standard input has more than %d bytes", RELAYHUB_MAX_BODY);
+    return command_complain(EX_DATAERR, "standard input has more than %d bytes", RELAYHUB_MAX_BODY);
 }
 
 /* ---- the receivers, which of them the hub could not reach, and the one that answers ---- */
@@ -60,7 +60,7 @@ static void note_answer(const struct relayhub_event *event, struct outcome *outc
         i++;
     if (i == outcome->count || outcome->answered || outcome->settings->wait_ms < 0)
         return;
-    print_message_as(outcome->settings->format, event);
+    text_print_message_as(outcome->settings->format, event);
     outcome->answered = true;
 }
 
@@ -105,10 +105,10 @@ static int report(const struct outcome *outcome)
         print_json(outcome);
     for (size_t i = 0; i < outcome->count; i++) {
         if (outcome->missed[i])
-            status = complain(EXIT_NOT_REACHED, "%" PRIu64 " was not reached", outcome->receivers[i]);
+            status = command_complain(EXIT_NOT_REACHED, "%" PRIu64 " was not reached", outcome->receivers[i]);
     }
     if (settings->wait_ms >= 0 && !outcome->answered && count_missed(outcome) < outcome->count)
-        status = complain(EX_TEMPFAIL, "no answer came for %g seconds", settings->wait_ms / 1000.0);
+        status = command_complain(EX_TEMPFAIL, "no answer came for %g seconds", settings->wait_ms / 1000.0);
     return status;
 }
 
@@ -134,16 +134,16 @@ static int send_all(struct relayhub *hub, struct outcome *outcome, const char *b
 /* Until a receiver answers, none is left that could, or the time of --wait is over: whatever others send meanwhile. */
 static int await_answer(struct relayhub *hub, struct outcome *outcome)
 {
-    int64_t deadline = now_ms() + outcome->settings->wait_ms, left;
+    int64_t deadline = clock_ms() + outcome->settings->wait_ms, left;
 
-    while (!outcome->answered && count_missed(outcome) < outcome->count && (left = deadline - now_ms()) > 0) {
+    while (!outcome->answered && count_missed(outcome) < outcome->count && (left = deadline - clock_ms()) > 0) {
         struct relayhub_event event;
         bool input = false;
         int result = relayhub_receive(hub, &event, 0);
         if (result < 0)
             return hub_failed(hub, result);
         if (result == 0) {
-            int status = wait_for_events(hub, &input, (int)left, NULL);
+            int status = output_wait_for_events(hub, &input, (int)left, NULL);
             if (status != EX_OK)
                 return status;
         } else if (event.type == RELAYHUB_CLOSED) {
@@ -166,7 +166,7 @@ static int send_and_finish(struct relayhub *hub, struct outcome *outcome, const 
         status = await_answer(hub, outcome);
     if (status != EX_OK)
         return status;
-    status = finish(outcome->settings, hub, note, outcome);
+    status = hub_finish(outcome->settings, hub, note, outcome);
     int reached = report(outcome);
     return status != EX_OK ? status : reached;
 }
@@ -176,7 +176,7 @@ static int send_body(struct outcome *outcome, bool everybody, const char *body, 
 {
     struct relayhub *hub;
     uint64_t *all = NULL;
-    int status = connect_to_hub(outcome->settings, &hub, NULL);
+    int status = hub_connect(outcome->settings, &hub, NULL);
 
     if (status != EX_OK)
         return status;
@@ -187,7 +187,7 @@ static int send_body(struct outcome *outcome, bool everybody, const char *body, 
     if (result < 0)
         status = hub_failed(hub, result);
     else if (!outcome->missed)
-        status = complain(EX_OSERR, "out of memory");
+        status = command_complain(EX_OSERR, "out of memory");
     else
         status = send_and_finish(hub, outcome, body, length);
     relayhub_close(hub);
@@ -204,19 +204,19 @@ int command_send(const struct settings *settings, char **operands)
     bool everybody = strcmp(operands[0], "all") == 0;
     size_t length;
 
-    if (!everybody && !parse_receivers(operands[0], receivers, &outcome.count))
+    if (!everybody && !hub_parse_receivers(operands[0], receivers, &outcome.count))
         return EX_USAGE;
-    int status = settings->wait_ms >= 0 ? check_output(settings->format) : EX_OK;
+    int status = settings->wait_ms >= 0 ? output_check(settings->format) : EX_OK;
     if (status != EX_OK)
         return status;
     if (argument && strcmp(argument, "-") != 0) {
         if (strlen(argument) > RELAYHUB_MAX_BODY)
-            return complain(EX_DATAERR, "a body has at most %d bytes", RELAYHUB_MAX_BODY);
+            return command_complain(EX_DATAERR, "a body has at most %d bytes", RELAYHUB_MAX_BODY);
         return send_body(&outcome, everybody, argument, strlen(argument));
     }
     char *body = malloc(RELAYHUB_MAX_BODY + 1);
     if (!body)
-        return complain(EX_OSERR, "out of memory");
+        return command_complain(EX_OSERR, "out of memory");
     status = read_input(body, &length);
     if (status == EX_OK)
         status = send_body(&outcome, everybody, body, length);

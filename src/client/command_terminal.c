@@ -142,7 +142,7 @@ static void give_in(int number)
     sigset_t one, before;
     struct sigaction action = {.sa_handler = SIG_DFL}, ours;
 
-    settle_output(number != SIGTSTP); /* whoever ends a program does not wait for its output */
+    output_settle(number != SIGTSTP); /* whoever ends a program does not wait for its output */
     terminal_hide();
     rl_deprep_terminal();
     fflush(stdout);
@@ -153,7 +153,7 @@ static void give_in(int number)
     sigprocmask(SIG_UNBLOCK, &one, &before);
     sigprocmask(SIG_SETMASK, &before, NULL);
     sigaction(number, &ours, NULL);
-    keep_output();
+    output_keep();
     rl_prep_terminal(1);
     rl_resize_terminal();
     terminal_show();

@@ -42,7 +42,7 @@ static bool is_control(uint32_t character)
            (character >= 0x2066 && character <= 0x2069);
 }
 
-bool is_text(const void *body, size_t length)
+bool text_is_valid(const void *body, size_t length)
 {
     const uint8_t *at = body;
     uint32_t character;
@@ -67,7 +67,7 @@ static void print_escape(FILE *out, uint32_t character)
         fprintf(out, character < 0x80 ? "\\x%02x" : "\\u%04x", character);
 }
 
-void print_escaped(FILE *out, const void *body, size_t length)
+void text_print_escaped(FILE *out, const void *body, size_t length)
 {
     const uint8_t *at = body;
 
@@ -87,13 +87,13 @@ void print_escaped(FILE *out, const void *body, size_t length)
     }
 }
 
-void print_message(const struct relayhub_event *event, const char *name)
+void text_print_message(const struct relayhub_event *event, const char *name)
 {
     if (name != NULL)
         printf("from %s: ", name);
     else
         printf("from %" PRIu64 ": ", event->sender);
-    print_escaped(stdout, event->body, event->length);
+    text_print_escaped(stdout, event->body, event->length);
     putchar('\n');
 }
 
@@ -143,10 +143,10 @@ static void print_base64(FILE *out, const void *body, size_t length)
     putc('"', out);
 }
 
-void print_json_message(const struct relayhub_event *event)
+void text_print_json_message(const struct relayhub_event *event)
 {
     printf("{\"from\":\"%" PRIu64 "\",\"length\":%zu,", event->sender, event->length);
-    if (is_text(event->body, event->length)) {
+    if (text_is_valid(event->body, event->length)) {
         fputs("\"text\":", stdout);
         print_json_text(stdout, event->body, event->length);
     } else {
@@ -156,14 +156,14 @@ void print_json_message(const struct relayhub_event *event)
     puts("}");
 }
 
-void print_message_as(enum format format, const struct relayhub_event *event)
+void text_print_message_as(enum format format, const struct relayhub_event *event)
 {
     switch (format) {
     case FORMAT_TEXT:
-        print_message(event, NULL);
+        text_print_message(event, NULL);
         break;
     case FORMAT_JSON:
-        print_json_message(event);
+        text_print_json_message(event);
         break;
     case FORMAT_RAW:
         fwrite(event->body, 1, event->length, stdout);
@@ -171,7 +171,7 @@ void print_message_as(enum format format, const struct relayhub_event *event)
     }
 }
 
-void print_json_ids(const uint64_t *ids, size_t count)
+void text_print_json_ids(const uint64_t *ids, size_t count)
 {
     putchar('[');
     for (size_t i = 0; i < count; i++)

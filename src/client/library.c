@@ -1,6 +1,8 @@
 /* library.c: a connection's birth and end, its failures and its time. */
 #include "client/library.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,7 +10,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 struct relayhub *rh_new(int fd)
@@ -88,24 +89,16 @@ const char *relayhub_version(void)
     return RELAYHUB_VERSION;
 }
 
-static int64_t rh_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int64_t rh_deadline(int timeout_ms)
 {
-    return timeout_ms < 0 ? -1 : rh_now() + timeout_ms;
+    return timeout_ms < 0 ? -1 : clock_ms() + timeout_ms;
 }
 
 int rh_remaining(int64_t deadline)
 {
     if (deadline < 0)
         return -1;
-    int64_t left = deadline - rh_now();
+    int64_t left = deadline - clock_ms();
     return left > 0 ? (int)left : 0; /* never more than the int that the deadline was made from */
 }
 

@@ -2,7 +2,7 @@
 #include "link/settings.h"
 
 #include "configuration.h"
-#include "options.h"
+#include "option.h"
 #include "protocol/address.h"
 
 #include <getopt.h>

@@ -1,23 +1,17 @@
 /* clients.c: see clients.h. */
 #include "stat/clients.h"
 
+#include "clock.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define NOTHING UINT32_MAX /* that a client waits for */
 
-const char *const client_orders[CLIENT_ORDERS] = {"queued", "in", "out", "messages", "pause"};
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
+const char *const clients_orders[CLIENT_ORDERS + 1] = {"queued", "in", "out", "messages", "pause", NULL};
 
 static int by_place(const void *left, const void *right)
 {
@@ -122,7 +116,7 @@ bool clients_take(struct clients *clients, const struct reader *reader, const st
 {
     struct clients copy = before != NULL ? *before : (struct clients){0};
 
-    *clients = (struct clients){.taken = seconds()};
+    *clients = (struct clients){.taken = (double)clock_ns(CLOCK_MONOTONIC) / 1e9};
     if (!take_all(clients, reader)) {
         clients_free(clients);
         return false;
@@ -142,7 +136,7 @@ void clients_free(struct clients *clients)
     *clients = (struct clients){0};
 }
 
-const char *client_address(const struct reader *reader, uint32_t place, char text[CLIENT_ADDRESS])
+const char *clients_address(const struct reader *reader, uint32_t place, char text[CLIENT_ADDRESS])
 {
     struct statistics_field source = reader_find(reader, PART_CLIENT, "source");
     struct statistics_field port = reader_find(reader, PART_CLIENT, "port");
@@ -159,7 +153,7 @@ const char *client_address(const struct reader *reader, uint32_t place, char tex
     return text;
 }
 
-uint32_t client_worker(const struct reader *reader, uint32_t place)
+uint32_t clients_worker(const struct reader *reader, uint32_t place)
 {
     struct statistics_field first = reader_find(reader, PART_HUB, "worker_first_client");
     uint32_t worker = 0;
@@ -184,14 +178,14 @@ static bool describe_pause(const struct reader *reader, uint32_t place, char tex
         snprintf(text, CLIENT_STATE, "waits:%llu", (unsigned long long)reader_value(reader, &id, (uint32_t)cause, 0));
     else if (cause - reader->header.clients >= STATISTICS_WORKERS)
         snprintf(text, CLIENT_STATE, "waits:elsewhere");
-    else if (cause - reader->header.clients == client_worker(reader, place))
+    else if (cause - reader->header.clients == clients_worker(reader, place))
         snprintf(text, CLIENT_STATE, "waits:store");
     else
         snprintf(text, CLIENT_STATE, "waits:worker%u", (unsigned)(cause - reader->header.clients));
     return true;
 }
 
-const char *client_state(const struct reader *reader, uint32_t place, char text[CLIENT_STATE])
+const char *clients_state(const struct reader *reader, uint32_t place, char text[CLIENT_STATE])
 {
     static const char *const flags[] = {"closing", "congested", "blocked", "half_closed", "stream"};
 

@@ -11,7 +11,7 @@
 
 enum client_order { BY_QUEUED, BY_IN, BY_OUT, BY_MESSAGES, BY_PAUSE, CLIENT_ORDERS };
 
-extern const char *const client_orders[CLIENT_ORDERS]; /* their names */
+extern const char *const clients_orders[CLIENT_ORDERS + 1]; /* their names, and NULL */
 
 struct client_sample {
     uint32_t place;
@@ -36,10 +36,10 @@ bool clients_take(struct clients *clients, const struct reader *reader, const st
 void clients_free(struct clients *clients);
 
 /* "address:port" of the client at a place, and what it does; "idle" if nothing. Both return their buffer. */
-const char *client_address(const struct reader *reader, uint32_t place, char text[CLIENT_ADDRESS]);
-const char *client_state(const struct reader *reader, uint32_t place, char text[CLIENT_STATE]);
+const char *clients_address(const struct reader *reader, uint32_t place, char text[CLIENT_ADDRESS]);
+const char *clients_state(const struct reader *reader, uint32_t place, char text[CLIENT_STATE]);
 
 /* The worker that has a place. */
-uint32_t client_worker(const struct reader *reader, uint32_t place);
+uint32_t clients_worker(const struct reader *reader, uint32_t place);
 
 #endif

@@ -3,6 +3,7 @@
 #include "config.h"
 #endif
 
+#include "option.h"
 #include "standard_fds.h"
 #include "stat/serve.h"
 #include "stat/show.h"
@@ -11,14 +12,11 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
-
-#ifndef PACKAGE_VERSION
-#define PACKAGE_VERSION "unknown"
-#endif
 
 #ifndef RUNSTATEDIR
 #define RUNSTATEDIR "/run"
@@ -31,170 +29,99 @@
 enum form { TEXT, JSON, PROMETHEUS, CHECK, WATCH, LISTEN };
 
 struct settings {
-    enum form form;
-    const char *path, *link_path, *listen; /* link_path NULL: it is not given */
+    bool json, prometheus, check, watch;
+    const char *path, *link_path, *listen; /* link_path, listen NULL: not given */
     uint32_t clients;
-    enum client_order order;
+    uint32_t order; /* enum client_order */
     double interval;
-    struct check check;
+    struct check levels;
+    enum form form; /* what all of these ask for */
 };
 
-static const struct option options[] = {
-    {"file", required_argument, NULL, 'f'},    {"link-status", required_argument, NULL, 'L'},
-    {"json", no_argument, NULL, 'j'},          {"prometheus", no_argument, NULL, 'p'},
-    {"check", no_argument, NULL, 'k'},         {"watch", no_argument, NULL, 'w'},
-    {"listen", required_argument, NULL, 'l'},  {"clients", required_argument, NULL, 'c'},
-    {"sort", required_argument, NULL, 's'},    {"interval", required_argument, NULL, 'i'},
-    {"warning", required_argument, NULL, 'W'}, {"critical", required_argument, NULL, 'C'},
-    {"nodes", required_argument, NULL, 'n'},   {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'v'},       {0}};
+#define AT(member) OPTION_AT(struct settings, member)
+static const struct option_entry entries[] = {
+    {"file", OPTION_STRING, AT(path), .value = "PATH",
+     .help = "the --statistics-file of the hub; default: " STATISTICS_FILE},
+    {"link-status", OPTION_STRING, AT(link_path), .value = "PATH",
+     .help = "the --status-file of the hub's link; default: " LINK_STATUS_FILE},
+    {"json", OPTION_FLAG, AT(json), .help = "one JSON object"},
+    {"prometheus", OPTION_FLAG, AT(prometheus), .help = "the text format of Prometheus"},
+    {"listen", OPTION_STRING, AT(listen), .value = "HOST:PORT", .help = "serve that at /metrics"},
+    {"watch", OPTION_FLAG, AT(watch), .help = "show it on the terminal, renewed all the time"},
+    {"interval", OPTION_SECONDS, AT(interval), 0.1, 3600, .help = "how often; default: 1"},
+    {"clients", OPTION_NUMBER, AT(clients), 0, UINT32_MAX, .help = "also up to N clients, in text or JSON; default: 0"},
+    {"sort", OPTION_WORD, AT(order), .words = clients_orders, .help = "which first; default: queued"},
+    {"check", OPTION_FLAG, AT(check), .help = "one line, and the exit status of a monitoring plugin"},
+    {"warning", OPTION_NUMBER, AT(levels.warning), 0, 100, .help = "per cent of clients or store in use; default: 80"},
+    {"critical", OPTION_NUMBER, AT(levels.critical), 0, 100, .help = "the same; default: 95"},
+    {"nodes", OPTION_NUMBER, AT(levels.nodes), 0, LINK_PEERS_MOST,
+     .help = "of the others have to be up, with --link-status; default: 1"},
+};
+static const struct option_table table = {.program = "relayhub-stat",
+                                          .usage = "Usage: relayhub-stat [OPTION]...\n"
+                                                   "Shows the statistics of a running hub. See relayhub-stat(1).\n",
+                                          .entries = entries,
+                                          .count = sizeof entries / sizeof entries[0]};
 
-static void print_help(void)
+/* Says what is wrong, and returns EX_USAGE. */
+static int refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int refuse(const char *format, ...)
 {
-    puts("Usage: relayhub-stat [OPTION]...\n"
-         "Shows the statistics of a running hub. See relayhub-stat(1).\n\n"
-         "  --file PATH          the --statistics-file of the hub; default: " STATISTICS_FILE "\n"
-         "  --link-status PATH   the --status-file of the hub's link; default:\n"
-         "                       " LINK_STATUS_FILE "\n"
-         "  --json               one JSON object\n"
-         "  --prometheus         the text format of Prometheus\n"
-         "  --listen HOST:PORT   serve that at /metrics\n"
-         "  --watch              show it on the terminal, renewed all the time\n"
-         "  --interval SECONDS   how often; default: 1\n"
-         "  --clients N          also up to N clients, in text or JSON; default: 0\n"
-         "  --sort ORDER         which first: queued, in, out, messages or pause; default: queued\n"
-         "  --check              one line, and the exit status of a monitoring plugin\n"
-         "  --warning PERCENT    of clients or store in use; default: 80\n"
-         "  --critical PERCENT   the same; default: 95\n"
-         "  --nodes N            of the others have to be up, with --link-status; default: 1\n"
-         "  -h, --help, --version  print this or the version, and exit");
-}
+    va_list arguments;
 
-static int bad(const char *name, const char *takes, const char *text)
-{
-    fprintf(stderr, "relayhub-stat: --%s takes %s, not '%s'\n", name, takes, text);
+    fputs("relayhub-stat: ", stderr);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
     return EX_USAGE;
-}
-
-/* A number from `least` to `most`, or -1. */
-static double number(const char *text, double least, double most)
-{
-    char *end;
-    double value = strtod(text, &end);
-    return strspn(text, "0123456789.") > 0 && *end == '\0' && value >= least && value <= most ? value : -1;
-}
-
-static int set_order(struct settings *settings, const char *text)
-{
-    for (int i = 0; i < CLIENT_ORDERS; i++) {
-        if (strcmp(text, client_orders[i]) == 0) {
-            settings->order = (enum client_order)i;
-            return EX_OK;
-        }
-    }
-    return bad("sort", "queued, in, out, messages or pause", text);
-}
-
-/* An option with a number. */
-static int set_number(struct settings *settings, int option, const char *text)
-{
-    double value = option == 'i'   ? number(text, 0.1, 3600)
-                   : option == 'c' ? number(text, 0, UINT32_MAX)
-                   : option == 'n' ? number(text, 0, LINK_PEERS_MOST)
-                                   : number(text, 0, 100);
-
-    if (option == 'i' && value >= 0)
-        settings->interval = value;
-    else if (option == 'c' && value >= 0)
-        settings->clients = (uint32_t)value;
-    else if (option == 'W' && value >= 0)
-        settings->check.warning = (unsigned)value;
-    else if (option == 'C' && value >= 0)
-        settings->check.critical = (unsigned)value;
-    else if (option == 'n' && value >= 0)
-        settings->check.nodes = (unsigned)value;
-    else if (option == 'i')
-        return bad("interval", "seconds from 0.1 to 3600", text);
-    else if (option == 'c')
-        return bad("clients", "a number", text);
-    else if (option == 'n')
-        return bad("nodes", "a number from 0 to 64", text);
-    else
-        return bad(option == 'W' ? "warning" : "critical", "a percentage from 0 to 100", text);
-    return EX_OK;
 }
 
 /* A check stays one, whatever else is asked for: its status tells a mistake in its own way. */
-static int set_form(struct settings *settings, enum form form)
+static int set_form(struct settings *settings)
 {
-    enum form before = settings->form;
+    bool is_listening = settings->listen != NULL;
 
-    if (before != CHECK)
-        settings->form = form;
-    if (before == TEXT || before == form)
-        return EX_OK;
-    fputs("relayhub-stat: --json, --prometheus, --listen, --watch and --check exclude each other\n", stderr);
-    return EX_USAGE;
+    settings->form = settings->check        ? CHECK
+                     : settings->json       ? JSON
+                     : settings->prometheus ? PROMETHEUS
+                     : settings->watch      ? WATCH
+                     : is_listening         ? LISTEN
+                                            : TEXT;
+    if (settings->check + settings->json + settings->prometheus + settings->watch + is_listening > 1)
+        return refuse("--json, --prometheus, --listen, --watch and --check exclude each other");
+    return EX_OK;
 }
 
-static int set_option(struct settings *settings, int option, const char *text)
+static int set_levels(struct check *levels)
 {
-    switch (option) {
-    case 'f':
-        settings->path = text;
-        return EX_OK;
-    case 'L':
-        settings->link_path = text;
-        return EX_OK;
-    case 'j':
-        return set_form(settings, JSON);
-    case 'p':
-        return set_form(settings, PROMETHEUS);
-    case 'k':
-        return set_form(settings, CHECK);
-    case 'w':
-        return set_form(settings, WATCH);
-    case 'l':
-        settings->listen = text;
-        return set_form(settings, LISTEN);
-    case 's':
-        return set_order(settings, text);
-    default:
-        return set_number(settings, option, text);
-    }
+    if (levels->warning == UINT_MAX)
+        levels->warning = levels->critical < WARNING ? levels->critical : WARNING;
+    if (levels->warning > levels->critical)
+        return refuse("--warning %u is over --critical %u", levels->warning, levels->critical);
+    return EX_OK;
 }
 
 /* Returns EX_OK, or the status to exit with; -1: all is done. All is read, to find out what a mistake is one of. */
 static int read_arguments(struct settings *settings, int argc, char *argv[])
 {
-    int option, status = EX_OK;
+    char reason[OPTION_REASON];
+    int found, status = EX_OK;
 
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option == 'h') {
-            print_help();
+    optind = 0;
+    while ((found = option_next(&table, settings, argc, argv, false, reason)) != OPTION_END) {
+        if (found == OPTION_PRINTED)
             return -1;
-        }
-        if (option == 'v') {
-            puts("relayhub-stat " PACKAGE_VERSION);
-            return -1;
-        }
-        if (option == '?' || set_option(settings, option, optarg) != EX_OK)
-            status = EX_USAGE;
+        if (found == OPTION_MISTAKE)
+            status = refuse("%s", reason);
     }
-    if (optind < argc) {
-        fprintf(stderr, "relayhub-stat takes options only, not '%s'\n", argv[optind]);
+    if (optind < argc)
+        status = refuse("it takes options only, not '%s'", argv[optind]);
+    if (set_form(settings) != EX_OK || set_levels(&settings->levels) != EX_OK)
         status = EX_USAGE;
-    }
-    if (settings->check.warning == UINT_MAX)
-        settings->check.warning = settings->check.critical < WARNING ? settings->check.critical : WARNING;
-    if (settings->check.warning > settings->check.critical) {
-        fprintf(stderr, "relayhub-stat: --warning %u is over --critical %u\n", settings->check.warning,
-                settings->check.critical);
-        status = EX_USAGE;
-    }
     if (status == EX_OK)
         return EX_OK;
-    fputs("relayhub-stat: see relayhub-stat --help\n", stderr);
+    refuse("see relayhub-stat --help");
     return settings->form == CHECK ? CHECK_UNKNOWN : status;
 }
 
@@ -231,13 +158,13 @@ static int show(const struct settings *settings)
         sleep(1);
     }
     if (settings->form == JSON)
-        show_json(stdout, &reader, &nodes, settings->clients, settings->order);
+        show_json(stdout, &reader, &nodes, settings->clients, (enum client_order)settings->order);
     else if (settings->form == PROMETHEUS)
         show_prometheus(stdout, &reader, &nodes);
     else if (settings->form == CHECK)
-        status = show_check(stdout, &reader, settings->link_path != NULL ? &nodes : NULL, &settings->check);
+        status = show_check(stdout, &reader, settings->link_path != NULL ? &nodes : NULL, &settings->levels);
     else
-        show_text(stdout, &reader, &nodes, settings->clients, settings->order);
+        show_text(stdout, &reader, &nodes, settings->clients, (enum client_order)settings->order);
     reader_close(&reader);
     return status;
 }
@@ -245,16 +172,16 @@ static int show(const struct settings *settings)
 int main(int argc, char *argv[])
 {
     struct settings settings = {
-        .path = STATISTICS_FILE, .interval = 1, .check = {.warning = UINT_MAX, .critical = 95, .nodes = 1}};
+        .path = STATISTICS_FILE, .interval = 1, .levels = {.warning = UINT_MAX, .critical = 95, .nodes = 1}};
 
     standard_fds_fill();
     int status = read_arguments(&settings, argc, argv);
     if (status != EX_OK)
         return status < 0 ? EX_OK : status;
     if (settings.form == WATCH)
-        return watch(settings.path, link_path(&settings), settings.interval, settings.order);
+        return watch_run(settings.path, link_path(&settings), settings.interval, (enum client_order)settings.order);
     if (settings.form == LISTEN)
-        return serve(settings.listen, settings.path, link_path(&settings));
+        return serve_run(settings.listen, settings.path, link_path(&settings));
     status = show(&settings);
     if (fflush(stdout) == EOF || ferror(stdout)) {
         fprintf(stderr, "relayhub-stat: cannot write: %s\n", strerror(errno));

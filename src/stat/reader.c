@@ -1,6 +1,8 @@
 /* reader.c: see reader.h. */
 #include "stat/reader.h"
 
+#include "clock.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +11,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SIZE_MOST (UINT64_C(1) << 30) /* bytes that are read; clients beyond are left out */
@@ -90,13 +91,6 @@ static bool is_alive(const struct reader *reader)
     return false;
 }
 
-static uint64_t milliseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static bool fail(struct reader *reader, char reason[READER_REASON], const char *what)
 {
     snprintf(reason, READER_REASON, "%.200s: %s", reader->path, what);
@@ -108,7 +102,7 @@ static bool fail(struct reader *reader, char reason[READER_REASON], const char *
 static bool copy(struct reader *reader, size_t size)
 {
     reader->bytes = malloc(size + 1);
-    reader->taken = milliseconds();
+    reader->taken = (uint64_t)clock_ms();
     while (reader->bytes != NULL && reader->size < size) {
         ssize_t got = pread(reader->file, reader->bytes + reader->size, size - reader->size, (off_t)reader->size);
         if (got <= 0)

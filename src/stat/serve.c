@@ -5,6 +5,8 @@
 
 #include "stat/serve.h"
 
+#include "clock.h"
+
 #include "protocol/address.h"
 #include "stat/show.h"
 
@@ -133,17 +135,10 @@ static nfds_t open_sockets(const char *text, struct pollfd listeners[LISTENERS_M
 
 static struct {
     int fd;
-    time_t since;
+    int64_t since;        /* as clock_ms() */
     bool cut;             /* it is being closed */
 } held[CLIENTS_MOST * 2]; /* the oldest first */
 static size_t held_count;
-
-static time_t seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
-}
 
 static int fd_of(struct MHD_Connection *connection)
 {
@@ -159,7 +154,7 @@ static void note(void *unused, struct MHD_Connection *connection, void **socket_
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         held[held_count].fd = fd_of(connection);
         held[held_count].cut = false;
-        held[held_count++].since = seconds();
+        held[held_count++].since = clock_ms();
         return;
     }
     while (i < held_count && held[i].fd != fd_of(connection))
@@ -172,7 +167,7 @@ static void note(void *unused, struct MHD_Connection *connection, void **socket_
 static void cut_old(void)
 {
     for (size_t i = 0; i < held_count; i++) {
-        if (!held[i].cut && (held_count - i > CLIENTS_MOST || seconds() - held[i].since >= SECONDS_MOST)) {
+        if (!held[i].cut && (held_count - i > CLIENTS_MOST || clock_ms() - held[i].since >= SECONDS_MOST * 1000)) {
             held[i].cut = true;
             shutdown(held[i].fd, SHUT_RDWR);
         }
@@ -231,7 +226,7 @@ static void turn(struct MHD_Daemon *daemon, struct pollfd pollers[], nfds_t coun
     MHD_run(daemon);
 }
 
-int serve(const char *address, const char *path, const char *link_path)
+int serve_run(const char *address, const char *path, const char *link_path)
 {
     struct paths paths = {path, link_path};
     struct pollfd pollers[LISTENERS_MOST + 1];
@@ -258,7 +253,7 @@ int serve(const char *address, const char *path, const char *link_path)
 
 #else
 
-int serve(const char *address, const char *path, const char *link_path)
+int serve_run(const char *address, const char *path, const char *link_path)
 {
     (void)address, (void)path, (void)link_path;
     fputs("relayhub-stat: --listen: it was built without libmicrohttpd\n", stderr);

@@ -8,6 +8,6 @@
  * Serves what the hub's file at `path` and the link's at `link_path` say, until SIGTERM or SIGINT. Returns an exit
  * status of sysexits(3), after an error was printed.
  */
-int serve(const char *address, const char *path, const char *link_path);
+int serve_run(const char *address, const char *path, const char *link_path);
 
 #endif

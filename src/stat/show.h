@@ -35,7 +35,7 @@ int show_check(FILE *to, const struct reader *reader, const struct nodes *nodes,
 #define NUMBER_TEXT 32u
 
 /* A value as people read it; a time is the local one, and a clock how many seconds ago. Returns its buffer. */
-const char *number_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT]);
+const char *show_value(uint32_t kind, uint64_t value, char text[NUMBER_TEXT]);
 
 /* What a part of `all` is in per cent. */
 static inline unsigned per_cent(uint64_t part, uint64_t all)
@@ -50,6 +50,6 @@ static inline uint64_t bucket_bound(uint32_t bucket)
 }
 
 /* A bound that at least `part` per cent of what a worker's histogram has counted is below; 0 if that is nothing. */
-uint64_t quantile(const struct reader *reader, const char *name, uint32_t worker, unsigned part);
+uint64_t show_quantile(const struct reader *reader, const char *name, uint32_t worker, unsigned part);
 
 #endif

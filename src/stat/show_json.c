@@ -31,7 +31,7 @@ static void put_name(FILE *to, bool *first, const char *name)
 static void put_value(FILE *to, uint32_t kind, uint64_t value)
 {
     char text[NUMBER_TEXT];
-    fputs(number_text(kind == KIND_CLOCK ? kind : KIND_GAUGE, value, text), to);
+    fputs(show_value(kind == KIND_CLOCK ? kind : KIND_GAUGE, value, text), to);
 }
 
 static void put_values(FILE *to, const struct reader *reader, const struct statistics_field *field, uint32_t which)
@@ -104,9 +104,9 @@ static void put_client(FILE *to, const struct reader *reader, const struct clien
     fprintf(to,
             "{\"id\":\"%" PRIu64 "\",\"address\":\"%s\",\"worker\":%u,\"messages\":%" PRIu64 ",\"queued\":%" PRIu64
             ",\"bytes_in\":%" PRIu64 ",\"bytes_out\":%" PRIu64 ",\"paused_for_ms\":%" PRIu64 ",\"state\":\"%s\"}",
-            sample->id, client_address(reader, sample->place, text), client_worker(reader, sample->place),
+            sample->id, clients_address(reader, sample->place, text), clients_worker(reader, sample->place),
             sample->messages, sample->queued, sample->bytes_in, sample->bytes_out, sample->paused_for,
-            client_state(reader, sample->place, state));
+            clients_state(reader, sample->place, state));
 }
 
 static void put_clients(FILE *to, const struct reader *reader, uint32_t most, enum client_order order)

@@ -57,7 +57,7 @@ static void put_histogram(FILE *to, const struct reader *reader, const struct st
 static void put_value(FILE *to, uint32_t kind, uint64_t value)
 {
     char text[NUMBER_TEXT];
-    fprintf(to, " %s\n", number_text(kind == KIND_CLOCK ? kind : KIND_GAUGE, value, text));
+    fprintf(to, " %s\n", show_value(kind == KIND_CLOCK ? kind : KIND_GAUGE, value, text));
 }
 
 static void put_field(FILE *to, const struct reader *reader, const struct statistics_field *field)

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <time.h>
 
-uint64_t quantile(const struct reader *reader, const char *name, uint32_t worker, unsigned part)
+uint64_t show_quantile(const struct reader *reader, const char *name, uint32_t worker, unsigned part)
 {
     struct statistics_field field = reader_find(reader, PART_WORKER, name);
     uint64_t all = 0, some = 0;
@@ -19,7 +19,7 @@ uint64_t quantile(const struct reader *reader, const char *name, uint32_t worker
     return 0;
 }
 
-const char *number_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT])
+const char *show_value(uint32_t kind, uint64_t value, char text[NUMBER_TEXT])
 {
     time_t when = (time_t)value;
     struct tm parts;
@@ -38,7 +38,7 @@ const char *number_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT])
 static void show_number(FILE *to, uint32_t kind, uint64_t value)
 {
     char text[NUMBER_TEXT];
-    fprintf(to, " %19s", number_text(kind, value, text));
+    fprintf(to, " %19s", show_value(kind, value, text));
 }
 
 /* A line for each value: one number, or one for each worker. */
@@ -67,7 +67,7 @@ static void show_turns(FILE *to, const struct reader *reader)
         snprintf(name, sizeof name, parts[k] == 100 ? "turn_time_most" : "turn_time_p%u", parts[k]);
         fprintf(to, "%-20s", name);
         for (uint32_t i = 0; i < reader->header.workers; i++)
-            fprintf(to, " %19" PRIu64, quantile(reader, "turn_time", i, parts[k]));
+            fprintf(to, " %19" PRIu64, show_quantile(reader, "turn_time", i, parts[k]));
         fprintf(to, "  %u%% of the turns took less than this, in microseconds\n", parts[k]);
     }
 }
@@ -140,8 +140,9 @@ static void show_clients(FILE *to, const struct reader *reader, uint32_t most, e
     for (uint32_t i = 0; i < clients.count && i < most; i++) {
         const struct client_sample *sample = &clients.samples[i];
         fprintf(to, "%-20" PRIu64 " %-21s %6u %12" PRIu64 " %12" PRIu64 " %14" PRIu64 " %14" PRIu64 " %s\n", sample->id,
-                client_address(reader, sample->place, address), client_worker(reader, sample->place), sample->messages,
-                sample->queued, sample->bytes_in, sample->bytes_out, client_state(reader, sample->place, state));
+                clients_address(reader, sample->place, address), clients_worker(reader, sample->place),
+                sample->messages, sample->queued, sample->bytes_in, sample->bytes_out,
+                clients_state(reader, sample->place, state));
     }
     clients_free(&clients);
 }

@@ -130,7 +130,7 @@ static int draw_workers(const struct reader *reader, int line)
             reader_value(reader, &pid, 0, i), reader_value(reader, &starts, 0, i),
             brief(of_worker(reader, "connections", i), a), brief(of_worker(reader, "store_blocks_used", i), b),
             brief(of_worker(reader, "congested", i), c), brief(of_worker(reader, "turns", i), d),
-            quantile(reader, "turn_time", i, 99), brief(quantile(reader, "turn_time", i, 100), e));
+            show_quantile(reader, "turn_time", i, 99), brief(show_quantile(reader, "turn_time", i, 100), e));
     return line + 1;
 }
 
@@ -151,7 +151,7 @@ static int value_width(const char *name, uint32_t kind)
 
 static const char *value_text(uint32_t kind, uint64_t value, char text[NUMBER_TEXT])
 {
-    return kind == KIND_TIME ? number_text(kind, value, text) : brief(value, text);
+    return kind == KIND_TIME ? show_value(kind, value, text) : brief(value, text);
 }
 
 /* A node, or with NULL the names: those of the text form, in its order, as many as the screen has columns for. */
@@ -213,11 +213,11 @@ static void draw_clients(const struct reader *reader, const struct clients *clie
     for (uint32_t i = 0; i < clients->count && line < LINES - 1; i++) {
         const struct client_sample *sample = &clients->samples[i];
         put(line++, "%-20" PRIu64 " %-21.21s %2u %6s %6s %6s %s", sample->id,
-            client_address(reader, sample->place, address), client_worker(reader, sample->place),
+            clients_address(reader, sample->place, address), clients_worker(reader, sample->place),
             brief(sample->queued, a), brief(sample->in_rate, b), brief(sample->out_rate, c),
-            client_state(reader, sample->place, state));
+            clients_state(reader, sample->place, state));
     }
-    put(LINES - 1, "sorted by %s   keys: s other order, q quit", client_orders[order]);
+    put(LINES - 1, "sorted by %s   keys: s other order, q quit", clients_orders[order]);
 }
 
 /* ---- the loop ---- */
@@ -301,7 +301,7 @@ static bool await_key(double interval, const sigset_t *signals, int *key)
     return ready <= 0 || (pollers[1].revents == 0 && *key != ERR);
 }
 
-int watch(const char *path, const char *link_path, double interval, enum client_order order)
+int watch_run(const char *path, const char *link_path, double interval, enum client_order order)
 {
     struct screen screen = {.path = path, .link_path = link_path, .order = order};
     char reason[READER_REASON];
@@ -343,7 +343,7 @@ int watch(const char *path, const char *link_path, double interval, enum client_
 
 #else
 
-int watch(const char *path, const char *link_path, double interval, enum client_order order)
+int watch_run(const char *path, const char *link_path, double interval, enum client_order order)
 {
     (void)path, (void)link_path, (void)interval, (void)order;
     fputs("relayhub-stat: --watch: it was built without ncurses\n", stderr);

@@ -7,6 +7,6 @@
 #include "stat/clients.h"
 
 /* Until somebody presses q. Returns an exit status of sysexits(3), after an error was printed. */
-int watch(const char *path, const char *link_path, double interval, enum client_order order);
+int watch_run(const char *path, const char *link_path, double interval, enum client_order order);
 
 #endif

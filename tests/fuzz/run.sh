@@ -20,7 +20,7 @@ for target in ${FUZZ_TARGETS:-address frame connection link peer library saved};
     # shellcheck disable=SC2086 # lists of words
     "$clang" -std=c17 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
         -I"$srcdir/src" -o "fuzz/fuzz_$target" "$srcdir/tests/fuzz/fuzz_$target.c" \
-        "$srcdir/src/protocol/frame.c" "$srcdir/src/protocol/link.c" "$srcdir/src/protocol/peer.c" "$srcdir/src/link/message.c" "$srcdir/src/configuration.c" "$srcdir/src/options.c" $hub $library -lm
+        "$srcdir/src/protocol/frame.c" "$srcdir/src/protocol/link.c" "$srcdir/src/protocol/peer.c" "$srcdir/src/link/message.c" "$srcdir/src/configuration.c" "$srcdir/src/option.c" $hub $library -lm
     most=4096
     [ "$target" != saved ] || most=20000 # it has whole blocks
     echo "fuzz: $target for $seconds seconds"

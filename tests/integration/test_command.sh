@@ -44,7 +44,7 @@ listen() {
 
 usage_and_failures() {
     expect 0 --help
-    grep -q '^usage: relayhub' "$dir/out" || fail "--help says no usage"
+    grep -q '^Usage: relayhub' "$dir/out" || fail "--help says no usage"
     for arguments in -h help 'help send' 'listen -h' 'send 1 --help'; do
         cp "$dir/out" "$dir/help"
         # shellcheck disable=SC2086 # the words are meant to be split

@@ -94,7 +94,7 @@ expect 64 '--sort takes' stat --sort nonsense
 expect 64 '--interval takes' stat --interval 0
 expect 64 '--clients takes' stat --clients -1
 expect 64 'takes options only' stat nonsense
-expect 64 'requires an argument' stat --link-status
+expect 64 'takes a value' stat --link-status
 expect 3 '--warning takes' stat --check --warning 101
 expect 3 '--nodes takes a number from 0 to 64' stat --check --nodes 65
 # A mistake ends a check with 3 wherever it stands, and everything else with 64.

@@ -65,7 +65,7 @@ int check_run(struct options *options)
 
     if (options->user[0] != '\0' && getpwnam(options->user) == NULL)
         report(options, "user", 0, "there is no user", options->user);
-    if (!options->check_upgrade) { /* which keeps its files and sockets */
+    if (options->check_upgrade[0] == '\0') { /* which keeps its files and sockets */
         check_path(options, "pid-file", options->pid_file);
         check_path(options, "id-file", options->id_file);
         check_path(options, "statistics-file", options->statistics_file);
@@ -77,7 +77,7 @@ int check_run(struct options *options)
         return EX_USAGE;
     }
     printf("relayhubd: %s: no mistakes\n", path);
-    if (options->check_upgrade)
+    if (options->check_upgrade[0] != '\0')
         printf(UPGRADE_WORDS, PACKAGE_VERSION, SAVED_FORM, SAVED_FORM);
     return EX_OK;
 }

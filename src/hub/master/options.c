@@ -6,85 +6,85 @@
 #include "hub/master/options.h"
 
 #include "configuration.h"
+#include "option.h"
 
 #include "hub/common/invariant.h"
 #include "hub/common/sandbox.h"
 #include "hub/common/saved.h"
 #include "hub/common/shared.h"
 
-#include <ctype.h>
 #include <getopt.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#ifndef PACKAGE_VERSION
-#define PACKAGE_VERSION "unknown"
-#endif
+#define AT(member) OPTION_AT(struct options, member)
 
-enum kind { ADDRESS, NUMBER, SIZE, SECONDS, WORD, TEXT, PATH, FLAG, WORD_FLAG };
+/* Words in the order of the numbers that they stand for. */
+static const char *const slow_receiver_words[] = {
+    [SLOW_PAUSE] = "pause", [SLOW_REFUSE] = "refuse", [SLOW_CUT] = "cut", NULL};
+static const char *const sandbox_words[] = {
+    [SANDBOX_AUTO] = "auto", [SANDBOX_OFF] = "off", [SANDBOX_REQUIRE] = "require", NULL};
+_Static_assert(SANDBOX_OFF == 1, "what the flag --no-sandbox sets");
 
-struct entry {
-    const char *name;
-    enum kind kind;
-    size_t offset; /* in struct options; SIZE and NUMBER say with `wide` whether it is a uint64_t */
-    bool wide;
-    double least, most;
-    const char *takes; /* what it takes, for --help and for errors */
-    const char *help;
+static bool add_address(void *settings, const char *text);
+
+static const struct option_entry entries[] = {
+    {"listen", OPTION_OWN, 0, 0, .set = add_address, .value = "HOST:PORT",
+     .takes = "HOST:PORT up to 16 times, as in 127.0.0.1:7411, [::1]:7411, or *:7411 for all addresses",
+     .help = "address to listen on, repeatable; port 0: a free one"},
+    {"workers", OPTION_NUMBER, AT(workers), 1, WORKERS_MAX, .help = "worker processes"},
+    {"max-connections", OPTION_NUMBER, AT(max_connections), 1, 4194304, .reread = true,
+     .help = "clients at the same time"},
+    {"max-per-address", OPTION_NUMBER, AT(max_per_address), 0, 4194304, .reread = true,
+     .help = "clients of one source address; 0: no limit"},
+    {"connection-rate", OPTION_NUMBER, AT(connection_rate), 0, 1000000, .reread = true,
+     .help = "new clients of one source address a second; 0: no limit"},
+    {"store-size", OPTION_SIZE, AT(store_size), 8388608, 1099511627776.0, .help = "memory for messages under way"},
+    {"high-watermark", OPTION_SIZE, AT(limits.high_watermark), 1024, 1073741824, .reread = true,
+     .help = "a receiver with more queued is congested"},
+    {"low-watermark", OPTION_SIZE, AT(limits.low_watermark), 0, 1073741824, .reread = true,
+     .help = "a congested receiver with no more queued has recovered"},
+    {"store-share", OPTION_SIZE, AT(limits.store_share), 1048576, 1073741824, .reread = true,
+     .help = "a receiver with more queued is cut off at once"},
+    {"drain-timeout", OPTION_SECONDS, AT(limits.drain_timeout), 0.01, 86400, .reread = true,
+     .help = "how long a receiver may be congested"},
+    {"frame-timeout", OPTION_SECONDS, AT(limits.frame_timeout), 0.01, 86400, .reread = true,
+     .help = "how long a frame may be incomplete"},
+    {"idle-timeout", OPTION_SECONDS, AT(limits.idle_timeout), 0, 86400, .reread = true,
+     .help = "how long a client may send nothing; 0: for ever"},
+    {"grace-time", OPTION_SECONDS, AT(limits.grace_time), 0, 86400, .reread = true,
+     .help = "how long the end may take"},
+    {"worker-timeout", OPTION_SECONDS, AT(limits.worker_timeout), 1, 3600, .reread = true,
+     .help = "how long a worker may hang until it is killed"},
+    {"peer-timeout", OPTION_SECONDS, AT(peer_timeout), 2, 3600, .reread = true,
+     .help = "how long a client may give no sign of life"},
+    {"slow-receiver", OPTION_WORD, AT(limits.slow_receiver), .words = slow_receiver_words, .reread = true,
+     .help = "what a congested receiver causes"},
+    {"user", OPTION_TEXT, AT(user), .takes = "a user's name", .help = "user to become after binding"},
+    {"pid-file", OPTION_PATH, AT(pid_file), .help = "file for the master's process id"},
+    {"id-file", OPTION_PATH, AT(id_file), .help = "file that keeps ids unique over restarts"},
+    {"statistics-file", OPTION_PATH, AT(statistics_file), .help = "file that relayhub-stat reads"},
+    {"node", OPTION_NUMBER, AT(node), 0, 65535, .help = "this hub's number among several; 0: alone"},
+    {"link", OPTION_PATH, AT(link), .help = "socket for relayhub-link, with --node"},
+    {"config", OPTION_PATH, AT(config), .no_file = true, .reread = true, .help = "configuration file"},
+    {"foreground", OPTION_FLAG, AT(foreground), .help = "stay in the foreground, log to standard error"},
+    {"sandbox", OPTION_WORD, AT(sandbox), .words = sandbox_words, .help = "whether workers give up their rights"},
+    {"no-sandbox", OPTION_FLAG, AT(sandbox), .reread = true, /* as --sandbox tells it */
+     .help = "the same as --sandbox off"},
+    {"verbose", OPTION_FLAG, AT(limits.verbose), .reread = true, .help = "log what happens to each client"},
+    {"check", OPTION_FLAG, AT(check), .no_file = true, .reread = true,
+     .help = "say what is wrong with the file and the options, and exit"},
+    {"check-upgrade", OPTION_TEXT, AT(check_upgrade), .no_file = true, .reread = true, .value = "FORM",
+     .takes = "a number", .help = "the same, and whether a hub may be upgraded to this program"},
 };
-
-#define AT(member) offsetof(struct options, member)
-
-static const struct entry entries[] = {
-    {"listen", ADDRESS, 0, false, 0, 0,
-     "HOST:PORT up to 16 times, as in 127.0.0.1:7411, [::1]:7411, or *:7411 for all addresses",
-     "address to listen on, repeatable; port 0: a free one"},
-    {"workers", NUMBER, AT(workers), false, 1, WORKERS_MAX, "a number from 1 to 64", "worker processes"},
-    {"max-connections", NUMBER, AT(max_connections), false, 1, 4194304, "a number from 1 to 4194304",
-     "clients at the same time"},
-    {"max-per-address", NUMBER, AT(max_per_address), false, 0, 4194304, "a number from 0 to 4194304",
-     "clients of one source address; 0: no limit"},
-    {"connection-rate", NUMBER, AT(connection_rate), false, 0, 1000000, "a number from 0 to 1000000",
-     "new clients of one source address a second; 0: no limit"},
-    {"store-size", SIZE, AT(store_size), true, 8388608, 1099511627776.0, "a size from 8M to 1024G",
-     "memory for messages under way"},
-    {"high-watermark", SIZE, AT(limits.high_watermark), false, 1024, 1073741824, "a size from 1K to 1G",
-     "a receiver with more queued is congested"},
-    {"low-watermark", SIZE, AT(limits.low_watermark), false, 0, 1073741824, "a size up to 1G",
-     "a congested receiver with no more queued has recovered"},
-    {"store-share", SIZE, AT(limits.store_share), false, 1048576, 1073741824, "a size from 1M to 1G",
-     "a receiver with more queued is cut off at once"},
-    {"drain-timeout", SECONDS, AT(limits.drain_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
-     "how long a receiver may be congested"},
-    {"frame-timeout", SECONDS, AT(limits.frame_timeout), false, 0.01, 86400, "seconds from 0.01 to 86400",
-     "how long a frame may be incomplete"},
-    {"idle-timeout", SECONDS, AT(limits.idle_timeout), false, 0, 86400, "seconds from 0 to 86400",
-     "how long a client may send nothing; 0: for ever"},
-    {"grace-time", SECONDS, AT(limits.grace_time), false, 0, 86400, "seconds from 0 to 86400",
-     "how long the end may take"},
-    {"worker-timeout", SECONDS, AT(limits.worker_timeout), false, 1, 3600, "seconds from 1 to 3600",
-     "how long a worker may hang until it is killed"},
-    {"peer-timeout", SECONDS, AT(peer_timeout), false, 2, 3600, "seconds from 2 to 3600",
-     "how long a client may give no sign of life"},
-    {"slow-receiver", WORD, AT(limits.slow_receiver), false, 0, 0, "pause, refuse or cut",
-     "what a congested receiver causes"},
-    {"user", TEXT, AT(user), false, 0, NAME_TEXT, "a user's name", "user to become after binding"},
-    {"pid-file", PATH, AT(pid_file), false, 0, PATH_MAX, "a path", "file for the master's process id"},
-    {"id-file", PATH, AT(id_file), false, 0, PATH_MAX, "a path", "file that keeps ids unique over restarts"},
-    {"statistics-file", PATH, AT(statistics_file), false, 0, PATH_MAX, "a path", "file that relayhub-stat reads"},
-    {"node", NUMBER, AT(node), false, 0, 65535, "a number from 0 to 65535",
-     "this hub's number among several; 0: alone"},
-    {"link", PATH, AT(link), false, 0, PATH_MAX, "a path", "socket for relayhub-link, with --node"},
-    {"config", PATH, AT(config), false, 0, PATH_MAX, "a path", "configuration file"},
-    {"foreground", FLAG, AT(foreground), false, 0, 0, NULL, "stay in the foreground, log to standard error"},
-    {"sandbox", WORD, AT(sandbox), false, 0, 0, "auto, require or off", "whether workers give up their rights"},
-    {"no-sandbox", WORD_FLAG, AT(sandbox), false, 0, 0, NULL, "the same as --sandbox off"},
-    {"verbose", WORD_FLAG, AT(limits.verbose), false, 0, 0, NULL, "log what happens to each client"},
-};
-enum { ENTRIES = sizeof entries / sizeof entries[0], SHOW_HELP = ENTRIES, SHOW_VERSION, CHECK, CHECK_UPGRADE };
+enum { ENTRIES = sizeof entries / sizeof entries[0], LISTEN = 0 };
+static const struct option_table table = {
+    .program = "relayhubd",
+    .usage = "Usage: relayhubd [OPTION]...\nRelays messages between its clients by user id. See relayhubd(8).\n",
+    .entries = entries,
+    .count = ENTRIES};
 
 /* Where each option has its value from, for mistakes between options: a line of the file, or one of these. */
 enum { BY_DEFAULT = 0, ON_COMMAND_LINE = -1 };
@@ -105,78 +105,15 @@ static void set_defaults(struct options *options)
                                       .worker_timeout = 10000};
 }
 
-/* ---- values ---- */
-
-/* A number with an optional unit letter of `units` (each 1024 times the one before). Negative: not one. */
-static double parse_number(const char *text, const char *units, bool fraction)
-{
-    /* strtod(3) takes more than numbers as people write them: signs, exponents, hexadecimal. */
-    size_t digits = strspn(text, fraction ? "0123456789." : "0123456789");
-    char *end;
-    double value = strtod(text, &end);
-    if (digits == 0 || end != text + digits)
-        return -1;
-    if (*end != '\0' && end[1] == '\0') {
-        const char *unit = strchr(units, toupper((unsigned char)*end));
-        if (unit == NULL)
-            return -1;
-        for (const char *u = units; u <= unit; u++)
-            value *= 1024;
-        end++;
-    }
-    return *end == '\0' && isfinite(value) ? value : -1;
-}
-
-static bool set_number(struct options *options, const struct entry *entry, double value)
-{
-    if (value < entry->least || value > entry->most)
-        return false;
-    if (entry->wide)
-        *(uint64_t *)((char *)options + entry->offset) = (uint64_t)value;
-    else
-        *(uint32_t *)((char *)options + entry->offset) = (uint32_t)value;
-    return true;
-}
-
-static bool set_seconds(struct options *options, const struct entry *entry, const char *text)
-{
-    double value = parse_number(text, "", true);
-    if (value < entry->least || value > entry->most)
-        return false;
-    *(uint32_t *)((char *)options + entry->offset) = (uint32_t)(value * 1000 + 0.5);
-    return true;
-}
-
-_Static_assert(REASON_TEXT == CONFIGURATION_TEXT, "a reason may be one of a file");
-_Static_assert(SANDBOX_OFF == 1, "what WORD_FLAG sets: --no-sandbox");
-
-/* Words in the order of the numbers that they stand for. */
-static const char *const slow_receiver_words[] = {
-    [SLOW_PAUSE] = "pause", [SLOW_REFUSE] = "refuse", [SLOW_CUT] = "cut", NULL};
-static const char *const sandbox_words[] = {
-    [SANDBOX_AUTO] = "auto", [SANDBOX_OFF] = "off", [SANDBOX_REQUIRE] = "require", NULL};
-
-static bool set_word(struct options *options, const struct entry *entry, const char *text)
-{
-    const char *const *words = entry->offset == AT(sandbox) ? sandbox_words : slow_receiver_words;
-
-    for (uint32_t i = 0; words[i] != NULL; i++) {
-        if (strcmp(text, words[i]) == 0) {
-            *(uint32_t *)((char *)options + entry->offset) = i;
-            return true;
-        }
-    }
-    return false;
-}
-
 bool options_listen_address(struct address *address, const char *text)
 {
     return strlen(text) < LISTEN_TEXT && address_read(address, text) &&
            (address->port[0] == '\0' || address_is_number(address->port));
 }
 
-static bool add_address(struct options *options, const char *text)
+static bool add_address(void *settings, const char *text)
 {
+    struct options *options = settings;
     struct address address;
     if (options->listen_count == LISTEN_MAX || !options_listen_address(&address, text))
         return false;
@@ -184,85 +121,21 @@ static bool add_address(struct options *options, const char *text)
     return true;
 }
 
-static bool set_text(struct options *options, const struct entry *entry, const char *text)
-{
-    size_t length = strlen(text);
-    if (length == 0 || (double)length >= entry->most)
-        return false;
-    memcpy((char *)options + entry->offset, text, length + 1);
-    return true;
-}
-
-/* Relative to where the hub was started: a daemon is elsewhere later, and reads its file again. */
-static bool set_path(struct options *options, const struct entry *entry, const char *text)
-{
-    static char start[PATH_MAX]; /* read once, before the daemon leaves the folder */
-    char path[PATH_MAX];
-
-    if (text[0] == '/' || text[0] == '\0')
-        return set_text(options, entry, text);
-    if (start[0] == '\0' && getcwd(start, sizeof start) == NULL)
-        return false;
-    int length = snprintf(path, sizeof path, "%s/%s", strcmp(start, "/") == 0 ? "" : start, text);
-    return length < (int)sizeof path && set_text(options, entry, path);
-}
-
-/* Gives the option its value. False when it does not take that. */
-static bool set_value(struct options *options, const struct entry *entry, const char *text)
-{
-    switch (entry->kind) {
-    case ADDRESS:
-        return add_address(options, text);
-    case NUMBER:
-        return set_number(options, entry, parse_number(text, "", false));
-    case SIZE:
-        return set_number(options, entry, parse_number(text, "KMG", true));
-    case SECONDS:
-        return set_seconds(options, entry, text);
-    case WORD:
-        return set_word(options, entry, text);
-    case TEXT:
-        return set_text(options, entry, text);
-    case PATH:
-        return set_path(options, entry, text);
-    case FLAG:
-        *((bool *)((char *)options + entry->offset)) = true;
-        return true;
-    case WORD_FLAG:
-        *(uint32_t *)((char *)options + entry->offset) = 1;
-        return true;
-    }
-    return false;
-}
-
 /* ---- the configuration file ---- */
 
-static const struct entry *find_entry(const char *name)
-{
-    for (int i = 0; i < ENTRIES; i++) {
-        if (strcmp(entries[i].name, name) == 0)
-            return &entries[i];
-    }
-    return NULL;
-}
+_Static_assert(REASON_TEXT == CONFIGURATION_TEXT && REASON_TEXT == OPTION_REASON, "one may be the other");
 
 static bool set_from_file(void *context, int line, const char *name, const char *value, char text[CONFIGURATION_TEXT])
 {
-    const struct entry *entry = find_entry(name);
+    struct options *options = context;
+    int found = option_from_file(&table, options, name, value, text);
 
-    if (entry == NULL || entry->offset == AT(config)) {
-        snprintf(text, CONFIGURATION_TEXT, "there is no option '%.64s'", name);
+    if (found < 0)
         return false;
-    }
-    source_of[entry - entries] = line;
-    if ((entry->takes == NULL) == (*value == '\0') && set_value(context, entry, value)) {
-        if (entry->kind == ADDRESS)
-            source_of_listen[((struct options *)context)->listen_count - 1] = line;
-        return true;
-    }
-    snprintf(text, CONFIGURATION_TEXT, "%s takes %s, not '%.64s'", name,
-             entry->takes == NULL ? "no value" : entry->takes, value);
-    return false;
+    source_of[found] = line;
+    if (found == LISTEN)
+        source_of_listen[options->listen_count - 1] = line;
+    return true;
 }
 
 /* With --check. */
@@ -290,82 +163,22 @@ static bool read_file(struct options *options, const struct options *first, char
 
 /* ---- the command line ---- */
 
-static void print_help(void)
-{
-    puts("Usage: relayhubd [OPTION]...\nRelays messages between its clients by user id. See relayhubd(8).\n");
-    for (int i = 0; i < ENTRIES; i++) {
-        const struct entry *entry = &entries[i];
-        char left[64];
-        static const char *const values[] = {
-            [ADDRESS] = "HOST:PORT", [NUMBER] = "N",  [SIZE] = "SIZE", [SECONDS] = "SECONDS",
-            [WORD] = "WORD",         [TEXT] = "NAME", [PATH] = "PATH"};
-        const char *value = entry->takes == NULL ? "" : values[entry->kind];
-        snprintf(left, sizeof left, "--%s %s", entry->name, value);
-        printf("  %-28s %s\n", left, entry->help);
-    }
-    puts("  --check                      say what is wrong with the file and the options, and exit\n"
-         "  --check-upgrade FORM         the same, and whether a hub may be upgraded to this program\n"
-         "  --help                       print this and exit\n"
-         "  --version                    print the version and exit");
-}
-
-/* What getopt_long(3) did not understand: an option without its value, or one that is none; see optopt there. */
-static void name_mistake(int found, const char *argument, char reason[REASON_TEXT])
-{
-    if (found == ':' && optopt == CHECK_UPGRADE)
-        snprintf(reason, REASON_TEXT, "--check-upgrade takes a number");
-    else if (found == ':' && optopt < ENTRIES)
-        snprintf(reason, REASON_TEXT, "--%.64s takes %s", entries[optopt].name, entries[optopt].takes);
-    else if (optopt > ' ') /* a letter; a long option leaves its number or 0 there */
-        snprintf(reason, REASON_TEXT, "there is no option '-%c'", optopt);
-    else
-        snprintf(reason, REASON_TEXT, "there is no option '%.64s', or it takes no value", argument);
-}
-
 static enum options_result read_arguments(struct options *options, int argc, char *argv[], char reason[REASON_TEXT])
 {
-    struct option forms[ENTRIES + 5] = {0};
     int found;
 
-    for (int i = 0; i < ENTRIES; i++)
-        forms[i] =
-            (struct option){entries[i].name, entries[i].takes == NULL ? no_argument : required_argument, NULL, i};
-    forms[SHOW_HELP] = (struct option){"help", no_argument, NULL, SHOW_HELP};
-    forms[SHOW_VERSION] = (struct option){"version", no_argument, NULL, SHOW_VERSION};
-    forms[CHECK] = (struct option){"check", no_argument, NULL, CHECK};
-    forms[CHECK_UPGRADE] = (struct option){"check-upgrade", required_argument, NULL, CHECK_UPGRADE};
-
-    optind = 0; /* starts getopt_long(3) again: it is called twice */
-    opterr = 0;
-    while ((found = getopt_long(argc, argv, "+:", forms, NULL)) != -1) {
-        if (found == SHOW_HELP) {
-            print_help();
-            return OPTIONS_EXIT;
-        }
-        if (found == SHOW_VERSION) {
-            puts("relayhubd " PACKAGE_VERSION);
-            return OPTIONS_EXIT;
-        }
-        if (found == ':' || found == '?') {
-            name_mistake(found, argv[optind - 1], reason);
-            return OPTIONS_BAD;
-        }
-        if (found == CHECK_UPGRADE && strtoul(optarg, NULL, 10) != SAVED_FORM) {
-            snprintf(reason, REASON_TEXT, "it cannot go on with connections in the form %.16s", optarg);
-            return OPTIONS_BAD;
-        }
-        if (found == CHECK || found == CHECK_UPGRADE) {
-            options->check = true;
-            options->check_upgrade |= found == CHECK_UPGRADE;
-            continue;
-        }
+    optind = 0; /* starts again: it is called twice */
+    while ((found = option_next(&table, options, argc, argv, true, reason)) >= 0)
         source_of[found] = ON_COMMAND_LINE;
-        if (!set_value(options, &entries[found], optarg)) {
-            snprintf(reason, REASON_TEXT, "--%s takes %s, not '%.64s'", entries[found].name, entries[found].takes,
-                     optarg);
-            return OPTIONS_BAD;
-        }
+    if (found == OPTION_PRINTED)
+        return OPTIONS_EXIT;
+    if (found == OPTION_MISTAKE)
+        return OPTIONS_BAD;
+    if (options->check_upgrade[0] != '\0' && strtoul(options->check_upgrade, NULL, 10) != SAVED_FORM) {
+        snprintf(reason, REASON_TEXT, "it cannot go on with connections in the form %s", options->check_upgrade);
+        return OPTIONS_BAD;
     }
+    options->check |= options->check_upgrade[0] != '\0';
     if (optind < argc) {
         snprintf(reason, REASON_TEXT, "relayhubd takes options only, not '%.64s'", argv[optind]);
         return OPTIONS_BAD;
@@ -375,33 +188,32 @@ static enum options_result read_arguments(struct options *options, int argc, cha
 
 /* ---- options that are each valid alone ---- */
 
-/* Returns the entry of a name that is in the table. */
-static const struct entry *entry_of(const char *name)
+/* Returns the index of a name that is in the table. */
+static int index_of(const char *name)
 {
-    const struct entry *entry = find_entry(name);
+    int found = option_find(&table, name);
 
-    INVARIANT(entry != NULL, 0);
-    return entry;
+    INVARIANT(found >= 0, (unsigned)found);
+    return found;
 }
 
 /* Writes an option, its value if that is a number, and where it comes from: "--low-watermark (256K by default)". */
 static void describe(const struct options *options, const char *name, char text[64])
 {
-    static const char *const units[] = {"", "K", "M", "G"};
-    const struct entry *entry = entry_of(name);
-    int source = source_of[entry - entries], length = snprintf(text, 64, "--%s (", name);
-    unsigned unit = 0;
+    const struct option_entry *entry = &entries[index_of(name)];
+    int source = source_of[entry - entries];
+    char value[33] = "", where[32];
 
-    if (entry->kind != PATH) {
-        uint32_t value = *(const uint32_t *)(const void *)((const char *)options + entry->offset);
-        for (; unit < 3 && value > 0 && value % 1024 == 0; unit++)
-            value /= 1024;
-        length += snprintf(text + length, 64 - (size_t)length, "%u%s ", value, units[unit]);
+    if (entry->kind != OPTION_PATH) {
+        option_amount(*(const uint32_t *)(const void *)((const char *)options + entry->offset), true, value);
+        strcat(value, " ");
     }
-    if (source > 0)
-        snprintf(text + length, 64 - (size_t)length, "in line %d)", source);
-    else
-        snprintf(text + length, 64 - (size_t)length, source == BY_DEFAULT ? "by default)" : "on the command line)");
+    snprintf(where, sizeof where,
+             source == BY_DEFAULT        ? "by default"
+             : source == ON_COMMAND_LINE ? "on the command line"
+                                         : "in line %d",
+             source);
+    snprintf(text, 64, "--%s (%s%s)", name, value, where);
 }
 
 /* Returns whether this holds; otherwise says so: prints it with --check, or leaves it in `reason`. */
@@ -458,28 +270,12 @@ enum options_result options_read(struct options *options, int argc, char *argv[]
 
 int options_line(const char *name, unsigned index)
 {
-    const struct entry *entry = entry_of(name);
-    int source = entry->kind == ADDRESS ? source_of_listen[index] : source_of[entry - entries];
+    int found = index_of(name), source = found == LISTEN ? source_of_listen[index] : source_of[found];
 
     return source > 0 ? source : 0;
 }
 
 /* ---- what changed ---- */
-
-_Static_assert(offsetof(struct options, limits) == 0, "what stands after the limits needs a restart");
-
-/* Whether the hub does without this one's new value until it is started again. */
-static bool needs_restart(const struct entry *entry)
-{
-    static const size_t reread[] = {AT(max_connections), AT(max_per_address), AT(connection_rate), AT(peer_timeout),
-                                    AT(config)};
-
-    for (size_t i = 0; i < sizeof reread / sizeof reread[0]; i++) {
-        if (entry->kind != ADDRESS && entry->offset == reread[i])
-            return false;
-    }
-    return entry->kind == ADDRESS || entry->offset >= sizeof(struct limits);
-}
 
 static bool listens_differ(const struct options *one, const struct options *other)
 {
@@ -490,21 +286,15 @@ static bool listens_differ(const struct options *one, const struct options *othe
     return one->listen_count != other->listen_count;
 }
 
-static bool differs(const struct entry *entry, const struct options *one, const struct options *other)
+static bool differs(const struct option_entry *entry, const struct options *one, const struct options *other)
 {
     const char *a = (const char *)one + entry->offset, *b = (const char *)other + entry->offset;
 
-    switch (entry->kind) {
-    case ADDRESS:
+    if (entry->kind == OPTION_OWN)
         return listens_differ(one, other);
-    case TEXT:
-    case PATH:
+    if (entry->kind == OPTION_TEXT || entry->kind == OPTION_PATH)
         return strcmp(a, b) != 0;
-    case FLAG:
-        return *a != *b;
-    default:
-        return memcmp(a, b, entry->wide ? sizeof(uint64_t) : sizeof(uint32_t)) != 0;
-    }
+    return memcmp(a, b, entry->size) != 0;
 }
 
 bool options_need_restart(const struct options *options, const struct options *fresh, char names[REASON_TEXT])
@@ -512,8 +302,7 @@ bool options_need_restart(const struct options *options, const struct options *f
     size_t used = 0;
 
     for (int i = 0; i < ENTRIES && used < REASON_TEXT - 64; i++) {
-        /* --no-sandbox is --sandbox */
-        if (needs_restart(&entries[i]) && entries[i].kind != WORD_FLAG && differs(&entries[i], options, fresh))
+        if (!entries[i].reread && differs(&entries[i], options, fresh))
             used += (size_t)snprintf(names + used, REASON_TEXT - used, "%s--%s", used > 0 ? ", " : "", entries[i].name);
     }
     return used > 0;

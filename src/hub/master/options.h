@@ -42,10 +42,10 @@ struct options {
     uint32_t node;                  /* the hub's number among others; 0: it stands alone */
     char link[PATH_MAX];            /* the socket for streams to other hubs; empty: none */
     bool foreground;
-    uint32_t sandbox; /* enum sandbox_mode of sandbox.h */
-    bool check;       /* --check or --check-upgrade */
-    bool check_upgrade;
-    unsigned mistakes; /* that were printed with --check */
+    uint32_t sandbox;       /* enum sandbox_mode of sandbox.h */
+    bool check;             /* --check or --check-upgrade */
+    char check_upgrade[17]; /* the form; empty: not asked for */
+    unsigned mistakes;      /* that were printed with --check */
 };
 
 /*

@@ -1,16 +1,9 @@
 /*
  * backpressure.h: senders that are paused: for what, and until when.
  *
- * A paused sender is not read. It waits for a key (congestion.h), which names the cause:
- *   - a receiver that is congested (its slot), until the receiver has read enough, or is gone;
- *   - itself (its own slot), when it does not read what it asks for, until it has read enough;
- *   - a receiver in another hub (a key of its own), until that hub says that it has recovered (peers.h);
- *   - a stream to another hub (its slot), until enough is acknowledged;
- *   - another worker (its key), until that worker returns credit, or is dead;
- *   - the store (this worker's key), until there is room for what it sends. It looks again in short intervals, so no
- *     wake can be lost.
- * A wake may always come too often: a sender that goes on finds out whether it has to wait again. And it may not come,
- * so paused senders look for themselves every 100 milliseconds (backpressure_look()).
+ * A paused sender is not read. It waits for a key (congestion.h), which names the cause: the slot of a receiver that is
+ * congested, which may be the sender itself or a stream to another hub; the key of another worker, for credit; the key
+ * of this worker, for the store; or one of PEER_KEYS, for a receiver in another hub. flow.h says what ends each wait.
  */
 #ifndef RELAYHUB_BACKPRESSURE_H
 #define RELAYHUB_BACKPRESSURE_H

@@ -1,12 +1,10 @@
 /*
  * credit.h: how much one worker may have under way to another.
  *
- * The credit of a pair of workers limits what is under way from one to the other: the cost of all records that the
- * first one sent, less what the second one has returned. A worker returns credit for records that it took, and for
- * those that made queues large only as these queues are written. It gives less credit while it is short of queue
- * entries. So a fast worker cannot fill the queues of a slow one before the slow one can set their congestion, and a
- * record that delivers always finds room in an outbox. Clients that send little have more credit than those that send
- * much. So those that send much cannot use up what the others need for a message now and then.
+ * That is the cost of all records that it sent, less what the other one has returned; flow.h has the formulas. So a
+ * fast worker cannot fill the queues of a slow one before the slow one can set their congestion, and a record that
+ * delivers always finds room in an outbox. A worker returns credit for records that it took, and for those that made
+ * queues large only as these queues are written.
  */
 #ifndef RELAYHUB_CREDIT_H
 #define RELAYHUB_CREDIT_H

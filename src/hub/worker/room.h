@@ -2,24 +2,12 @@
  * room.h: how much of the store each client may have, and for how long.
  *
  * One rule holds for the blocks of the store and for queue entries: whoever has much gives way, and the more so the
- * less is free.
- *   - A receiver whose socket takes nothing is congested when it has more queued than a sixteenth of what is free, or
- *     than the high watermark.
- *   - One read takes at most a thirty-second of what is free.
- *   - An incomplete frame gets memory for all of it when it fits a quarter of what is free beyond the reserve. Until
- *     then its client is not read.
- *   - While less than half is free, time limits shrink with what is free, for those that have something and make no
- *     progress: down to a sixteenth when only the reserve is left. Those that have been stuck the longest go first.
- *   - The reserve is for clients that have nothing. When only the reserve is left, only they are read, a block at a
- *     time; nothing is added to a queue whose socket does not take it; and whoever is stuck goes at once.
- *
- * So clients that have nothing never reach a limit. And whatever the others wait for comes back: a frame that got
- * memory needs no more of it, and ends by being complete or by its time limit; a queue ends by being read or by its
- * time limit.
+ * less is free; flow.h has the formulas. The reserve is for clients that have nothing. When only the reserve is left,
+ * only they are read, a block at a time; nothing is added to a queue whose socket does not take it; and whoever is
+ * stuck goes at once. So clients that have nothing never reach a limit.
  *
  * What is free is looked at once a turn, in the worker that has least, since a queue uses memory of its senders'
- * workers. (Dynamic thresholds: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet
- * switches", IEEE/ACM Transactions on Networking 6(2), 1998.)
+ * workers.
  */
 #ifndef RELAYHUB_ROOM_H
 #define RELAYHUB_ROOM_H

@@ -16,6 +16,8 @@
  * (how much of the store each may have), connection.c (the life of a connection) and list.h (the lists of connections
  * that wait for something). What has to go on later is put on a list, and worker.c takes it from there.
  *
+ * flow.h says on one page what may wait for what.
+ *
  * A connection's place is its index in worker->connections: its slot, counted from the worker's first slot. Lists are
  * linked by places; NOBODY is the end.
  */
@@ -29,6 +31,7 @@
 #include "hub/common/routes.h"
 #include "hub/common/shared.h"
 #include "hub/common/store.h"
+#include "hub/worker/flow.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -297,20 +300,6 @@ struct worker {
     bool handed_over;   /* it did */
     uint32_t save_next; /* the place of the next socket that goes to the master */
 };
-
-/*
- * The work of a turn, in bytes of memory traffic: one for each byte that is read or written, and about as many as they
- * cost for other steps. A turn lasts about one or two milliseconds.
- */
-#define WORK_TURN (6u << 20)    /* of all clients together */
-#define WORK_SHARE (512u << 10) /* of one that goes on in turn */
-#define WORK_LEAST (16u << 10)  /* of each one that is ready, however many there are */
-#define WORK_QUEUE 1024u        /* a queue entry, or a record for another worker */
-#define WORK_WRITE 8192u        /* a queue that has to be written, whatever is in it: a system call */
-#define WORK_COMPACT 1024u      /* a queue that is stuck: what is short is copied */
-#define WORK_REPLY 160u         /* one of the hub's own frames */
-#define WORK_LOOK 128u          /* an entry that is looked at: two cache lines */
-#define WRITE_TURN (4u << 20)   /* bytes that are written to large queues */
 
 /* Adds to a counter or gauge of this worker. */
 static inline void count(_Atomic uint64_t *counter, uint64_t more)

@@ -1,9 +1,9 @@
-/* options.c: see options.h. */
+/* option.c: see option.h. */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
 
-#include "options.h"
+#include "option.h"
 
 #include <ctype.h>
 #include <getopt.h>
@@ -135,7 +135,7 @@ void option_amount(double value, bool is_size, char text[32])
 
     for (; is_size && unit < sizeof units - 1 && value > 0 && (uint64_t)value % 1024 == 0; unit++)
         value /= 1024;
-    snprintf(text, 32, "%.15g%.*s", value, unit > 0, unit > 0 ? &units[unit - 1] : "");
+    snprintf(text, 32, "%.16g%.*s", value, unit > 0, unit > 0 ? &units[unit - 1] : "");
 }
 
 /* "pause, refuse or cut" */
@@ -166,6 +166,8 @@ static void describe(const struct option_entry *entry, char text[OPTION_REASON])
         snprintf(text, OPTION_REASON, "no value");
     else if (entry->kind == OPTION_PATH)
         snprintf(text, OPTION_REASON, "a path");
+    else if (entry->kind == OPTION_STRING || entry->kind == OPTION_TEXT || entry->kind == OPTION_OWN)
+        snprintf(text, OPTION_REASON, "a value");
     else if (is_size && entry->least <= 0)
         snprintf(text, OPTION_REASON, "a size up to %s", most);
     else
@@ -176,7 +178,7 @@ static void describe(const struct option_entry *entry, char text[OPTION_REASON])
                  least, most);
 }
 
-static void print_help(const struct option_table *table)
+void option_print_help(const struct option_table *table)
 {
     static const char *const values[] = {
         [OPTION_NUMBER] = "N",  [OPTION_SIZE] = "SIZE", [OPTION_DECIMAL] = "N", [OPTION_SECONDS] = "SECONDS",
@@ -190,7 +192,7 @@ static void print_help(const struct option_table *table)
         snprintf(left, sizeof left, "--%s %s", entry->name, entry->value != NULL ? entry->value : values[entry->kind]);
         if (entry->kind == OPTION_WORD)
             list_words(entry->words, words);
-        printf("  %-28s %s%s%s\n", left, entry->help, words[0] != '\0' ? ": " : "", words);
+        printf(words[0] != '\0' ? "  %-28s %s (%s)\n" : "  %-28s %s%s\n", left, entry->help, words);
     }
     puts("  --help                       print this and exit; so does -h\n"
          "  --version                    print the version and exit");
@@ -239,7 +241,7 @@ int option_next(const struct option_table *table, void *settings, int argc, char
     if (found == -1)
         return OPTION_END;
     if (found == 'h' || found == HELP) {
-        print_help(table);
+        option_print_help(table);
         return OPTION_PRINTED;
     }
     if (found == VERSION_) {

@@ -1,9 +1,9 @@
 /*
- * options.h: one table describes the options of a program: what each takes, where its value goes, and what --help and
+ * option.h: one table describes the options of a program: what each takes, where its value goes, and what --help and
  * an error say. The command line and the configuration file are read by the same table.
  */
-#ifndef RELAYHUB_SHARED_OPTIONS_H
-#define RELAYHUB_SHARED_OPTIONS_H
+#ifndef RELAYHUB_OPTION_H
+#define RELAYHUB_OPTION_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -65,6 +65,8 @@ int option_next(const struct option_table *table, void *settings, int argc, char
 /* Sets an option from a line of a file, where a flag has the value "". Returns its index, or OPTION_MISTAKE. */
 int option_from_file(const struct option_table *table, void *settings, const char *name, const char *value,
                      char reason[OPTION_REASON]);
+
+void option_print_help(const struct option_table *table);
 
 /* Returns the index of the option of that name, or OPTION_END. */
 int option_find(const struct option_table *table, const char *name);
