@@ -5,12 +5,12 @@
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
+#include "hub/worker/cluster/peers.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/deadline.h"
 #include "hub/worker/ending.h"
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
-#include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/saving.h"
 

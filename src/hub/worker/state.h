@@ -10,9 +10,9 @@
  *     relay.c    finds each receiver: in this worker, or behind another worker's pipe (mailbox.h)
  *     output.c   queues segments of the store for a client and writes them
  *
- * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So do peers.c
- * and the files below it, for streams to other hubs; peer_input.c stands beside requests.c and handles the frames
- * of these. Below all of these stand backpressure.c (senders that are paused), room.c (how much of the store each may
+ * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So do the files in
+ * cluster/, for streams to other hubs; but cluster/peer_input.c stands beside requests.c and handles the frames of
+ * these. Below all of these stand backpressure.c (senders that are paused), room.c (how much of the store each may
  * have), connection.c (the life of a connection) and deadline.c (time limits). What has to go on later is put on a list
  * in struct worker, and worker.c takes it from there.
  *
@@ -287,8 +287,6 @@ struct worker {
     uint32_t clients_told;   /* when other hubs were told last: milliseconds of worker->now */
     bool streams_changed;    /* and the master does not know that yet */
     bool mirror_full, peers_full; /* and the log has said so */
-    bool answer_waits;            /* some stream has something to acknowledge, but not yet, */
-    uint32_t answer_since;        /* since this time at the earliest: milliseconds of worker->now */
 
     /* The end: its steps, one after the other, and what they need to know; see ending.h. */
     bool stopped;                     /* nothing is read any more */
