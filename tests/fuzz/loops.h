@@ -5,6 +5,7 @@
 #ifndef RELAYHUB_FUZZ_LOOPS_H
 #define RELAYHUB_FUZZ_LOOPS_H
 
+#include "../tcp_pair.h"
 #include "fuzz.h"
 
 #include "hub/common/handoff.h"
@@ -82,7 +83,8 @@ static int open_pair(int *connection)
 {
     int ends[2], size = 32768;
 
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+    REQUIRE(tcp_pair(ends));
+    REQUIRE(fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0);
     setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     *connection = ends[1];
