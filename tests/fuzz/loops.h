@@ -16,6 +16,7 @@
 #include "hub/worker/worker.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -131,6 +132,15 @@ static void turn_all(void)
     }
 }
 
+/* A socket that was full may take more only after the kernel's timer: 200 ms and more. */
+static void rest_after(int turns)
+{
+    if (turns >= 100)
+        poll(NULL, 0, 1);
+}
+
+#define TURNS_MOST 5000
+
 /* Nothing is under way from this worker to another, and it holds nothing. */
 static bool is_idle(const struct worker *worker)
 {
@@ -156,8 +166,10 @@ static bool all_idle(void)
 /* Once all that used the workers is closed, both come to rest, and nothing of it is left in shared memory. */
 static void require_rest(void)
 {
-    for (int turns = 0; turns < 100 && !all_idle(); turns++)
+    for (int turns = 0; turns < TURNS_MOST && !all_idle(); turns++) {
         turn_all();
+        rest_after(turns);
+    }
     REQUIRE(all_idle());
     for (uint32_t slot = 0; slot < shared.slots; slot++)
         REQUIRE(routes_client(&shared, slot) == 0);
