@@ -1,8 +1,7 @@
-/* fuzz_frame.c: the codec against a second reading of relayhub-protocol(7); and what a hub and its link say. */
+/* fuzz_frame.c: the codec against a second reading of relayhub-protocol(7). */
 #include "fuzz.h"
 
 #include "protocol/frame.h"
-#include "protocol/link.h"
 
 /* The frames from the start on that equal the first one's header are readdressed, and not a byte else. */
 static void readdress(const uint8_t *data, size_t size, size_t step)
@@ -26,27 +25,8 @@ static void readdress(const uint8_t *data, size_t size, size_t step)
     free(bytes);
 }
 
-/* What is taken for a message of the link or to it is the same when it is written again. */
-static void read_link(const uint8_t *data, size_t size)
-{
-    uint8_t again[LINK_WORKER_MOST];
-    struct link_worker worker;
-    unsigned stream;
-
-    if (link_load_worker(&worker, data, size)) {
-        REQUIRE(worker.node != 0 && worker.worker < worker.workers && worker.workers <= 64);
-        REQUIRE(link_store_worker(again, &worker) == size && again[5] == (data[5] != 0));
-        REQUIRE(memcmp(again, data, 5) == 0 && memcmp(again + 6, data + 6, size - 6) == 0);
-    }
-    if (link_load_stream(&stream, data, size)) {
-        link_store_stream(again, stream);
-        REQUIRE(size == LINK_STREAM_SIZE && memcmp(again, data, size) == 0);
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    read_link(data, size);
     if (size < 4)
         return 0;
     unsigned type = data[0] >> 5;

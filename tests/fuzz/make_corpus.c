@@ -52,11 +52,6 @@ static void make_frame(void)
         }
         write_seed(frames, 5 * size);
     }
-    uint8_t link[LINK_WORKER_MOST];
-    struct link_worker worker = {.node = 7, .workers = 4, .worker = 2, .takes = true, .age = 5, .count = 3};
-    write_seed(link, link_store_worker(link, &worker));
-    link_store_stream(link, 2);
-    write_seed(link, LINK_STREAM_SIZE);
 }
 
 /* Steps of fuzz_connection's script; see run_script() there. */

@@ -293,8 +293,10 @@ START_TEST(test_wrong_descriptors)
     int good = open_stream(link, 1, 0);
     await_worker(link, &worker, 1, 1);
     await_open_files(files);
+    close(unix_pair[0]);
+    ck_assert_int_eq(recv(unix_pair[1], &worker, 1, 0), 0);
+    expect_service(&hub, 4); /* each worker has looked at what it was given */
     ck_assert_uint_eq(hub_statistic(&hub, "streams"), 1);
-    expect_service(&hub, 4);
     close(good);
     close(link);
     hub_stop(&hub);
