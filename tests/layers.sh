@@ -65,7 +65,7 @@ room_may_use() {
     case $1 in
     protocol) echo 'protocol' ;;
     hub/common) echo 'hub/common protocol' ;;
-    hub/worker) echo 'hub/worker hub/common protocol' ;;
+    hub/worker | hub/worker/cluster) echo 'hub/worker hub/worker/cluster hub/common protocol' ;;
     hub/master) echo 'hub/master hub/common protocol . hub/worker/worker hub/worker/client_fields' ;;
     stat) echo 'stat protocol . hub/common/statistics' ;;
     link) echo 'link protocol . hub/common/log' ;;

@@ -104,13 +104,14 @@ static void hear(struct nodes *nodes, const struct message *hello)
     }
 }
 
-/* Another link asks whether it may connect a stream. */
+/* Another link asks whether it may connect a stream. One that is mistaken about the workers here gets no second one. */
 static void answer_stream(struct nodes *nodes, const struct bus_message *from, const struct message *request)
 {
     struct message answer = {.kind = MESSAGE_GRANT, .stream = request->stream};
     struct node *node = find(nodes, request->node);
 
     if (node != NULL && node->number < nodes->self && hub_takes(nodes->hub, request->worker) &&
+        request->worker == request->stream % nodes->hub->workers &&
         getrandom(answer.token, TOKEN_SIZE, 0) == TOKEN_SIZE) {
         struct stream *stream = &node->streams[request->stream];
         memcpy(stream->token, answer.token, TOKEN_SIZE);

@@ -3,23 +3,23 @@
 
 #define FIELDS PEER_FORWARD_FIELDS
 
+/* Of each kind of CONTROL: the size of its body, and how many ids it has at least and at most. */
+static const struct {
+    uint8_t body, least, most;
+} kinds[] = {
+    [PEER_HELLO] = {PEER_HELLO_BODY, 0, 0},
+    [PEER_CLIENTS] = {1, 0, 0},
+    [PEER_JOINED] = {1, 1, FRAME_MAX_IDS},
+    [PEER_LEFT] = {1, 1, FRAME_MAX_IDS},
+    [PEER_ACKNOWLEDGED] = {PEER_ACKNOWLEDGED_BODY, 0, 0},
+    [PEER_UNDELIVERED] = {PEER_UNDELIVERED_BODY, 1, FRAME_MAX_IDS},
+    [PEER_CONGESTED] = {1, 1, FRAME_MAX_IDS},
+    [PEER_RELIEVED] = {1, 1, FRAME_MAX_IDS},
+};
+
 uint32_t peer_body_size(enum peer_control kind)
 {
-    switch (kind) {
-    case PEER_HELLO:
-        return PEER_HELLO_BODY;
-    case PEER_ACKNOWLEDGED:
-        return PEER_ACKNOWLEDGED_BODY;
-    case PEER_UNDELIVERED:
-        return PEER_UNDELIVERED_BODY;
-    case PEER_CLIENTS:
-    case PEER_JOINED:
-    case PEER_LEFT:
-    case PEER_CONGESTED:
-    case PEER_RELIEVED:
-        return 1;
-    }
-    return 0;
+    return (unsigned)kind < sizeof kinds / sizeof kinds[0] ? kinds[kind].body : 0;
 }
 
 bool peer_valid(uint32_t word)
@@ -33,23 +33,12 @@ bool peer_valid(uint32_t word)
            length <= FIELDS + FRAME_DELIVERY_HEADER_SIZE + FRAME_MAX_BODY;
 }
 
-/* How many ids a CONTROL of this kind may have, at least and at most. */
-static bool has_ids_for(enum peer_control kind, unsigned count)
-{
-    switch (kind) {
-    case PEER_HELLO:
-    case PEER_CLIENTS:
-    case PEER_ACKNOWLEDGED:
-        return count == 0;
-    default:
-        return count >= 1;
-    }
-}
-
 enum peer_control peer_kind(uint32_t word, const uint8_t *body)
 {
     enum peer_control kind = (enum peer_control)body[0];
-    bool good = peer_body_size(kind) == frame_length(word) && has_ids_for(kind, frame_count(word));
+    uint32_t size = peer_body_size(kind); /* 0: there is no such kind */
+    bool good = size > 0 && size == frame_length(word) && frame_count(word) >= kinds[kind].least &&
+                frame_count(word) <= kinds[kind].most;
     return good ? kind : (enum peer_control)0;
 }
 
@@ -139,17 +128,6 @@ bool peer_load_hello(struct peer_hello *hello, const uint8_t *frame)
     hello->slot_bits = body[6];
     return body[1] != 0 && hello->node != 0 && hello->workers >= 1 && hello->workers <= PEER_WORKERS_MOST &&
            hello->worker < hello->workers && hello->slot_bits <= PEER_SLOT_BITS_MOST;
-}
-
-void peer_store_acknowledged(uint8_t *body, uint64_t serial)
-{
-    body[0] = PEER_ACKNOWLEDGED;
-    frame_store_id(body + 1, serial);
-}
-
-uint64_t peer_load_acknowledged(const uint8_t *body)
-{
-    return frame_load_id(body + 1);
 }
 
 void peer_store_undelivered(uint8_t *body, const struct peer_undelivered *undelivered)

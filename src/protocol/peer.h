@@ -123,9 +123,7 @@ void peer_load_fields(struct peer_forward *forward, const uint8_t *frame);
 void peer_store_hello(uint8_t *frame, const struct peer_hello *hello);
 bool peer_load_hello(struct peer_hello *hello, const uint8_t *frame);
 
-/* The bodies of ACKNOWLEDGED and UNDELIVERED. */
-void peer_store_acknowledged(uint8_t *body, uint64_t serial);
-uint64_t peer_load_acknowledged(const uint8_t *body);
+/* Writes and reads the body of an UNDELIVERED. */
 void peer_store_undelivered(uint8_t *body, const struct peer_undelivered *undelivered);
 void peer_load_undelivered(struct peer_undelivered *undelivered, const uint8_t *body);
 

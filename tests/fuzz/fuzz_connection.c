@@ -347,8 +347,9 @@ static bool any_paused(void)
 /* All clients read, and whoever was paused for another goes on. */
 static void read_all(void)
 {
-    for (int turns = 0; turns < 4 || (any_paused() && turns < 1000); turns++) {
+    for (int turns = 0; turns < 4 || (any_paused() && turns < TURNS_MOST); turns++) {
         turn_all();
+        rest_after(turns);
         for (int i = 0; i < CLIENTS; i++)
             read_client(&clients[i]);
     }

@@ -8,8 +8,8 @@
  */
 #include "loops.h"
 
+#include "hub/worker/cluster/peers.h"
 #include "hub/worker/output.h"
-#include "hub/worker/peers.h"
 #include "protocol/peer.h"
 
 #define CLIENTS 4
@@ -114,7 +114,7 @@ static void say_control(unsigned stream, unsigned kind, unsigned count, unsigned
     uint8_t *body = frame + frame_header_size(word);
     body[0] = (uint8_t)kind;
     if (kind == PEER_ACKNOWLEDGED)
-        peer_store_acknowledged(body, number);
+        frame_store_id(body + 1, number);
     if (kind == PEER_UNDELIVERED)
         peer_store_undelivered(body,
                                &(struct peer_undelivered){.sender = clients[which % CLIENTS].id,

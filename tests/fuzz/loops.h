@@ -5,6 +5,7 @@
 #ifndef RELAYHUB_FUZZ_LOOPS_H
 #define RELAYHUB_FUZZ_LOOPS_H
 
+#include "../tcp_pair.h"
 #include "fuzz.h"
 
 #include "hub/common/handoff.h"
@@ -16,6 +17,7 @@
 #include "hub/worker/worker.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -83,7 +85,8 @@ static int open_pair(int *connection)
 {
     int ends[2], size = 32768;
 
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+    REQUIRE(tcp_pair(ends));
+    REQUIRE(fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0);
     setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     *connection = ends[1];
@@ -130,6 +133,15 @@ static void turn_all(void)
     }
 }
 
+/* A socket that was full may take more only after the kernel's timer: 200 ms and more. */
+static void rest_after(int turns)
+{
+    if (turns >= 100)
+        poll(NULL, 0, 1);
+}
+
+#define TURNS_MOST 5000
+
 /* Nothing is under way from this worker to another, and it holds nothing. */
 static bool is_idle(const struct worker *worker)
 {
@@ -155,8 +167,10 @@ static bool all_idle(void)
 /* Once all that used the workers is closed, both come to rest, and nothing of it is left in shared memory. */
 static void require_rest(void)
 {
-    for (int turns = 0; turns < 100 && !all_idle(); turns++)
+    for (int turns = 0; turns < TURNS_MOST && !all_idle(); turns++) {
         turn_all();
+        rest_after(turns);
+    }
     REQUIRE(all_idle());
     for (uint32_t slot = 0; slot < shared.slots; slot++)
         REQUIRE(routes_client(&shared, slot) == 0);

@@ -1,11 +1,11 @@
 /* carrier.c: see carrier.h. */
 #include "carrier.h"
 
+#include "../tcp_pair.h"
 #include "harness.h"
 
 #include <check.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -86,18 +86,7 @@ bool carrier_send(int link, unsigned worker, const int *fds, unsigned count)
 
 void carrier_pair(int ends[2])
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    ends[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    NEED(bind(listener, (struct sockaddr *)&address, size) == 0);
-    NEED(listen(listener, 1) == 0);
-    NEED(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
-    NEED(connect(ends[0], (struct sockaddr *)&address, size) == 0);
-    ends[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    NEED(ends[1] >= 0);
-    close(listener);
+    NEED(tcp_pair(ends));
 }
 
 int carrier_stream(const char *path, unsigned worker)

@@ -682,7 +682,7 @@ static void mistake(int fd, int which)
         send_control(fd, PEER_JOINED, &theirs, 1, NULL, 1);
         break;
     case 4: /* there is nothing to acknowledge */
-        peer_store_acknowledged(body, 1);
+        frame_store_id(body + 1, 1);
         send_control(fd, PEER_ACKNOWLEDGED, NULL, 0, body, PEER_ACKNOWLEDGED_BODY);
         break;
     case 5: /* no such kind */
@@ -764,7 +764,7 @@ START_TEST(test_earlier_version)
     const struct peer_hello hello = {.version = PEER_VERSION_LEAST - 1, .node = 2, .workers = 1, .slot_bits = 14};
 
     hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
-    int fd = carrier_connect(link_a);
+    int fd = carrier_stream(link_a, 0);
     peer_store_hello(frame, &hello);
     ck_assert_int_eq(send(fd, frame, sizeof frame, 0), sizeof frame);
     expect_stream_end(fd);
@@ -1031,7 +1031,7 @@ static void take_said(struct said *said, const uint8_t *frame, uint32_t word)
         said->cost[said->forwards++] = frame_size(word) + forward.messages * FRAME_ID_SIZE;
     } else if (peer_kind(word, body) == PEER_ACKNOWLEDGED) {
         said->answers++;
-        said->acknowledged = peer_load_acknowledged(body);
+        said->acknowledged = frame_load_id(body + 1);
     }
 }
 
@@ -1075,7 +1075,7 @@ static void acknowledge(int fd, uint64_t serial)
 {
     uint8_t body[PEER_ACKNOWLEDGED_BODY];
 
-    peer_store_acknowledged(body, serial);
+    frame_store_id(body + 1, serial);
     send_control(fd, PEER_ACKNOWLEDGED, NULL, 0, body, sizeof body);
 }
 

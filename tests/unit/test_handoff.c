@@ -90,6 +90,20 @@ START_TEST(test_control_messages)
 }
 END_TEST
 
+/* What a worker said last is heard, though it died without having read all. */
+START_TEST(test_last_words)
+{
+    struct handoff message = {.kind = HANDOFF_LOG};
+
+    ck_assert_int_eq(handoff_send(channel[0], &(struct handoff){.kind = HANDOFF_PING}), 0);
+    ck_assert_int_eq(handoff_send(channel[1], &message), 0);
+    close(channel[1]);
+    ck_assert_int_eq(handoff_receive(channel[0], &message), 1);
+    ck_assert_uint_eq(message.kind, HANDOFF_LOG);
+    ck_assert_int_eq(handoff_receive(channel[0], &message), 0);
+}
+END_TEST
+
 START_TEST(test_full_channel)
 {
     struct handoff message = {.kind = HANDOFF_UP};
@@ -382,6 +396,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, test_descriptors_arrive, 0, 3);
     tcase_add_test(tests, test_control_messages);
+    tcase_add_test(tests, test_last_words);
     tcase_add_test(tests, test_full_channel);
     tcase_add_test(tests, test_garbage_is_refused_and_its_descriptors_closed);
     tcase_add_test(tests, test_none_is_a_number_of_descriptors);

@@ -326,7 +326,7 @@ END_TEST
 START_TEST(test_grants)
 {
     struct link *a = start(0, 1, 1), *b = start(1, 2, 4);
-    struct message stream = {.kind = MESSAGE_STREAM, .node = 1, .workers = 1, .stream = 3, .worker = 2};
+    struct message stream = {.kind = MESSAGE_STREAM, .node = 1, .workers = 1, .stream = 3, .worker = 3};
     unsigned worker = 99;
 
     pass(5000);
@@ -357,7 +357,7 @@ START_TEST(test_grants)
     ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
     connect.node = 1;
     ck_assert(nodes_admit(&b->nodes, &connect, &worker)); /* once */
-    ck_assert_uint_eq(worker, 2);
+    ck_assert_uint_eq(worker, 3);
     ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
     forge(b, BUS_REQUEST, stream);
     memcpy(connect.token, granted->token, TOKEN_SIZE);
@@ -369,11 +369,13 @@ START_TEST(test_grants)
     granted->granted = 0;
     stream.worker = 4; /* there is none */
     forge(b, BUS_REQUEST, stream);
-    stream.worker = 2;
-    b->hub.worker[2].takes = false;
+    stream.worker = 2; /* of another stream */
+    forge(b, BUS_REQUEST, stream);
+    stream.worker = 3;
+    b->hub.worker[3].takes = false;
     forge(b, BUS_REQUEST, stream);
     stream.node = 3; /* the other one connects */
-    b->hub.worker[2].takes = true;
+    b->hub.worker[3].takes = true;
     forge(b, BUS_REQUEST, stream);
     ck_assert(granted->granted == 0 && known(b, 3)->streams[3].granted == 0);
 }

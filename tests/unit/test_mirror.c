@@ -144,6 +144,33 @@ START_TEST(test_one_stream_for_a_worker)
 }
 END_TEST
 
+/* The other end of each stream is known from its HELLO on, and two may be at one end; of these one lists its clients.
+ */
+START_TEST(test_ends)
+{
+    struct peer_hello other = worker_1;
+    struct link_end ends[MIRROR_STREAMS];
+
+    other.node = 65535;
+    ck_assert_uint_eq(mirror_ends(&shared, 0, ends), 0);
+    mirror_note(&shared, 0, 2, &worker_1);
+    mirror_note(&shared, 0, 4, &worker_1);
+    mirror_note(&shared, 0, 255, &other);
+    ck_assert_uint_eq(mirror_ends(&shared, 0, ends), 3);
+    ck_assert(ends[0].node == 7 && ends[0].worker == 1 && ends[2].node == 65535);
+    ck_assert_int_eq(mirror_joined(&shared, 0, 2, client(first_slot())), MIRROR_WRONG);
+    ck_assert_int_eq(mirror_owner(&shared, client(first_slot())), -1);
+    ck_assert(mirror_claim(&shared, 0, 4, &worker_1));
+    ck_assert(!mirror_claim(&shared, 0, 2, &worker_1));
+    ck_assert_uint_eq(mirror_ends(&shared, 0, ends), 3);
+    ck_assert_int_eq(mirror_owner(&shared, client(first_slot())), 0);
+    mirror_release(&shared, 0, 2);
+    ck_assert_uint_eq(mirror_ends(&shared, 0, ends), 2);
+    mirror_reset(&shared, 0);
+    ck_assert_uint_eq(mirror_ends(&shared, 0, ends), 0);
+}
+END_TEST
+
 /* Two workers (this one is the child) have a stream of the same worker there each, and both claim it at once. */
 static void claim_each_round(void *context)
 {
@@ -325,6 +352,8 @@ START_TEST(test_any_part)
     ck_assert_uint_le(walk(1, &last), MIRROR_CHUNKS * MIRROR_CHUNK);
     ck_assert_uint_le(mirror_clients(&shared), MIRROR_CHUNKS * MIRROR_CHUNK);
     (void)mirror_owner(&shared, client(first_slot()), 0);
+    struct link_end ends[MIRROR_STREAMS];
+    ck_assert_uint_le(mirror_ends(&shared, 1, ends), MIRROR_STREAMS);
     ck_assert(mirror_claim(&shared, 0, 0, &worker_1));
     mirror_joined(&shared, 0, 0, client(first_slot()));
     ck_assert_uint_eq(walk(0, &last), 1);
@@ -342,6 +371,7 @@ int main(void)
     tcase_add_test(tests, test_other_owners_of_a_slot);
     tcase_add_test(tests, test_ids_of_others);
     tcase_add_test(tests, test_one_stream_for_a_worker);
+    tcase_add_test(tests, test_ends);
     tcase_add_test(tests, test_no_two_streams_for_a_worker);
     tcase_add_test(tests, test_what_a_dead_worker_had);
     tcase_add_test(tests, test_impossible_hubs);

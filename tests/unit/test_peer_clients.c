@@ -3,7 +3,7 @@
  * streams, and does with its mirror what they say. Once all is read, the mirror is the routes, whatever happened in
  * between, and in which parts of a turn.
  */
-#include "hub/worker/peer_clients.h"
+#include "hub/worker/cluster/peer_clients.h"
 
 #include "../run_case.h"
 #include "worker_fixture.h"
@@ -11,8 +11,8 @@
 #include "hub/common/addresses.h"
 #include "hub/common/log.h"
 #include "hub/worker/closing.h"
+#include "hub/worker/cluster/peers.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/peers.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -208,7 +208,8 @@ static void acknowledge(struct stream *stream)
         return;
     stream->acknowledged = stream->forwards;
     frame_store_word(frame, frame_word(FRAME_CONTROL, 0, PEER_ACKNOWLEDGED_BODY));
-    peer_store_acknowledged(frame + FRAME_WORD_SIZE, stream->forwards);
+    frame[FRAME_WORD_SIZE] = PEER_ACKNOWLEDGED;
+    frame_store_id(frame + FRAME_WORD_SIZE + 1, stream->forwards);
     (void)!send(stream->fd, frame, sizeof frame, MSG_NOSIGNAL);
 }
 

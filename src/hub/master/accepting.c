@@ -2,6 +2,7 @@
 #include "hub/master/accepting.h"
 
 #include "hub/common/log.h"
+#include "hub/common/sockets.h"
 
 #include "protocol/frame.h"
 
@@ -208,6 +209,16 @@ static void give(struct worker_process *process, int fd, uint32_t address)
     process->clients.fds[process->clients.count++] = fd;
 }
 
+static void close_last(struct handoff *batch)
+{
+    int fd = batch->fds[--batch->count];
+
+    if (batch->addresses[batch->count] == ADDRESS_LINK)
+        socket_close_stream(fd, false);
+    else
+        close(fd);
+}
+
 /* A worker does not take its clients: gives them to others, as far as these take more. The rest waits for a turn. */
 static void move_batch(struct accepting *accepting, struct worker_process *from)
 {
@@ -215,11 +226,12 @@ static void move_batch(struct accepting *accepting, struct worker_process *from)
     struct handoff *batch = &from->clients;
 
     for (struct worker_process *to; batch->count > 0 && (to = choose_worker(accepting)) != NULL;) {
-        uint32_t address = batch->addresses[--batch->count];
+        uint32_t address = batch->addresses[batch->count - 1];
         if (address == ADDRESS_LINK) { /* it is for this worker only: the link makes another one */
-            close(batch->fds[batch->count]);
+            close_last(batch);
             continue;
         }
+        batch->count--;
         addresses_moved(&workers->addresses, address, (unsigned)(from - workers->processes),
                         (unsigned)(to - workers->processes));
         give(to, batch->fds[batch->count], address);
@@ -252,7 +264,7 @@ static void send_batch(struct accepting *accepting, struct worker_process *proce
         process->beyond_share = 0;
     process->handed += process->clients.count;
     while (process->clients.count > 0)
-        close(process->clients.fds[--process->clients.count]);
+        close_last(&process->clients);
 }
 
 void accepting_hand_over(struct accepting *accepting)

@@ -3,6 +3,7 @@
 
 #include "hub/common/log.h"
 #include "hub/common/mirror.h"
+#include "hub/common/sockets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,11 +78,8 @@ static bool is_connection(int fd)
 /* Takes the descriptor. One that is no connection may be one that has ended just now, so the link is not blamed. */
 static void take_stream(struct link_port *port, unsigned worker, int fd)
 {
-    const struct linger none = {0};
-
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none); /* or the close could wait */
     if (!is_connection(fd) || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || !accepting_give_stream(port->accepting, worker, fd))
-        close(fd);
+        socket_close_stream(fd, false);
 }
 
 /* Receives one packet. False when there is none now. */
@@ -108,7 +106,7 @@ static bool receive(struct link_port *port)
         return true;
     }
     if (fd >= 0)
-        close(fd);
+        socket_close_stream(fd, false);
     hang_up(port, got <= 0 ? "the link has ended" : "it sent no stream, or no descriptor is left for one");
     return false;
 }

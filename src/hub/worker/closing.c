@@ -3,11 +3,12 @@
 
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
+#include "hub/common/sockets.h"
+#include "hub/worker/cluster/peers.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/events.h"
 #include "hub/worker/list.h"
 #include "hub/worker/output.h"
-#include "hub/worker/peers.h"
 
 #include <unistd.h>
 
@@ -63,7 +64,10 @@ static void close_now(struct worker *worker, struct connection *connection)
         list_leave(worker, connection, link);
     connection_drop_input(worker, connection);
     (void)events_watch(worker, connection->fd, 0, 0, EPOLL_CTL_DEL); /* not in the set if that was refused */
-    close(connection->fd);
+    if (connection->flags & CONNECTION_PEER)
+        socket_close_stream(connection->fd, connection->flags & CONNECTION_CUT_OFF);
+    else
+        close(connection->fd);
     connection->id = 0;
     routes_return_slot(&worker->routes, slot_of(worker, connection));
     worker->connection_count--;

@@ -4,6 +4,7 @@
 #include "hub/common/addresses.h"
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
+#include "hub/common/sockets.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/events.h"
 #include "hub/worker/list.h"
@@ -156,7 +157,7 @@ void connection_open(struct worker *worker, int fd, uint32_t address)
 
 void connection_refuse(struct worker *worker, int fd)
 {
-    close(fd);
+    socket_close_stream(fd, false);
     connection_count_closed(worker, ADDRESS_NONE);
 }
 

@@ -3,9 +3,9 @@
 
 #include "hub/common/sockets.h"
 #include "hub/worker/backpressure.h"
+#include "hub/worker/cluster/peer_input.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/list.h"
-#include "hub/worker/peer_input.h"
 #include "hub/worker/relay.h"
 #include "hub/worker/reply.h"
 #include "hub/worker/requests.h"

@@ -4,12 +4,13 @@
 #include "hub/common/invariant.h"
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
+#include "hub/worker/cluster/peer_owed.h"
+#include "hub/worker/cluster/peer_taken.h"
+#include "hub/worker/cluster/peers.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/credit.h"
 #include "hub/worker/events.h"
 #include "hub/worker/output.h"
-#include "hub/worker/peer_owed.h"
-#include "hub/worker/peers.h"
 #include "hub/worker/reply.h"
 #include "hub/worker/room.h"
 
@@ -124,9 +125,9 @@ static void tell_missing(struct worker *worker, struct connection *sender, const
                          const struct receivers *missing)
 {
     if (sender->flags & CONNECTION_PEER)
-        peers_undelivered(worker, peer_of(worker, sender),
-                          frame_load_id(store_bytes(&worker->store, batch->at) + FRAME_WORD_SIZE), missing->ids,
-                          missing->count, batch->number, batch->messages);
+        peer_taken_undelivered(worker, peer_of(worker, sender),
+                               frame_load_id(store_bytes(&worker->store, batch->at) + FRAME_WORD_SIZE), missing->ids,
+                               missing->count, batch->number, batch->messages);
     else
         reply_undelivered(worker, sender, missing->ids, missing->count, batch->number, batch->messages);
 }
@@ -218,7 +219,7 @@ static bool tell_sender(struct worker *worker, uint64_t id, uint64_t receiver, u
     if (sender != NULL)
         reply_undelivered(worker, sender, &receiver, 1, number, messages);
     return sender != NULL || !routes_is_foreign(worker->shared, id) ||
-           peers_undelivered_later(worker, id, receiver, number, messages);
+           peer_taken_undelivered_later(worker, id, receiver, number, messages);
 }
 
 /*
@@ -476,7 +477,7 @@ static void return_here(struct worker *worker, const struct segment *segment, ui
     if (tell_sender(worker, sender, segment->receiver, segment->number, messages))
         output_drop_return(worker, worker->index, size, messages);
     else
-        output_keep_return(worker, peers_late(worker, sender));
+        output_keep_return(worker, peer_taken_late(worker, sender));
 }
 
 /* False when the outbox has no room. */

@@ -6,10 +6,10 @@
 #include "hub/common/saved.h"
 #include "hub/worker/backpressure.h"
 #include "hub/worker/closing.h"
+#include "hub/worker/cluster/peers.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/input.h"
 #include "hub/worker/output.h"
-#include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
 
 #include <errno.h>

@@ -10,11 +10,11 @@
  *     relay.c    finds each receiver: in this worker, or behind another worker's pipe (mailbox.h)
  *     output.c   queues segments of the store for a client and writes them
  *
- * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So do peers.c
- * and the files below it, for streams to other hubs; peer_input.c stands beside requests.c and handles the frames
- * of these. Below all of these stand backpressure.c (senders that are paused), credit.c (for other workers), room.c
- * (how much of the store each may have), connection.c (the life of a connection) and list.h (the lists of connections
- * that wait for something). What has to go on later is put on a list, and worker.c takes it from there.
+ * reply.c stands between relay.c and output.c: it makes the frames that the hub itself sends. So do the files in
+ * cluster/, for streams to other hubs; but cluster/peer_input.c stands beside requests.c and handles the frames of
+ * these. Below all of these stand backpressure.c (senders that are paused), credit.c (for other workers), room.c (how
+ * much of the store each may have), connection.c (the life of a connection) and list.h (the lists of connections that
+ * wait for something). What has to go on later is put on a list, and worker.c takes it from there.
  *
  * flow.h says on one page what may wait for what.
  *
@@ -275,8 +275,6 @@ struct worker {
     uint32_t clients_told;   /* when other hubs were told last: milliseconds of worker->now */
     bool streams_changed;    /* and the master does not know that yet */
     bool mirror_full, peers_full; /* and the log has said so */
-    bool answer_waits;            /* some stream has something to acknowledge, but not yet, */
-    uint32_t answer_since;        /* since this time at the earliest: milliseconds of worker->now */
 
     /* The end: its steps, one after the other, and what they need to know; see ending.h. */
     bool stopped;                     /* nothing is read any more */

@@ -1,16 +1,14 @@
 /* peers.c: see peers.h. */
-#include "hub/worker/peers.h"
+#include "hub/worker/cluster/peers.h"
 
 #include "hub/common/handoff.h"
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
+#include "hub/worker/cluster/peer_clients.h"
+#include "hub/worker/cluster/peer_owed.h"
+#include "hub/worker/cluster/peer_taken.h"
 #include "hub/worker/connection.h"
 #include "hub/worker/output.h"
-#include "hub/worker/peer_clients.h"
-#include "hub/worker/peer_frames.h"
-#include "hub/worker/peer_gauges.h"
-#include "hub/worker/peer_owed.h"
-#include "hub/worker/peer_taken.h"
 
 #include <string.h>
 
@@ -20,18 +18,6 @@
 static uint32_t key_of(uint64_t receiver)
 {
     return PEER_KEYS + (uint32_t)((receiver * UINT64_C(0x9e3779b97f4a7c15)) >> 48) % KEYS;
-}
-
-/* ---- numbers ---- */
-
-static uint64_t plain_number(uint64_t number)
-{
-    return number & ((UINT64_C(1) << PEER_NUMBER_BITS) - 1);
-}
-
-uint64_t peers_number(const struct peer *peer, uint64_t number)
-{
-    return peer->epoch << PEER_NUMBER_BITS | number;
 }
 
 /*
@@ -45,6 +31,66 @@ static uint64_t next_epoch(struct worker *worker)
     if (worker->peer_epoch == 0)
         worker->peer_epoch = worker->clock;
     return worker->peer_epoch++ % (0x8000 / workers) * workers + worker->index;
+}
+
+/* ---- statistics ---- */
+
+/* Returns the place of this node, or of none (0), in the statistics; or STATISTICS_NODES. */
+static unsigned find_place(const struct statistics_node *places, unsigned node)
+{
+    unsigned i = 0;
+
+    while (i < STATISTICS_NODES && statistics_get(&places[i].node) != node)
+        i++;
+    return i;
+}
+
+/* Gives the node of a stream a place in the statistics, if there is one. The node has it while it has a stream. */
+static void take_place(struct worker *worker, struct peer *peer)
+{
+    struct statistics_node *places = shared_scoreboard(worker->shared, worker->index)->nodes;
+
+    peer->shown = find_place(places, peer->hello.node);
+    if (peer->shown == STATISTICS_NODES)
+        peer->shown = find_place(places, 0);
+    if (peer->shown == STATISTICS_NODES)
+        return;
+    statistics_set(&places[peer->shown].node, peer->hello.node);
+    if (worker->nodes_used <= peer->shown)
+        worker->nodes_used = peer->shown + 1;
+}
+
+/* Shows the sums over all streams, and over those to each node that has a place. */
+static void publish(struct worker *worker)
+{
+    struct statistics_node *places = shared_scoreboard(worker->shared, worker->index)->nodes;
+    struct sums {
+        uint64_t streams, not_acknowledged, clients, congested;
+    } all = {0}, nodes[STATISTICS_NODES + 1] = {0};
+
+    for (unsigned i = 0; i < worker->peers_used; i++) {
+        const struct peer *peer = &worker->peers[i];
+        if (peer->id == 0)
+            continue;
+        for (struct sums *sums = &all; sums != NULL; sums = sums == &all ? &nodes[peer->shown] : NULL) {
+            sums->streams++;
+            sums->not_acknowledged += peer->serial - peer->acknowledged;
+            sums->clients += mirror_stream_clients(worker->shared, worker->index, i);
+            sums->congested += peer->congested.count;
+        }
+    }
+    statistics_set(&worker->statistics->streams, all.streams);
+    statistics_set(&worker->statistics->not_acknowledged, all.not_acknowledged);
+    statistics_set(&worker->statistics->foreign_clients, all.clients);
+    statistics_set(&worker->statistics->foreign_congested, all.congested);
+    for (unsigned i = 0; i < worker->nodes_used; i++) {
+        statistics_set(&places[i].streams, nodes[i].streams);
+        statistics_set(&places[i].not_acknowledged, nodes[i].not_acknowledged);
+        statistics_set(&places[i].clients, nodes[i].clients);
+        statistics_set(&places[i].congested, nodes[i].congested);
+        if (nodes[i].streams == 0)
+            statistics_set(&places[i].node, 0);
+    }
 }
 
 /* ---- sets of ids ---- */
@@ -99,12 +145,12 @@ void peers_adopt(struct worker *worker, int fd)
     struct peer *peer = &worker->peers[index];
     memset(peer, 0, offsetof(struct peer, congested));
     peer->congested.count = peer->slow.count = 0;
-    peer->shown = -1;
+    peer->shown = STATISTICS_NODES;
     peer->epoch = next_epoch(worker);
     peer->id = connection->id;
     peer->place = place_of(worker, connection);
     connection->peer = (uint16_t)index;
-    peer_frames_hello(worker, peer);
+    peer_say_hello(worker, peer);
 }
 
 /* Another stream to a node becomes the one that this worker sends on, or the first one does. */
@@ -117,7 +163,7 @@ static void choose_sending(struct worker *worker, unsigned node)
         if (peer->id == 0 || peer->hello.version == 0 || peer->hello.node != node ||
             !connection_takes_more(connection_of(worker, peer)))
             continue;
-        peer_frames_send(worker, peer, PEER_CLIENTS, NULL, 0);
+        peer_say(worker, peer, PEER_CLIENTS, NULL, 0, NULL);
         peer->sends = true;
         peer->snapshot = 0;
         return;
@@ -130,7 +176,7 @@ void peers_greeted(struct worker *worker, struct peer *peer)
              peer->hello.worker);
     mirror_note(worker->shared, worker->index, peer_index(worker, peer), &peer->hello);
     worker->streams_changed = true;
-    peer_gauges_greeted(worker, peer);
+    take_place(worker, peer);
     choose_sending(worker, peer->hello.node);
 }
 
@@ -139,7 +185,6 @@ void peers_end(struct worker *worker, struct connection *connection)
     struct peer *peer = peer_of(worker, connection);
 
     peer->sends = false;
-    peer_owed_end_full(worker, peer);
     for (; peer->congested.count > 0; peer->congested.count--)
         backpressure_wake(worker, key_of(peer->congested.ids[peer->congested.count - 1]));
     mirror_release(worker->shared, worker->index, peer_index(worker, peer));
@@ -212,7 +257,7 @@ static bool tell_congested(struct worker *worker, struct peer *peer, uint64_t re
     if (peer->slow.count == PEER_CONGESTED_MOST)
         return false;
     peer->slow.ids[peer->slow.count++] = receiver;
-    peer_frames_send(worker, peer, PEER_CONGESTED, &receiver, 1);
+    peer_say(worker, peer, PEER_CONGESTED, &receiver, 1, NULL);
     return true;
 }
 
@@ -234,7 +279,7 @@ static void tell_relieved(struct worker *worker, struct peer *peer)
             continue;
         }
         remove_id(&peer->slow, i);
-        peer_frames_send(worker, peer, PEER_RELIEVED, &id, 1);
+        peer_say(worker, peer, PEER_RELIEVED, &id, 1, NULL);
     }
 }
 
@@ -255,65 +300,6 @@ bool peers_are_told(const struct worker *worker)
     return false;
 }
 
-/* ---- what does not arrive here ---- */
-
-static void send_undelivered(struct worker *worker, const struct peer *peer, const uint64_t *receivers, unsigned count,
-                             const struct peer_undelivered *undelivered)
-{
-    uint32_t word = frame_word(FRAME_CONTROL, count, PEER_UNDELIVERED_BODY);
-    uint8_t *body = peer_frames_begin(worker, peer, word, receivers);
-
-    if (body == NULL)
-        return;
-    peer_store_undelivered(body, undelivered);
-    peer_frames_commit(worker, peer, word);
-}
-
-void peers_undelivered(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
-                       unsigned count, uint64_t number, uint32_t messages)
-{
-    const struct peer_undelivered undelivered = {
-        .sender = sender, .number = plain_number(number), .messages = messages, .about = peer->taken};
-
-    send_undelivered(worker, peer, receivers, count, &undelivered);
-}
-
-/* The stream by which this client's worker hears of what is undelivered, or NULL. */
-static struct peer *peer_from(const struct worker *worker, uint64_t sender)
-{
-    for (unsigned i = 0; i < worker->peers_used; i++) {
-        struct peer *peer = &worker->peers[i];
-        if (peer->id != 0 && peer_has(worker, peer, sender))
-            return connection_takes_more(connection_of(worker, peer)) ? peer : NULL;
-    }
-    return NULL;
-}
-
-bool peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
-                             uint32_t messages)
-{
-    struct peer *peer = peer_from(worker, sender);
-    struct peer_undelivered undelivered = {
-        .sender = sender, .number = plain_number(number), .messages = messages, .about = PEER_ABOUT_ENDED};
-
-    if (peer == NULL)
-        return false;
-    if (peer->epoch == number >> PEER_NUMBER_BITS) { /* see peers_number() */
-        undelivered.about = PEER_ABOUT_EARLIER;
-        peer_taken_acknowledge(worker, peer, true);
-        if (peer->taken != peer->answered)
-            return false;
-    }
-    send_undelivered(worker, peer, &receiver, 1, &undelivered);
-    return true;
-}
-
-struct segment_list *peers_late(const struct worker *worker, uint64_t sender)
-{
-    struct peer *peer = peer_from(worker, sender);
-    return peer == NULL ? NULL : &peer->late;
-}
-
 /* ---- in the loop ---- */
 
 void peers_acknowledge(struct worker *worker)
@@ -324,30 +310,25 @@ void peers_acknowledge(struct worker *worker)
     }
 }
 
-/* The loop must wake up when the first answer is due. */
-static void note_answer(struct worker *worker, const struct peer *peer)
+/* The shorter of two times, one of which is what is left of a pause. */
+static uint32_t sooner(uint32_t due, uint32_t pause, uint32_t waited)
 {
-    if (!peer_taken_waits(worker, peer))
-        return;
-    if (!worker->answer_waits || worker->now - peer->taken_since > worker->now - worker->answer_since)
-        worker->answer_since = peer->taken_since;
-    worker->answer_waits = true;
-}
-
-/* What is left of a pause. */
-static int left_of(uint32_t pause, uint32_t waited)
-{
-    return waited < pause ? (int)(pause - waited) : 0;
+    uint32_t left = waited < pause ? pause - waited : 0;
+    return left < due ? left : due;
 }
 
 int peers_due(const struct worker *worker)
 {
-    int answer = left_of(PEER_ANSWER_AFTER, worker->now - worker->answer_since);
-    int clients = left_of(PEER_CLIENTS_PAUSE, worker->now - worker->clients_told);
+    uint32_t due = INT32_MAX;
 
-    if (!worker->changed || worker->peers_used == 0)
-        return worker->answer_waits ? answer : -1;
-    return worker->answer_waits && answer < clients ? answer : clients;
+    if (worker->changed && worker->peers_used > 0)
+        due = sooner(due, PEER_CLIENTS_PAUSE, worker->now - worker->clients_told);
+    for (unsigned i = 0; i < worker->peers_used; i++) {
+        const struct peer *peer = &worker->peers[i];
+        if (peer->id != 0 && peer_taken_waits(worker, peer))
+            due = sooner(due, PEER_ANSWER_AFTER, worker->now - peer->taken_since);
+    }
+    return due == INT32_MAX ? -1 : (int)due;
 }
 
 void peers_advance(struct worker *worker)
@@ -355,17 +336,15 @@ void peers_advance(struct worker *worker)
     if (worker->peers_used == 0)
         return;
     peer_clients_tell(worker);
-    worker->answer_waits = false;
     for (unsigned i = 0; i < worker->peers_used; i++) {
         struct peer *peer = &worker->peers[i];
         if (peer->id == 0)
             continue;
         peer_taken_acknowledge(worker, peer, false);
-        note_answer(worker, peer);
         if (peer->sends)
             peer_clients_continue(worker, peer);
     }
-    peer_gauges_publish(worker);
+    publish(worker);
     if (worker->streams_changed && handoff_send(worker->channel, &(struct handoff){.kind = HANDOFF_STREAMS}) == 0)
         worker->streams_changed = false;
 }

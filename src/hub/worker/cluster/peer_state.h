@@ -25,7 +25,7 @@ struct peer {
     uint32_t place;          /* of its connection */
     struct peer_hello hello; /* what the other side said; version 0: nothing yet */
     bool sends;              /* what this worker's clients send to that node goes here */
-    int shown;               /* the place of that node in the statistics, or -1 */
+    unsigned shown;          /* the place of that node in the statistics, or STATISTICS_NODES */
 
     /* What goes out. */
     uint64_t serial, acknowledged; /* of the last FORWARD that was sent, and was acknowledged */
@@ -38,7 +38,7 @@ struct peer {
     uint32_t snapshot;             /* clients of places before this one are known there */
 
     /* What comes in. */
-    uint64_t epoch;           /* of the stream, in the upper bits of its messages' numbers, see peers_number() */
+    uint64_t epoch;           /* of the stream, in the upper bits of its messages' numbers, see peer_taken_number() */
     uint64_t taken, answered; /* serials: of the last FORWARD that was taken, and that it was told so */
     uint32_t taken_since;     /* milliseconds of worker->now: the first of those between was taken, */
     uint32_t taken_cost;      /* and what they cost together */

@@ -1,14 +1,13 @@
 /* peer_input.c: see peer_input.h. */
-#include "hub/worker/peer_input.h"
+#include "hub/worker/cluster/peer_input.h"
 
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
+#include "hub/worker/cluster/peer_owed.h"
+#include "hub/worker/cluster/peer_taken.h"
+#include "hub/worker/cluster/peers.h"
 #include "hub/worker/connection.h"
-#include "hub/worker/peer_owed.h"
-#include "hub/worker/peer_taken.h"
-#include "hub/worker/peers.h"
 #include "hub/worker/relay.h"
-#include "hub/worker/reply.h"
 
 #include <string.h>
 
@@ -40,7 +39,7 @@ static enum outcome take_forward(struct worker *worker, struct connection *conne
     batch.at = at + forward.at;
     batch.length = forward.length;
     batch.messages = forward.messages;
-    batch.number = peers_number(peer, forward.number);
+    batch.number = peer_taken_number(peer, forward.number);
     worker->bytes_routed += batch.length;
     relay_batch(worker, connection, &batch);
     return TAKEN;
@@ -56,18 +55,6 @@ static enum outcome take_clients(struct worker *worker, struct peer *peer)
     if (!peer->listed) /* the link opens another stream */
         connection_cut_off(worker, connection_of(worker, peer), "an earlier stream of its worker has not ended yet");
     return TAKEN;
-}
-
-static enum outcome take_acknowledged(struct worker *worker, struct connection *connection, uint64_t serial)
-{
-    struct peer *peer = peer_of(worker, connection);
-
-    if (!peer_owed_acknowledged(worker, peer, serial))
-        return WRONG;
-    if (peer->acknowledged == serial)
-        return TAKEN;
-    backpressure_yield(worker, connection);
-    return WAITS;
 }
 
 /* A client of that worker has come or gone. */
@@ -121,7 +108,7 @@ static enum outcome take_control(struct worker *worker, struct connection *conne
     case PEER_RELIEVED:
         return take_ids(worker, peer, kind, ids, count);
     case PEER_ACKNOWLEDGED:
-        return take_acknowledged(worker, connection, peer_load_acknowledged(body));
+        return judge(peer_owed_acknowledged(worker, peer, frame_load_id(body + 1)));
     case PEER_UNDELIVERED:
         return judge(take_ids(worker, peer, kind, ids, count) == TAKEN && peer_owed_report(worker, peer, frame));
     case PEER_HELLO: /* the first frame only */

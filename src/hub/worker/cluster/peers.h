@@ -1,10 +1,10 @@
 /*
- * peers.h: streams to other hubs. peer.h describes their frames, relayhub-cluster(7) the whole. peer_input.c handles
- * what comes on them; peer_owed.c keeps account of what went out, peer_taken.c of what came in, peer_clients.c tells
- * which clients there are, peer_frames.c makes the frames, and peer_gauges.c shows it all in the statistics.
+ * peers.h: streams to other hubs. protocol/peer.h describes their frames, relayhub-cluster(7) the whole.
+ * peer_input.c handles what comes on them; peer_owed.c keeps account of what went out, peer_taken.c of what came in,
+ * and peer_clients.c tells which clients there are.
  *
- * A stream is a connection of the link at --link, and this worker's for as long as it lasts: it has a slot, a queue,
- * and its turns like a client, but nobody finds it. At its other end is one worker of another hub. All that clients of
+ * A stream is a connection that the link has handed over. It has a slot, a queue, and its turns like a client, but
+ * nobody finds it. At its other end is one worker of another hub. All that clients of
  * this worker send to one other node goes through one stream, so it arrives in order.
  *
  * A batch for another hub is a FORWARD: a header of this worker's, and the batch as it lies in the store. The header is
@@ -30,7 +30,7 @@
 #define RELAYHUB_PEERS_H
 
 #include "hub/worker/batch.h"
-#include "hub/worker/peer_state.h"
+#include "hub/worker/cluster/peer_state.h"
 
 /* A stream that the master handed over; takes the descriptor. */
 void peers_adopt(struct worker *worker, int fd);
@@ -65,37 +65,11 @@ void peers_relieved(struct worker *worker, struct peer *peer, uint64_t receiver)
 /* ---- receiving */
 
 /*
- * The number of a message that came on this stream, as it stands in this hub's queues: with the stream's epoch. If the
- * message cannot be written later on, its sender is told on the stream that is there then, and if that is another one
- * it is told so (PEER_ABOUT_ENDED): when the stream ended, the other side has told the sender of all that was not
- * acknowledged, and does not tell it again.
- */
-uint64_t peers_number(const struct peer *peer, uint64_t number);
-#define PEER_NUMBER_BITS 48u
-
-/*
  * Whether a receiver here, which has a route, does not get what comes on this stream: this worker ends, or the receiver
- * is congested. With SLOW_WAIT and SLOW_CLOSE the other side is told that it is congested, and the receiver gets the
- * message, unless it cannot be told, as too many are. Call it once for each receiver of a FORWARD.
+ * is congested. Unless with SLOW_REFUSE, the other side is told once that the receiver is congested, and the receiver
+ * gets the message; if too many are, it cannot be told. Call it for each receiver of a FORWARD.
  */
 bool peers_refuses(struct worker *worker, struct peer *peer, uint64_t receiver);
-
-/*
- * Reports receivers that do not get the FORWARD that was taken last. Call it once at most for each, before it is
- * acknowledged, with the receivers in the FORWARD's order.
- */
-void peers_undelivered(struct worker *worker, struct peer *peer, uint64_t sender, const uint64_t *receivers,
-                       unsigned count, uint64_t number, uint32_t messages);
-
-/*
- * Reports a receiver that does not get what was taken before; acknowledges all that was taken first. False when that
- * cannot be reported now: there is no stream to the sender's worker, or its records are not in the pipes. Call it again
- * then: peers_late() is the list for returns that wait for the latter, which become returns again when it is time, or
- * when the stream ends; it is NULL if there is no stream.
- */
-bool peers_undelivered_later(struct worker *worker, uint64_t sender, uint64_t receiver, uint64_t number,
-                             uint32_t messages);
-struct segment_list *peers_late(const struct worker *worker, uint64_t sender);
 
 /* ---- in the loop */
 

@@ -1,5 +1,5 @@
 /* peer_owed.c: see peer_owed.h. */
-#include "hub/worker/peer_owed.h"
+#include "hub/worker/cluster/peer_owed.h"
 
 #include "hub/common/log.h"
 #include "hub/worker/backpressure.h"
@@ -54,13 +54,8 @@ static void forget_first(struct worker *worker, struct peer *peer)
     connection_advance_end(worker, connection);
 }
 
-static void forget_barriers(struct worker *worker, struct peer *peer)
-{
-    while (peer->owed.first != NO_SEGMENT && worker->segments[peer->owed.first].length == 0)
-        forget_first(worker, peer);
-}
-
-void peer_owed_end_full(struct worker *worker, struct peer *peer)
+/* Nobody waits for room in the window any more. */
+static void end_full(struct worker *worker, struct peer *peer)
 {
     if (!peer->full)
         return;
@@ -112,6 +107,7 @@ void peer_owed_give_up(struct worker *worker, struct peer *peer)
 {
     uint64_t messages = 0;
 
+    end_full(worker, peer);
     while (peer->reports.first != NO_SEGMENT)
         output_forget(worker, &peer->reports);
     while (peer->owed.first != NO_SEGMENT) {
@@ -231,18 +227,21 @@ bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t s
 
     if (serial <= peer->acknowledged || serial > peer->serial)
         return false;
-    do {
+    while (peer->owed.first != NO_SEGMENT) {
+        const struct segment *first = &worker->segments[peer->owed.first];
         struct peer_forward forward;
-        forget_barriers(worker, peer);
-        const uint8_t *header = bytes_of(worker, &worker->segments[peer->owed.first]);
-        if (!tell_report(worker, peer, header))
-            return false;
-        peer_load_fields(&forward, header);
-        peer->owed_cost -= peer_forward_cost(frame_load_word(header), forward.messages);
-        peer->acknowledged++;
+        if (first->length > 0) { /* else it is a barrier */
+            const uint8_t *header = bytes_of(worker, first);
+            if (peer->acknowledged == serial)
+                break;
+            if (!tell_report(worker, peer, header))
+                return false;
+            peer_load_fields(&forward, header);
+            peer->owed_cost -= peer_forward_cost(frame_load_word(header), forward.messages);
+            peer->acknowledged++;
+        }
         forget_first(worker, peer);
-    } while (peer->acknowledged < serial && worker->work < worker->work_limit);
-    forget_barriers(worker, peer);
+    }
     if (peer->acknowledged == peer->serial)
         connection->flags &= ~(unsigned)CONNECTION_OWED;
     if (connection->flags & CONNECTION_OWED)
@@ -250,7 +249,7 @@ bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t s
     else
         output_update_congestion(worker, connection); /* its queue may have a time limit as well */
     if (peer->owed_cost <= PEER_WINDOW / 2)
-        peer_owed_end_full(worker, peer);
+        end_full(worker, peer);
     return true;
 }
 

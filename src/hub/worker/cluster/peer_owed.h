@@ -7,16 +7,15 @@
 #define RELAYHUB_PEER_OWED_H
 
 #include "hub/worker/batch.h"
-#include "hub/worker/peer_state.h"
+#include "hub/worker/cluster/peer_state.h"
 
 /* Sends a batch to `count` receivers, no two the same, and keeps its header. False when it is not sent. */
 bool peer_owed_forward(struct worker *worker, struct peer *peer, const struct connection *sender,
                        const struct batch *batch, const uint64_t *receivers, unsigned count);
 
 /*
- * Takes an acknowledgement of all up to this serial, and tells the senders what was reported of that. Stops when the
- * stream's share of the turn is used up: peer->acknowledged says how far it came, call it again. False if the other hub
- * cannot have acknowledged that, or has reported what was not so.
+ * Takes an acknowledgement of all up to this serial, and tells the senders what was reported of that. False if the
+ * other hub cannot have acknowledged that, or has reported what was not so.
  */
 bool peer_owed_acknowledged(struct worker *worker, struct peer *peer, uint64_t serial);
 
@@ -36,10 +35,7 @@ bool peer_owed_report(struct worker *worker, struct peer *peer, const uint8_t *f
  */
 void peer_owed_barrier(struct worker *worker, struct connection *connection);
 
-/* Nobody waits for room in the window any more. */
-void peer_owed_end_full(struct worker *worker, struct peer *peer);
-
-/* The stream ends: tells the senders of all that is not acknowledged, and logs of how many messages. */
+/* Tells the senders of all that is not acknowledged when the stream ends, and logs of how many messages. */
 void peer_owed_give_up(struct worker *worker, struct peer *peer);
 
 #endif

@@ -1,17 +1,48 @@
 /* peer_clients.c: see peer_clients.h. */
-#include "hub/worker/peer_clients.h"
+#include "hub/worker/cluster/peer_clients.h"
 
 #include "hub/worker/connection.h"
-#include "hub/worker/peer_frames.h"
+#include "hub/worker/reply.h"
+
+#include <string.h>
 
 /* A stream whose queue is longer than this is not told of more clients for now. */
 #define SNAPSHOT_QUEUE (64u * 1024u)
+
+void peer_say(struct worker *worker, const struct peer *peer, enum peer_control kind, const uint64_t *ids,
+              unsigned count, const uint8_t *body)
+{
+    struct connection *stream = connection_of(worker, peer);
+    const uint32_t word = frame_word(FRAME_CONTROL, count, peer_body_size(kind));
+    uint8_t *frame = reply_begin(worker, stream, frame_size(word));
+
+    if (frame == NULL)
+        return;
+    uint8_t *at = peer_store_head(frame, word, ids);
+    if (body != NULL)
+        memcpy(at, body, frame_length(word));
+    at[0] = (uint8_t)kind;
+    reply_commit(worker, stream, 1, frame_size(word));
+}
+
+void peer_say_hello(struct worker *worker, const struct peer *peer)
+{
+    const struct shared *shared = worker->shared;
+    uint8_t frame[PEER_HELLO_SIZE];
+
+    peer_store_hello(frame, &(struct peer_hello){.version = PEER_VERSION,
+                                                 .node = (uint16_t)shared->node,
+                                                 .workers = (uint8_t)shared->workers,
+                                                 .worker = (uint8_t)worker->index,
+                                                 .slot_bits = (uint8_t)shared->slot_bits});
+    peer_say(worker, peer, PEER_HELLO, NULL, 0, frame + FRAME_WORD_SIZE);
+}
 
 static void tell_all(struct worker *worker, enum peer_control kind, const struct peer_ids *set)
 {
     for (unsigned i = 0; set->count > 0 && i < worker->peers_used; i++) {
         if (worker->peers[i].sends)
-            peer_frames_send(worker, &worker->peers[i], kind, set->ids, set->count);
+            peer_say(worker, &worker->peers[i], kind, set->ids, set->count, NULL);
     }
 }
 
@@ -61,7 +92,7 @@ void peer_clients_continue(struct worker *worker, struct peer *peer)
                 ids[count++] = id;
         }
         if (count > 0)
-            peer_frames_send(worker, peer, PEER_JOINED, ids, count);
+            peer_say(worker, peer, PEER_JOINED, ids, count, NULL);
     }
     if (peer->snapshot >= worker->routes.fresh) /* those that come from now on are told as changes */
         peer->snapshot = UINT32_MAX;
@@ -73,5 +104,5 @@ void peer_clients_introduce(struct worker *worker, struct peer *peer, const stru
     bool told = place < peer->snapshot && !(worker->changed_slots[place / 64] >> place % 64 & 1);
 
     if (!told && routes_has(worker->shared, sender->id))
-        peer_frames_send(worker, peer, PEER_JOINED, &sender->id, 1);
+        peer_say(worker, peer, PEER_JOINED, &sender->id, 1, NULL);
 }

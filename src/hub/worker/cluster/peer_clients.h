@@ -1,6 +1,6 @@
 /*
- * peer_clients.h: tells other hubs which clients this worker has, for LIST there: all of them when a stream begins, and
- * from then on each that comes or goes.
+ * peer_clients.h: what a worker says on its streams: makes the frames, and tells other hubs which clients this worker
+ * has, for LIST there: all of them when a stream begins, and from then on each that comes or goes.
  *
  * What is told is the state of a slot when it is told: JOINED with its client, or LEFT if it has none, with its last
  * id, of a client or a stream. All that is said of a slot goes out in order, so at the other hub a LEFT is about
@@ -9,8 +9,8 @@
  * LIST there differs from the truth for a moment only. What ends each difference:
  *   - a change that is not told yet: the end of the turn, or PEER_CLIENTS_PAUSE, for which the loop wakes up;
  *   - a client that the snapshot has not come to: the stream's queue is written, or the stream ends;
- *   - a link that carries nothing: the other links end its streams (their --node-timeout). Here they end with the link,
- *     or after the drain timeout if anything was sent on them;
+ *   - a stream that carries nothing: TCP ends it (the link sets --node-timeout), or the drain timeout if anything was
+ *     sent on it;
  *   - a stream that has no room for a frame, or takes none: it is closed (reply.h), or broken and read to its end, and
  *     with it goes the part of the mirror that it filled. The next stream begins with all clients;
  *   - a stream whose worker there still has a part for an earlier one (mirror_claim()): it is cut off, and so are those
@@ -21,10 +21,20 @@
 #ifndef RELAYHUB_PEER_CLIENTS_H
 #define RELAYHUB_PEER_CLIENTS_H
 
-#include "hub/worker/peer_state.h"
+#include "hub/worker/cluster/peer_state.h"
 
 /* Milliseconds between two times that other hubs are told who has come and gone: the first one is told at once. */
 #define PEER_CLIENTS_PAUSE 20u
+
+/*
+ * Says a CONTROL with `count` ids (0 to 255) and this body, or NULL for one that is nothing but its kind. Without room
+ * in the store the stream ends.
+ */
+void peer_say(struct worker *worker, const struct peer *peer, enum peer_control kind, const uint64_t *ids,
+              unsigned count, const uint8_t *body);
+
+/* Says who this hub is. */
+void peer_say_hello(struct worker *worker, const struct peer *peer);
 
 /* Tells all other hubs of the slots that have changed (worker->changed_slots), unless it did so a moment ago. */
 void peer_clients_tell(struct worker *worker);
