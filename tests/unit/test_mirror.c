@@ -159,11 +159,11 @@ START_TEST(test_ends)
     ck_assert_uint_eq(mirror_ends(&shared, 0, ends), 3);
     ck_assert(ends[0].node == 7 && ends[0].worker == 1 && ends[2].node == 65535);
     ck_assert_int_eq(mirror_joined(&shared, 0, 2, client(first_slot())), MIRROR_WRONG);
-    ck_assert_int_eq(mirror_owner(&shared, client(first_slot())), -1);
+    ck_assert_int_eq(mirror_owner(&shared, client(first_slot()), 0), -1);
     ck_assert(mirror_claim(&shared, 0, 4, &worker_1));
     ck_assert(!mirror_claim(&shared, 0, 2, &worker_1));
     ck_assert_uint_eq(mirror_ends(&shared, 0, ends), 3);
-    ck_assert_int_eq(mirror_owner(&shared, client(first_slot())), 0);
+    ck_assert_int_eq(mirror_owner(&shared, client(first_slot()), 0), 0);
     mirror_release(&shared, 0, 2);
     ck_assert_uint_eq(mirror_ends(&shared, 0, ends), 2);
     mirror_reset(&shared, 0);
