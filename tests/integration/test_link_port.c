@@ -173,6 +173,57 @@ START_TEST(test_a_link_that_ends_at_once)
 }
 END_TEST
 
+/* What a link has sent counts, though another one takes its place before that is received. */
+START_TEST(test_a_link_that_is_replaced)
+{
+    struct link_worker worker;
+
+    start(1);
+    int first = carrier_connect(path);
+    await_worker(first, &worker, 0, 0);
+    kill(hub.pid, SIGSTOP);
+    int second = carrier_connect(path); /* which the master sees before this: */
+    int fd = open_stream(first, 0, 7);
+    kill(hub.pid, SIGCONT);
+    await_worker(second, &worker, 0, 1);
+    ck_assert_uint_eq(worker.ends[0].worker, 7);
+    while (carrier_receive(first, &worker, patient(PATIENCE))) {
+    }
+    close(fd);
+    close(first);
+    close(second);
+    hub_stop(&hub);
+}
+END_TEST
+
+/* A worker is stopped until its channel is full. Its streams wait for it, and no other worker gets them. */
+START_TEST(test_a_worker_that_is_behind)
+{
+    enum { MOST = LINK_STREAMS_MOST, MORE = 30 };
+    struct link_worker worker;
+    unsigned count = 0, more = 0;
+    int fds[MOST];
+
+    start(2);
+    int link = carrier_connect(path);
+    await_worker(link, &worker, 1, 0);
+    kill(hub_worker(&hub, 0), SIGSTOP);
+    for (; more < MORE && count < MOST; count++) {
+        fds[count] = open_stream(link, 0, count % 8);
+        hub_statistic(&hub, "workers"); /* one by one */
+        more += strstr(hub.text, "worker 0 is behind") != NULL;
+    }
+    kill(hub_worker(&hub, 0), SIGCONT);
+    ck_assert_uint_eq(more, MORE);
+    await_worker(link, &worker, 0, count);
+    while (count > 0)
+        close(fds[--count]);
+    await_worker(link, &worker, 0, 0);
+    close(link);
+    hub_stop(&hub);
+}
+END_TEST
+
 START_TEST(test_age_goes_on_over_an_upgrade)
 {
     struct link_worker before, after;
@@ -385,6 +436,8 @@ int main(void)
     tcase_add_loop_test(tests, test_workers_are_told, 0, WORKER_COUNTS);
     tcase_add_test(tests, test_streams_live_without_the_link);
     tcase_add_test(tests, test_a_link_that_ends_at_once);
+    tcase_add_test(tests, test_a_link_that_is_replaced);
+    tcase_add_test(tests, test_a_worker_that_is_behind);
     tcase_add_test(tests, test_age_goes_on_over_an_upgrade);
     tcase_add_test(tests, test_wrong_packets);
     tcase_add_test(tests, test_wrong_descriptors);

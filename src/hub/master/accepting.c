@@ -209,33 +209,27 @@ static void give(struct worker_process *process, int fd, uint32_t address)
     process->clients.fds[process->clients.count++] = fd;
 }
 
-static void close_last(struct handoff *batch)
-{
-    int fd = batch->fds[--batch->count];
-
-    if (batch->addresses[batch->count] == ADDRESS_LINK)
-        socket_close_stream(fd, false);
-    else
-        close(fd);
-}
-
-/* A worker does not take its clients: gives them to others, as far as these take more. The rest waits for a turn. */
+/* A worker does not take its batch: gives the clients to others, as far as these take more. The rest waits. */
 static void move_batch(struct accepting *accepting, struct worker_process *from)
 {
     struct workers *workers = accepting->workers;
     struct handoff *batch = &from->clients;
+    uint32_t kept = 0;
 
-    for (struct worker_process *to; batch->count > 0 && (to = choose_worker(accepting)) != NULL;) {
-        uint32_t address = batch->addresses[batch->count - 1];
-        if (address == ADDRESS_LINK) { /* it is for this worker only: the link makes another one */
-            close_last(batch);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        uint32_t address = batch->addresses[i];
+        /* A stream is for this worker only. */
+        struct worker_process *to = address != ADDRESS_LINK ? choose_worker(accepting) : NULL;
+        if (to == NULL) {
+            batch->addresses[kept] = address;
+            batch->fds[kept++] = batch->fds[i];
             continue;
         }
-        batch->count--;
         addresses_moved(&workers->addresses, address, (unsigned)(from - workers->processes),
                         (unsigned)(to - workers->processes));
-        give(to, batch->fds[batch->count], address);
+        give(to, batch->fds[i], address);
     }
+    batch->count = kept;
 }
 
 /*
@@ -263,8 +257,12 @@ static void send_batch(struct accepting *accepting, struct worker_process *proce
     else
         process->beyond_share = 0;
     process->handed += process->clients.count;
-    while (process->clients.count > 0)
-        close_last(&process->clients);
+    for (struct handoff *batch = &process->clients; batch->count > 0; batch->count--) {
+        if (batch->addresses[batch->count - 1] == ADDRESS_LINK)
+            socket_close_stream(batch->fds[batch->count - 1], false);
+        else
+            close(batch->fds[batch->count - 1]);
+    }
 }
 
 void accepting_hand_over(struct accepting *accepting)
