@@ -823,6 +823,28 @@ START_TEST(test_two_streams_of_one_worker)
 }
 END_TEST
 
+/* A hub that stood still finds all streams that its link was given meanwhile. The last one stays. */
+START_TEST(test_streams_of_a_hub_that_stood_still)
+{
+    uint64_t client = UINT64_C(2) << 48 | UINT64_C(1) << 20 | 1 << 13;
+    int fds[5];
+
+    hub_start(&hub_a, 1, "--node", "1", "--link", link_a, NULL);
+    client_open(&a, &hub_a);
+    for (unsigned i = 0; i < 5; i++) {
+        fds[i] = carrier_stream(link_a, 0);
+        greet(fds[i], 2);
+        if (i > 0)
+            expect_stream_end(fds[i - 1]);
+    }
+    send_control(fds[4], PEER_CLIENTS, NULL, 0, NULL, 1);
+    send_control(fds[4], PEER_JOINED, &client, 1, NULL, 1);
+    await_list(&a, 1);
+    close(fds[4]);
+    hub_stop(&hub_a);
+}
+END_TEST
+
 /* What a hostile hub says forever: each frame has this one look through all receivers that it has called congested. */
 static _Noreturn void flood_stream(int fd)
 {
@@ -1282,6 +1304,7 @@ int main(void)
     tcase_add_test(tests, test_earlier_version);
     tcase_add_test(tests, test_later_version);
     tcase_add_test(tests, test_two_streams_of_one_worker);
+    tcase_add_test(tests, test_streams_of_a_hub_that_stood_still);
     tcase_add_test(tests, test_told_on_the_next_stream);
     tcase_add_loop_test(tests, test_receiver_goes_after_its_stream, 0, DEFAULT_STORES);
     tcase_add_test(tests, test_hostile_peer_takes_no_turns_of_others);

@@ -170,8 +170,23 @@ static void choose_sending(struct worker *worker, unsigned node)
     }
 }
 
+/*
+ * Ends other streams between this worker and the same worker there. The link that connects knows of a stream only after
+ * both have said HELLO, so it connects again and again to a hub that stands still, and its hub has all of these then.
+ */
+static void end_earlier(struct worker *worker, const struct peer *peer)
+{
+    for (unsigned i = 0; i < worker->peers_used; i++) {
+        const struct peer *other = &worker->peers[i];
+        if (other != peer && other->id != 0 && other->hello.version != 0 && other->hello.node == peer->hello.node &&
+            other->hello.worker == peer->hello.worker && connection_takes_more(connection_of(worker, other)))
+            connection_cut_off(worker, connection_of(worker, other), "its worker has another stream to the same one");
+    }
+}
+
 void peers_greeted(struct worker *worker, struct peer *peer)
 {
+    end_earlier(worker, peer);
     log_line(LOG_INFO, "node %u: worker %u has a stream to worker %u there", peer->hello.node, worker->index,
              peer->hello.worker);
     mirror_note(worker->shared, worker->index, peer_index(worker, peer), &peer->hello);
