@@ -2,6 +2,7 @@
  * test_restored.c: an upgrade, after the program before has left everything: workers that die or hang before all serve,
  * other numbers of workers and other stores, and files that no worker can have written. test_upgrade.c has the rest.
  */
+#include "carrier.h"
 #include "harness.h"
 
 #include "hub/master/legacy.h"
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -445,6 +447,50 @@ START_TEST(test_a_lie_costs_the_worker_that_told_it)
 }
 END_TEST
 
+/* A link finds the hub though the program before, which spoke otherwise with its link, made the socket. */
+START_TEST(test_the_socket_of_an_earlier_link)
+{
+    const uint64_t nobody[] = {SAVED_MAGIC, SAVED_FORM, 4096, 0, 0};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char *none[] = {NULL};
+    char *arguments[] = {"--listen", "127.0.0.1:0", "--node", "3", "--link", address.sun_path, "--workers", "1", NULL};
+    struct link_worker worker;
+
+    snprintf(address.sun_path, sizeof address.sun_path, "/tmp/relayhub-link-%d", (int)getpid());
+    legacy = (struct legacy){.old_program = -1,
+                             .program = "relayhubd",
+                             .arguments = none,
+                             .slot_bits = ID_SLOT_BITS,
+                             .node = 3,
+                             .pid_file = -1,
+                             .id_file = -1,
+                             .statistics_file = -1,
+                             .pid_path = "",
+                             .statistics_path = "",
+                             .listeners = 2,
+                             .link = 1,
+                             .parts = 1};
+    legacy.listener[0] = socket(AF_INET, SOCK_STREAM, 0);
+    legacy.listener[1] = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(legacy.listener[1], (struct sockaddr *)&address, sizeof address), 0);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(listen(legacy.listener[i], 10), 0);
+    write_part(0, nobody, 5, 0, NULL);
+    file = legacy_write(&legacy);
+    ck_assert_int_ge(file, 0);
+    hub_prepare = leave;
+    hub_spawn(&hub, arguments);
+    hub_prepare = NULL;
+    hub_await(&hub, "upgraded: 0 clients", 0);
+    int link = carrier_connect(address.sun_path);
+    ck_assert(carrier_receive(link, &worker, patient(PATIENCE)));
+    ck_assert_uint_eq(worker.node, 3);
+    close(link);
+    hub_stop(&hub);
+    ck_assert_int_ne(access(address.sun_path, F_OK), 0);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("restored");
@@ -458,5 +504,6 @@ int main(void)
     tcase_add_test(tests, test_many_queues_go_on);
     tcase_add_test(tests, test_those_that_end_do_so);
     tcase_add_loop_test(tests, test_a_lie_costs_the_worker_that_told_it, 0, 6);
+    tcase_add_test(tests, test_the_socket_of_an_earlier_link);
     return run_case(tests, "restored");
 }

@@ -254,10 +254,10 @@ static int give_to_group(const char *path, const char *user)
     return entry == NULL || entry->pw_gid == getegid() || chown(path, entry->pw_uid, entry->pw_gid) == 0 ? 0 : errno;
 }
 
-static bool open_link(struct listeners *listeners, const struct options *options)
+static bool open_link(struct listeners *listeners, const char *path, const struct options *options)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(options->link);
+    size_t length = strlen(path);
 
     listen_set_link(listeners, NO_LINK);
     if (length == 0)
@@ -265,22 +265,22 @@ static bool open_link(struct listeners *listeners, const struct options *options
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int error = fd < 0 ? errno : length >= sizeof address.sun_path ? ENAMETOOLONG : 0;
     if (error == 0) {
-        memcpy(address.sun_path, options->link, length);
+        memcpy(address.sun_path, path, length);
         error = bind_link(fd, &address);
     }
     if (error == 0)
-        error = give_to_group(options->link, options->user);
+        error = give_to_group(path, options->user);
     if (error == 0 && listen(fd, BACKLOG) < 0)
         error = errno;
     if (error != 0) {
-        log_line(LOG_ERR, "--link: cannot listen at %s: %s", options->link, strerror(error));
+        log_line(LOG_ERR, "--link: cannot listen at %s: %s", path, strerror(error));
         if (fd >= 0)
             close(fd);
         return false;
     }
     listeners->fds[listeners->count] = fd;
     listen_set_link(listeners, listeners->count++);
-    log_line(LOG_NOTICE, "node %u, its link at %s", options->node, options->link);
+    log_line(LOG_NOTICE, "node %u, its link at %s", options->node, path);
     return true;
 }
 
@@ -294,6 +294,22 @@ void listen_set_link(struct listeners *listeners, unsigned index)
     memset(&address, 0, sizeof address);
     if (listeners->link != NO_LINK && getsockname(listeners->fds[index], (struct sockaddr *)&address, &size) == 0)
         memcpy(listeners->link_path, address.sun_path, sizeof listeners->link_path - 1);
+}
+
+void listen_renew_link(struct listeners *listeners, const struct options *options)
+{
+    char path[sizeof listeners->link_path];
+    int type = SOCK_SEQPACKET;
+    socklen_t size = sizeof type;
+
+    if (listeners->link == NO_LINK ||
+        getsockopt(listeners->fds[listeners->link], SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type == SOCK_SEQPACKET)
+        return;
+    memcpy(path, listeners->link_path, sizeof path);
+    listen_remove_link(listeners);
+    close(listeners->fds[listeners->link]);
+    listeners->fds[listeners->link] = listeners->fds[--listeners->count];
+    (void)open_link(listeners, path, options);
 }
 
 void listen_remove_link(const struct listeners *listeners)
@@ -332,7 +348,7 @@ static bool open_clients(struct listeners *listeners, const struct options *opti
 
 bool listen_open(struct listeners *listeners, const struct options *options)
 {
-    return open_clients(listeners, options) && open_link(listeners, options);
+    return open_clients(listeners, options) && open_link(listeners, options->link, options);
 }
 
 void listen_close(struct listeners *listeners)

@@ -49,6 +49,12 @@ void listen_set_peer_timeout(struct listeners *listeners, uint32_t timeout);
 /* Listener `index` is the link's, or there is none (NO_LINK). */
 void listen_set_link(struct listeners *listeners, unsigned index);
 
+/*
+ * Makes the socket of the link anew if a program before an upgrade made it and spoke an earlier protocol there. Call it
+ * when there is no way back to that program.
+ */
+void listen_renew_link(struct listeners *listeners, const struct options *options);
+
 /* Removes the socket of the link. The last thing that a hub does. */
 void listen_remove_link(const struct listeners *listeners);
 

@@ -413,6 +413,7 @@ static void end_upgrade(void)
 static void begin_service(int background)
 {
     serving = true;
+    listen_renew_link(&workers.listeners, options);
     accepting_begin(&accepting);
     log_line(LOG_NOTICE, "ready, %u workers", workers.shared.workers);
     if (legacy != NULL)
