@@ -33,7 +33,7 @@ struct link_worker {
     uint8_t workers; /* of this hub, 1 to 64 */
     uint8_t worker;  /* which of them this is about */
     bool takes;      /* it runs, and can be given streams */
-    uint64_t age;    /* milliseconds since the hub was started; an upgrade does not count */
+    uint64_t age;    /* milliseconds since the hub's program was started; an upgrade begins anew */
     uint16_t count;
     struct link_end ends[LINK_STREAMS_MOST]; /* of its streams, in any order */
 };

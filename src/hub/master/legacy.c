@@ -71,7 +71,6 @@ int legacy_write(const struct legacy *legacy)
         for (uint64_t k = 0; k < legacy->part[i].sockets; k++)
             put_fd(&writer, legacy->part[i].fds[k]);
     }
-    saved_put(&writer, legacy->begun);
     int result = saved_flush(&writer);
     if (result == 0)
         return writer.file;
@@ -210,10 +209,7 @@ static const char *read_all(struct legacy *legacy, struct saved_reader *reader)
         if (mistake != NULL)
             return mistake;
     }
-    bool whole = !reader->bad;
-    legacy->begun = saved_get(reader);
-    legacy->begun = reader->bad ? legacy->since : legacy->begun;
-    return whole ? NULL : "it is not whole";
+    return reader->bad ? "it is not whole" : NULL;
 }
 
 const char *legacy_read(struct legacy *legacy, const char *variable)

@@ -9,7 +9,7 @@
  *
  * In this form there follow slot_bits, node, id_clock_start, since, pid_file, pid_path, id_file, statistics_file,
  * statistics_path, the number of listeners, these and which of them is the link's, the number of parts, and for each
- * part its file, the number of its connections, and their sockets; and then begun, which earlier programs do not say.
+ * part its file, the number of its connections, and their sockets.
  */
 #ifndef RELAYHUB_LEGACY_H
 #define RELAYHUB_LEGACY_H
@@ -27,7 +27,6 @@ struct legacy {
     char *const *arguments;   /* and with which arguments, the last one NULL */
     uint64_t slot_bits, node; /* of the ids, see routes.h */
     uint64_t id_clock_start;  /* see shared.h */
-    uint64_t begun;           /* when the hub was started, in milliseconds of CLOCK_MONOTONIC */
     uint64_t since;           /* when clients were not served any more, in milliseconds of CLOCK_MONOTONIC */
     int pid_file, id_file, statistics_file; /* or -1 */
     const char *pid_path, *statistics_path; /* where these two are */

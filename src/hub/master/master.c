@@ -373,7 +373,7 @@ static int set_up(struct options *chosen)
     if (legacy != NULL)
         restore_clients(legacy, &workers);
     served_at = workers.now = milliseconds();
-    workers.begun = legacy != NULL ? legacy->begun : workers.now;
+    workers.begun = workers.now;
     heartbeat_begin(&heartbeat);
     return EX_OK;
 }

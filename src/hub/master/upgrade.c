@@ -415,7 +415,6 @@ static void fill_legacy(const struct upgrade *upgrade, struct legacy *legacy)
                               .slot_bits = workers->shared.slot_bits,
                               .node = workers->shared.node,
                               .id_clock_start = workers->shared.id_clock_start,
-                              .begun = workers->begun,
                               .since = upgrade->frozen,
                               .pid_file = upgrade->pid_file->file,
                               .pid_path = upgrade->pid_file->path,

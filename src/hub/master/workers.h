@@ -79,7 +79,7 @@ struct workers {
     int epoll, signals;
     sigset_t old_mask;        /* the signals that a child may get */
     uint64_t now;             /* milliseconds of CLOCK_MONOTONIC, taken once a turn */
-    uint64_t begun;           /* the same: when the hub was started; an upgrade does not count */
+    uint64_t begun;           /* the same: when this program was started */
     uint64_t streams_changed; /* the workers of whose streams the link may know less, a bit each; see link_port.h */
     uint64_t deaths;
     char trouble[80]; /* how the last one died */
