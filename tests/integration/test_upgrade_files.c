@@ -317,7 +317,7 @@ END_TEST
 static bool upgrades(void)
 {
     size_t from = hub.length;
-    int64_t late = now_ms() + patient(2 * PATIENCE);
+    int64_t late = now_ms() + patient(8 * PATIENCE);
 
     ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
     for (; strstr(hub_log(&hub, from), "upgraded: ") == NULL; poll(NULL, 0, 5)) {
