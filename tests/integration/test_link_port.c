@@ -47,14 +47,16 @@ static void await_worker(int link, struct link_worker *worker, unsigned index, u
     while (worker->worker != index || worker->count != count || !worker->takes);
 }
 
-/* What another hub says first. */
-static void greet(int fd, unsigned worker)
+/* What the worker of another hub says first: worker `there` of all that the nodes from 2 on have, eight each. */
+static void greet(int fd, unsigned there)
 {
     uint8_t frame[PEER_HELLO_SIZE];
 
-    peer_store_hello(frame,
-                     &(struct peer_hello){
-                         .version = PEER_VERSION, .node = 2, .workers = 8, .worker = (uint8_t)worker, .slot_bits = 14});
+    peer_store_hello(frame, &(struct peer_hello){.version = PEER_VERSION,
+                                                 .node = (uint16_t)(2 + there / 8),
+                                                 .workers = 8,
+                                                 .worker = (uint8_t)(there % 8),
+                                                 .slot_bits = 14});
     ck_assert_int_eq(send(fd, frame, sizeof frame, MSG_NOSIGNAL), sizeof frame);
 }
 
@@ -160,7 +162,7 @@ START_TEST(test_a_link_that_ends_at_once)
     for (unsigned i = 0; i < STREAMS; i++) {
         int link = carrier_connect(path);
         await_worker(link, &worker, 1, 0); /* it has been accepted, and is told of what came before */
-        fds[i] = open_stream(link, 0, i % 8);
+        fds[i] = open_stream(link, 0, i);
         close(link);
     }
     int link = carrier_connect(path);
@@ -209,7 +211,7 @@ START_TEST(test_a_worker_that_is_behind)
     await_worker(link, &worker, 1, 0);
     kill(hub_worker(&hub, 0), SIGSTOP);
     for (; more < MORE && count < MOST; count++) {
-        fds[count] = open_stream(link, 0, count % 8);
+        fds[count] = open_stream(link, 0, count);
         hub_statistic(&hub, "workers"); /* one by one */
         more += strstr(hub.text, "worker 0 is behind") != NULL;
     }
