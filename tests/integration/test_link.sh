@@ -30,8 +30,8 @@ start_link() { # NODE OPTION...
     node=$1
     shift
     : >"$dir/link$node.err"
-    "$RELAYHUB_LINK" --link "$dir/link$node" --server "$nats" --data-listen 127.0.0.1:0 --status-file "$dir/status$node" \
-        "$@" 2>"$dir/link$node.err" &
+    "$RELAYHUB_LINK" --link "$dir/link$node" --server "$nats" --data-listen 127.0.0.1:0 --node-timeout 2 \
+        --status-file "$dir/status$node" "$@" 2>"$dir/link$node.err" &
     link_pid=$!
     pids="$pids $link_pid"
 }
