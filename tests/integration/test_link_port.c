@@ -47,13 +47,13 @@ static void await_worker(int link, struct link_worker *worker, unsigned index, u
     while (worker->worker != index || worker->count != count || !worker->takes);
 }
 
-/* What the worker of another hub says first: worker `there` of all that the nodes from 2 on have, eight each. */
+/* What the worker of another hub says first: worker `there` of all that the nodes from 10 on have, eight each. */
 static void greet(int fd, unsigned there)
 {
     uint8_t frame[PEER_HELLO_SIZE];
 
     peer_store_hello(frame, &(struct peer_hello){.version = PEER_VERSION,
-                                                 .node = (uint16_t)(2 + there / 8),
+                                                 .node = (uint16_t)(10 + there / 8),
                                                  .workers = 8,
                                                  .worker = (uint8_t)(there % 8),
                                                  .slot_bits = 14});
@@ -131,7 +131,7 @@ START_TEST(test_streams_live_without_the_link)
         int link = carrier_connect(path);
         int fd = open_stream(link, 2, 5);
         await_worker(link, &worker, 2, 1);
-        ck_assert_uint_eq(worker.ends[0].node, 2);
+        ck_assert_uint_eq(worker.ends[0].node, 10);
         ck_assert_uint_eq(worker.ends[0].worker, 5);
         if (i == 0) { /* it is killed, or there is another one */
             close(link);
@@ -226,7 +226,7 @@ START_TEST(test_a_worker_that_is_behind)
 }
 END_TEST
 
-START_TEST(test_age_goes_on_over_an_upgrade)
+START_TEST(test_age_begins_anew_with_an_upgrade)
 {
     struct link_worker before, after;
 
@@ -243,8 +243,7 @@ START_TEST(test_age_goes_on_over_an_upgrade)
     close(link);
     link = carrier_connect(path);
     await_worker(link, &after, 0, 0);
-    ck_assert_uint_ge(after.age, before.age);
-    ck_assert_uint_le(after.age - before.age, (uint64_t)(now_ms() - since) + 50);
+    ck_assert_uint_le(after.age, (uint64_t)(now_ms() - since));
     close(link);
     hub_stop(&hub);
 }
@@ -440,7 +439,7 @@ int main(void)
     tcase_add_test(tests, test_a_link_that_ends_at_once);
     tcase_add_test(tests, test_a_link_that_is_replaced);
     tcase_add_test(tests, test_a_worker_that_is_behind);
-    tcase_add_test(tests, test_age_goes_on_over_an_upgrade);
+    tcase_add_test(tests, test_age_begins_anew_with_an_upgrade);
     tcase_add_test(tests, test_wrong_packets);
     tcase_add_test(tests, test_wrong_descriptors);
     tcase_add_test(tests, test_a_link_that_does_not_read);
