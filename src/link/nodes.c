@@ -11,7 +11,8 @@
 #define HELLO_EVERY 1000u
 #define ANSWER_MOST 1000u
 #define GRANT_MOST 5000u
-#define AGES_DIFFER 1000u /* by less: as an answer takes time, nobody knows which hub has run for longer */
+#define REPLACED_AFTER 2500u /* a link that is silent for longer gives way to another one of its node */
+#define AGES_DIFFER 1000u    /* by less: as an answer takes time, nobody knows which hub has run for longer */
 #define PAUSE_LEAST 20u
 #define PAUSE_MOST 1000u
 #define TELL_EVERY 60000u
@@ -84,31 +85,36 @@ static void meet_double(struct nodes *nodes, const struct message *other)
 
 /* ---- hearing others ---- */
 
-static void hear(struct nodes *nodes, const struct message *hello)
+/* Hears a link. False if it has this node's number, or that of a link which is heard: a double gets no streams. */
+static bool hear(struct nodes *nodes, const struct message *hello)
 {
     struct node *node = find(nodes, hello->node);
 
     if (hello->node == nodes->self) { /* perhaps its own */
         if (hello->session != nodes->session && nodes->claimed && nodes->now - nodes->asked > ANSWER_MOST)
             ask_who(nodes);
-        return;
+        return false;
     }
+    if (node != NULL && node->session != hello->session && nodes->now - node->heard <= REPLACED_AFTER)
+        return false;
     if (node == NULL && (node = find(nodes, 0)) != NULL)
         *node = (struct node){.number = hello->node};
     if (node != NULL) {
+        node->session = hello->session;
         node->workers = hello->workers;
         node->heard = nodes->now;
     } else if (may_tell(nodes, &nodes->told_most)) {
         log_line(LOG_WARNING, "node %u is left out: %u other nodes are known already, and that is the most",
                  hello->node, NODES_MOST);
     }
+    return node != NULL;
 }
 
 /* Another link asks whether it may connect a stream. One that is mistaken about the workers here gets no second one. */
 static void answer_stream(struct nodes *nodes, const struct bus_message *from, const struct message *request)
 {
     struct message answer = {.kind = MESSAGE_GRANT, .stream = request->stream};
-    struct node *node = find(nodes, request->node);
+    struct node *node = hear(nodes, request) ? find(nodes, request->node) : NULL;
 
     if (node != NULL && node->number < nodes->self && hub_takes(nodes->hub, request->worker) &&
         request->worker == request->stream % nodes->hub->workers &&
@@ -153,7 +159,7 @@ static bool take_grant(struct nodes *nodes, const struct message *grant)
     struct node *node = find(nodes, grant->node);
     struct stream *stream = node == NULL ? NULL : &node->streams[grant->stream];
 
-    if (stream == NULL || !stream->asked)
+    if (stream == NULL || !stream->asked || grant->session != node->session)
         return false;
     stream->asked = false;
     if (grant->address[0] == '\0') /* a worker that does not run now */
@@ -214,11 +220,10 @@ bool nodes_take(struct nodes *nodes, const struct bus_message *from, struct mess
         if (may_tell(nodes, &nodes->told_what))
             log_line(LOG_WARNING, "what another link says is not understood: all nodes need links of this version");
     } else if (from->subject == BUS_HELLO && message->kind == MESSAGE_HELLO) {
-        hear(nodes, message);
+        (void)hear(nodes, message);
     } else if (from->subject == BUS_REQUEST && message->kind == MESSAGE_WHO) {
         (void)say(nodes, 0, from, (struct message){.kind = MESSAGE_HELLO});
     } else if (from->subject == BUS_REQUEST && message->kind == MESSAGE_STREAM) {
-        hear(nodes, message);
         answer_stream(nodes, from, message);
     } else if (from->subject == BUS_REPLY && message->kind == MESSAGE_HELLO && message->node == nodes->self) {
         meet_double(nodes, message);

@@ -36,7 +36,7 @@ struct stream {
 struct node {
     unsigned number, workers; /* 0: not in use; no hub */
     bool up;
-    uint64_t heard;    /* milliseconds */
+    uint64_t session, heard; /* of its link; milliseconds: when that was heard last */
     uint64_t told;     /* milliseconds: when it was logged last that it cannot be connected; 0: not since it could */
     uint64_t up_since; /* seconds of time(2) */
     uint64_t opened, failed, sessions_ended;

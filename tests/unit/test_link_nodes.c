@@ -330,6 +330,10 @@ START_TEST(test_grants)
     unsigned worker = 99;
 
     pass(5000);
+    stream.session = a->nodes.session + 1; /* a second link of node 1 */
+    forge(b, BUS_REQUEST, stream);
+    ck_assert_uint_eq(known(b, 1)->streams[3].granted, 0);
+    stream.session = a->nodes.session;
     struct message connect = last_grant; /* as was said already */
     connect.kind = MESSAGE_CONNECT;
     connect.node = 1;
@@ -366,6 +370,7 @@ START_TEST(test_grants)
     memcpy(connect.token, granted->token, TOKEN_SIZE);
     pass(5100); /* too long */
     ck_assert(!nodes_admit(&b->nodes, &connect, &worker));
+    stream.session++; /* another link of the node, as this one is silent */
     granted->granted = 0;
     stream.worker = 4; /* there is none */
     forge(b, BUS_REQUEST, stream);
