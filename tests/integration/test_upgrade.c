@@ -387,12 +387,15 @@ START_TEST(test_worker_hangs_meanwhile)
 }
 END_TEST
 
-/* Each system call of a worker takes long. It still stops and hands its clients over. */
-START_TEST(test_a_worker_that_stops_slowly_is_awaited)
+/*
+ * Begins an upgrade in which each system call of worker 1 takes this many milliseconds more. Returns once that worker
+ * has the order to write its connections down, and stands still.
+ */
+static pid_t stop_as_it_saves(int pause)
 {
-    start("workers 2\n");
-    open_three();
     pid_t worker = hub_worker(&hub, 1);
+    size_t from = hub.length;
+
     ck_assert_int_eq(ptrace(PTRACE_SEIZE, worker, NULL, NULL), 0);
     ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, worker, NULL, NULL), 0);
     ck_assert_int_eq(waitpid(worker, NULL, __WALL), worker);
@@ -400,33 +403,22 @@ START_TEST(test_a_worker_that_stops_slowly_is_awaited)
     while (!has_open(worker, "relayhub worker")) {
         ck_assert_int_eq(ptrace(PTRACE_SYSCALL, worker, NULL, NULL), 0);
         ck_assert_int_eq(waitpid(worker, NULL, __WALL), worker);
-        poll(NULL, 0, 150);
-        ck_assert_ptr_null(strstr(hub_log(&hub, 0), "given up"));
+        poll(NULL, 0, pause);
+        ck_assert_ptr_null(strstr(hub_log(&hub, from), "given up"));
     }
-    ck_assert_int_eq(ptrace(PTRACE_DETACH, worker, NULL, NULL), 0);
+    return worker;
+}
+
+START_TEST(test_a_worker_that_stops_slowly_is_awaited)
+{
+    start("workers 2\n");
+    open_three();
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, stop_as_it_saves(150), NULL, NULL), 0);
     hub_await(&hub, "upgraded: 3 clients", 0);
     expect_all_as_before();
     hub_stop(&hub);
 }
 END_TEST
-
-/* Begins an upgrade, and stops worker 1 while it writes its connections down. False if it was too quick. */
-static bool stop_while_it_saves(void)
-{
-    size_t from = hub.length;
-    pid_t worker = hub_worker(&hub, 1);
-
-    ck_assert_int_eq(ptrace(PTRACE_SEIZE, worker, NULL, NULL), 0);
-    ck_assert_int_eq(kill(hub.pid, SIGUSR2), 0);
-    while (!has_open(worker, "relayhub worker") && hub_worker(&hub, 1) == worker)
-        ck_assert_ptr_null(strstr(hub_log(&hub, from), "given up"));
-    if (ptrace(PTRACE_INTERRUPT, worker, NULL, NULL) == 0 && waitpid(worker, NULL, __WALL) == worker &&
-        has_open(worker, "relayhub worker"))
-        return true;
-    (void)ptrace(PTRACE_DETACH, worker, NULL, NULL);
-    hub_await(&hub, "upgraded: ", from);
-    return false;
-}
 
 #define RECEIVERS 8u
 #define QUEUED 4u /* messages of 1 MiB for each */
@@ -435,7 +427,7 @@ static uint8_t megabyte[1u << 20];
 static struct client receivers[RECEIVERS];
 
 /* So much is queued that both workers write for a while. */
-static void stop_one_that_saves(unsigned worker_timeout)
+static pid_t stop_one_that_saves(unsigned worker_timeout)
 {
     char text[200];
 
@@ -450,16 +442,14 @@ static void stop_one_that_saves(unsigned worker_timeout)
             client_message(&a, &receivers[i].id, 1, megabyte, sizeof megabyte);
     }
     hub_await_statistic(&hub, "deliveries", RECEIVERS * QUEUED);
-    for (unsigned tries = 50; !stop_while_it_saves(); tries--)
-        ck_assert_uint_gt(tries, 0);
+    return stop_as_it_saves(0);
 }
 
 /* It takes long, as on a slow disk or where all processors are busy, but never stands still for the worker timeout. */
 START_TEST(test_a_worker_that_saves_slowly_is_awaited)
 {
-    stop_one_that_saves(4);
+    pid_t worker = stop_one_that_saves(4);
     size_t from = hub.length;
-    pid_t worker = hub_worker(&hub, 1);
     for (int64_t end = now_ms() + 5500; now_ms() < end;) {
         ck_assert_int_eq(ptrace(PTRACE_SYSCALL, worker, NULL, NULL), 0);
         ck_assert_int_eq(waitpid(worker, NULL, __WALL), worker);
