@@ -241,11 +241,15 @@ END_TEST
 
 /* ---- many nodes ---- */
 
-/* A stream of a node, which says no more. */
-static int open_node(unsigned node)
+/* A stream of a worker of a node, which says no more. */
+static int open_node(unsigned node, unsigned worker)
 {
     uint8_t frame[PEER_HELLO_SIZE];
-    const struct peer_hello hello = {.version = PEER_VERSION, .node = (uint16_t)node, .workers = 1, .slot_bits = 14};
+    const struct peer_hello hello = {.version = PEER_VERSION,
+                                     .node = (uint16_t)node,
+                                     .workers = PEER_WORKERS_MOST,
+                                     .worker = (uint8_t)worker,
+                                     .slot_bits = 14};
     int fd = carrier_stream(link_a, 0);
 
     peer_store_hello(frame, &hello);
@@ -260,9 +264,9 @@ START_TEST(test_several_streams_to_a_node)
 
     start_one(1);
     for (unsigned i = 0; i < STATISTICS_NODES; i++)
-        fds[i] = open_node(9);
+        fds[i] = open_node(9, i);
     await_value(9, "streams", STATISTICS_NODES);
-    int other = open_node(7);
+    int other = open_node(7, 0);
     await_nodes(2);
     ck_assert_uint_eq(nodes.node[0].number, 7);
     ck_assert_uint_eq(nodes.node[1].number, 9);
@@ -287,7 +291,7 @@ START_TEST(test_more_nodes_than_places)
 
     start_one(1);
     for (unsigned i = 0; i < NODES; i++)
-        fds[i] = open_node(i + 2);
+        fds[i] = open_node(i + 2, 0);
     hub_await_statistic(&hub_a, "streams", NODES);
     await_nodes(STATISTICS_NODES);
     for (unsigned i = 0; i < STATISTICS_NODES; i++)
@@ -295,7 +299,7 @@ START_TEST(test_more_nodes_than_places)
     close(fds[3]);
     await_nodes(STATISTICS_NODES - 1);
     ck_assert(!shows(5));
-    fds[3] = open_node(1000);
+    fds[3] = open_node(1000, 0);
     await_value(1000, "streams", 1);
     for (unsigned i = 0; i < NODES; i++)
         close(fds[i]);
