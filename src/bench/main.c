@@ -50,11 +50,11 @@ int main(int argc, char **argv)
     standard_fds_fill();
     signal(SIGPIPE, SIG_IGN);
     settings_read(&settings, &table, modes, argc, argv);
-    if (settings.shared && strcmp(settings.mode, "throughput") != 0)
+    if (settings.shared && settings.mode != modes[0])
         settings_refuse("--shared is for throughput", settings.mode);
     if (settings.shared && settings.peer->sender == NULL)
         settings_refuse("--shared takes a peer whose deliveries say who sent them", settings.peer->name);
-    if (strcmp(settings.mode, "latency") == 0)
+    if (settings.mode == modes[1])
         result.latency = &latency;
     for (size_t i = 0; modes[i] != NULL; i++)
         if (settings.mode == modes[i])

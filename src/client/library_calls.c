@@ -109,6 +109,8 @@ static int send_parts(struct relayhub *connection, const uint64_t *receivers, si
 {
     struct message message;
 
+    message.count = 0;
+    message.size = 0;
     int result = compose(connection, &message, receivers, receiver_count, body, parts);
     if (result < 0)
         return result;

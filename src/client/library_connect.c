@@ -201,7 +201,7 @@ static int to_address(struct address *address, const char *host, const char *por
 /* Says why there is no connection to this address. Returns -error. */
 static int not_connected(const struct address *address, int error, char *reason, size_t reason_size)
 {
-    snprintf(reason, reason_size, "cannot connect to %s port %s: %s", shown_host(address), address->port,
+    snprintf(reason, reason_size, "cannot connect to %.128s port %s: %s", shown_host(address), address->port,
              strerror(error));
     return -error;
 }
@@ -339,7 +339,7 @@ int relayhub_open(struct relayhub **connection, const char *host, const char *po
     if (result < 0)
         return result;
     result = new_connection(connection, new_timer(0), &address, timeout_ms, reason, reason_size);
-    if (result < 0)
+    if (result < 0 || *connection == NULL)
         return result;
     (*connection)->reconnect.least_ms = OPEN_LEAST;
     (*connection)->reconnect.most_ms = OPEN_MOST;

@@ -29,7 +29,7 @@ static int open_socket(const struct address *text, struct sockaddr_storage *to, 
     unsigned count = 0;
     int result = getaddrinfo(text->host, text->port, &hints, &list);
 
-    if (result != 0) {
+    if (result != 0 || list == NULL) {
         *why = result == EAI_SYSTEM ? strerror(errno) : gai_strerror(result);
         return -1;
     }
@@ -65,12 +65,12 @@ static int listen_at(const struct address *text, bool both_versions, const char 
 /* Writes where others connect to: what is advertised, or else the address here, or else the name of the machine. */
 static bool find_address(struct data *data, struct address address, const char *here)
 {
-    struct sockaddr_in6 bound; /* its port is where that of IPv4 is */
+    struct sockaddr_in6 bound = {.sin6_port = 0}; /* its port is where that of IPv4 is */
     socklen_t size = sizeof bound;
     bool is_named = strcmp(here, "::") != 0 && strcmp(here, "0.0.0.0") != 0;
 
     if (address.host[0] == '\0' && is_named)
-        strcpy(address.host, here);
+        snprintf(address.host, sizeof address.host, "%s", here);
     else if (address.host[0] == '\0' && gethostname(address.host, sizeof address.host - 1) < 0)
         return false;
     if (address.port[0] == '\0' && getsockname(data->listener, (struct sockaddr *)&bound, &size) == 0)

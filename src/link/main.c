@@ -94,12 +94,17 @@ static int print_status(void)
     struct stat status;
     FILE *file = fopen(options.status_file, "re");
 
-    if (file == NULL || fstat(fileno(file), &status) < 0) {
+    if (file != NULL && fstat(fileno(file), &status) < 0) {
+        fclose(file);
+        file = NULL;
+    }
+    if (file == NULL) {
         fprintf(stderr, "relayhub-link: no link has written %s: %s\n", options.status_file, strerror(errno));
         return EX_UNAVAILABLE;
     }
     while (fgets(line, sizeof line, file) != NULL)
         fputs(line, stdout);
+    fclose(file);
     long long age = (long long)(time(NULL) - status.st_mtime);
     if (age >= -5 && age <= 5) /* the clock may have been set back */
         return EX_OK;

@@ -30,7 +30,7 @@ static bool set_server(void *settings, const char *url)
         !address_read(&address, text) || address.host[0] == '\0' ||
         (address.port[0] != '\0' && !address_is_number(address.port)))
         return false;
-    strcpy(options->servers[options->server_count++], url);
+    memcpy(options->servers[options->server_count++], url, strlen(url) + 1);
     return true;
 }
 
@@ -41,7 +41,7 @@ static bool set_cluster(void *settings, const char *text)
 
     if (text[0] == '\0' || strlen(text) >= sizeof options->cluster || strpbrk(text, ".*> \t\r\n") != NULL)
         return false;
-    strcpy(options->cluster, text);
+    memcpy(options->cluster, text, strlen(text) + 1);
     return true;
 }
 

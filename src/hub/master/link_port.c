@@ -67,7 +67,7 @@ static int option_of(int fd, int name)
 
 static bool is_connection(int fd)
 {
-    struct sockaddr_storage other;
+    struct sockaddr_storage other = {.ss_family = AF_UNSPEC};
     socklen_t size = sizeof other;
 
     return option_of(fd, SO_TYPE) == SOCK_STREAM && option_of(fd, SO_PROTOCOL) == IPPROTO_TCP &&

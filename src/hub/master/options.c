@@ -206,7 +206,7 @@ static void describe(const struct options *options, const char *name, char text[
 
     if (entry->kind != OPTION_PATH) {
         option_amount(*(const uint32_t *)(const void *)((const char *)options + entry->offset), true, value);
-        strcat(value, " ");
+        memcpy(value + strlen(value), " ", 2);
     }
     snprintf(where, sizeof where,
              source == BY_DEFAULT        ? "by default"

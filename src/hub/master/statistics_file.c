@@ -151,6 +151,7 @@ static const struct statistics_file *mapped;
 static struct statistics_header *mapped_header;
 
 /* The signal of an access behind the end of the file: with its size again the access succeeds, and finds zeros. */
+// NOLINTBEGIN(bugprone-signal-handler,cert-sig30-c): signal-safety(7) lets a handler keep errno
 static void grow(int number)
 {
     int error = errno;
@@ -161,6 +162,7 @@ static void grow(int number)
         signal(number, SIG_DFL); /* it has another cause */
     errno = error;
 }
+// NOLINTEND(bugprone-signal-handler,cert-sig30-c)
 
 bool statistics_file_was_cut(const struct statistics_file *file, const struct shared *shared)
 {

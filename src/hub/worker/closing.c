@@ -77,10 +77,10 @@ static void close_now(struct worker *worker, struct connection *connection)
 
 void closing_advance(struct worker *worker)
 {
-    uint32_t waiting = worker->lists[LIST_CLOSING].count;
+    uint32_t waiting = worker->lists[LIST_CLOSING].count, left = waiting < CLOSED_A_TURN ? waiting : CLOSED_A_TURN;
+    struct connection *connection;
 
-    for (uint32_t left = waiting < CLOSED_A_TURN ? waiting : CLOSED_A_TURN; left > 0; left--) {
-        struct connection *connection = list_first(worker, LIST_CLOSING);
+    for (; left > 0 && (connection = list_first(worker, LIST_CLOSING)) != NULL; left--) {
         if (output_return_queue(worker, connection, RETURNED_A_VISIT))
             close_now(worker, connection);
         else
