@@ -136,7 +136,7 @@ median() { touch "$dir/$1"; sort -n "$dir/$1" | awk '{ v[NR] = $1 } END { print 
 # row NAME LABEL DIVISOR DIGITS: the medians, and relayhub's over that of NATS.
 row() {
     awk -v a="$(median "$1.relayhub")" -v b="$(median "$1.nats")" -v name="$2" -v by="$3" -v digits="$4" '
-        BEGIN { printf "%-24s %13." digits "f %13." digits "f %8.2f\n", name, a / by, b / by, b > 0 ? a / b : 0 }'
+        BEGIN { printf "%-24s %13." digits "f %13." digits "f %8.2f\n", name, a / by, b / by, (b > 0 ? a / b : 0) }'
 }
 
 printf '%-24s %13s %13s %8s\n' "$("$nats" --version)" relayhub nats ratio
